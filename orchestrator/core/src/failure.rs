@@ -1,0 +1,381 @@
+//! Failures: what went wrong, of which kind, caused by what. The chain survives `?`.
+
+use std::fmt;
+use std::panic::Location;
+use std::time::Duration;
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::payload::Payload;
+use crate::time::millis;
+
+/// How many causes a failure keeps; deeper ones are folded into the last one's message.
+pub const MAX_CAUSES: usize = 16;
+
+/// A failure of an activity or a workflow.
+///
+/// Every `std::error::Error` becomes a retryable Application failure through `?`, its sources becoming causes.
+/// `Failure` itself is therefore no `std::error::Error`; clients get a `ClientError`, which is one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Encode, Decode)]
+pub struct Failure {
+    /// One sentence for people.
+    #[n(0)]
+    pub message: String,
+    /// What sort of failure, with its particulars.
+    #[n(1)]
+    #[serde(flatten)]
+    pub kind: FailureKind,
+    /// Where in the source it arose, as `file:line`.
+    #[n(2)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// What caused it.
+    #[n(3)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Box<Failure>>,
+}
+
+/// The kinds of failure, as in Temporal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FailureKind {
+    /// Raised by user code.
+    #[n(0)]
+    Application {
+        /// A name that retry policies can match, chosen by the user; never a Rust type name.
+        #[n(0)]
+        #[serde(default, skip_serializing_if = "Option::is_none", rename = "type")]
+        r#type: Option<String>,
+        /// No retry can mend it.
+        #[n(1)]
+        #[serde(default)]
+        non_retryable: bool,
+        /// Anything more that the user attached.
+        #[n(2)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        details: Option<Payload>,
+        /// The delay before the next attempt, in milliseconds, instead of the policy's.
+        #[n(3)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_retry_delay_ms: Option<u64>,
+    },
+    /// A time limit passed.
+    #[n(1)]
+    Timeout {
+        /// Which limit.
+        #[n(0)]
+        timeout: TimeoutKind,
+        /// The details of the last heartbeat, if there was one.
+        #[n(1)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_heartbeat: Option<Payload>,
+    },
+    /// Cancellation was requested, and reached here.
+    #[n(2)]
+    Canceled {},
+    /// The run was terminated from outside.
+    #[n(3)]
+    Terminated {},
+    /// An activity failed for good; the cause says why.
+    #[n(4)]
+    Activity {
+        /// The activity's wire name.
+        #[n(0)]
+        activity_type: String,
+        /// Its id within the run.
+        #[n(1)]
+        activity_id: u64,
+        /// The last attempt that was made.
+        #[n(2)]
+        attempt: u32,
+        /// Why no further attempt is made.
+        #[n(3)]
+        retry_state: RetryState,
+    },
+}
+
+/// The four time limits of an activity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+#[cbor(index_only)]
+pub enum TimeoutKind {
+    /// One attempt took too long.
+    #[n(0)]
+    StartToClose,
+    /// All attempts together took too long.
+    #[n(1)]
+    ScheduleToClose,
+    /// No worker took it up in time. Never retried.
+    #[n(2)]
+    ScheduleToStart,
+    /// The attempt gave no sign of life in time.
+    #[n(3)]
+    Heartbeat,
+}
+
+impl fmt::Display for TimeoutKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::StartToClose => "start-to-close",
+            Self::ScheduleToClose => "schedule-to-close",
+            Self::ScheduleToStart => "schedule-to-start",
+            Self::Heartbeat => "heartbeat",
+        })
+    }
+}
+
+/// Why no further attempt is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+#[cbor(index_only)]
+pub enum RetryState {
+    /// The failure said that no retry can mend it, or its type is on the policy's list.
+    #[n(0)]
+    NonRetryableFailure,
+    /// The policy's attempts are used up.
+    #[n(1)]
+    MaximumAttemptsReached,
+    /// The next attempt would begin after the schedule-to-close limit.
+    #[n(2)]
+    Timeout,
+    /// Cancellation was requested.
+    #[n(3)]
+    CancelRequested,
+}
+
+impl Failure {
+    /// A retryable Application failure with this message.
+    #[track_caller]
+    #[must_use]
+    pub fn application(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            kind: FailureKind::Application {
+                r#type: None,
+                non_retryable: false,
+                details: None,
+                next_retry_delay_ms: None,
+            },
+            place: Some(here(Location::caller())),
+            cause: None,
+        }
+    }
+
+    /// The failure of a time limit.
+    #[must_use]
+    pub fn timeout(timeout: TimeoutKind, last_heartbeat: Option<Payload>) -> Self {
+        Self {
+            message: format!("the {timeout} time limit passed"),
+            kind: FailureKind::Timeout { timeout, last_heartbeat },
+            place: None,
+            cause: None,
+        }
+    }
+
+    /// An activity that failed for good.
+    #[must_use]
+    pub fn activity(activity_type: &str, activity_id: u64, attempt: u32, retry_state: RetryState, cause: Failure) -> Self {
+        let why = match retry_state {
+            RetryState::NonRetryableFailure => "the failure is not retryable",
+            RetryState::MaximumAttemptsReached => "no attempts are left",
+            RetryState::Timeout => "its time is up",
+            RetryState::CancelRequested => "it was canceled",
+        };
+        Self {
+            message: format!("activity {activity_type} failed on attempt {attempt}: {why}"),
+            kind: FailureKind::Activity { activity_type: activity_type.into(), activity_id, attempt, retry_state },
+            place: None,
+            cause: Some(Box::new(cause)),
+        }
+    }
+
+    /// The failure of a terminated run.
+    #[must_use]
+    pub fn terminated(reason: impl Into<String>) -> Self {
+        Self { message: reason.into(), kind: FailureKind::Terminated {}, place: None, cause: None }
+    }
+
+    /// Names the failure, so that retry policies and callers can tell it from others.
+    #[must_use]
+    pub fn with_type(mut self, name: impl Into<String>) -> Self {
+        if let FailureKind::Application { r#type, .. } = &mut self.kind {
+            *r#type = Some(name.into());
+        }
+        self
+    }
+
+    /// Says that no retry can mend it.
+    #[must_use]
+    pub fn non_retryable(mut self) -> Self {
+        if let FailureKind::Application { non_retryable, .. } = &mut self.kind {
+            *non_retryable = true;
+        }
+        self
+    }
+
+    /// Attaches more for the caller to read. A value that does not serialize is noted in the message instead.
+    #[must_use]
+    pub fn with_details<T: Serialize>(mut self, value: &T) -> Self {
+        match (Payload::encode(value), &mut self.kind) {
+            (Ok(payload), FailureKind::Application { details, .. }) => *details = Some(payload),
+            (Err(error), _) => self.message = format!("{} ({})", self.message, error.message),
+            _ => {}
+        }
+        self
+    }
+
+    /// Asks for this delay before the next attempt, instead of the policy's. Still bounded by schedule-to-close.
+    #[must_use]
+    pub fn with_next_retry_delay(mut self, delay: Duration) -> Self {
+        if let FailureKind::Application { next_retry_delay_ms, .. } = &mut self.kind {
+            *next_retry_delay_ms = Some(millis(delay));
+        }
+        self
+    }
+
+    /// Adds a cause. Beyond [`MAX_CAUSES`] the rest is folded into one message.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl Into<Failure>) -> Self {
+        let mut cause = cause.into();
+        if cause.chain().count() >= MAX_CAUSES {
+            cause.message = cause.chain().map(|f| f.message.as_str()).collect::<Vec<_>>().join(": ");
+            cause.cause = None;
+        }
+        self.cause = Some(Box::new(cause));
+        self
+    }
+
+    /// The failure's own type name, for Application failures that carry one.
+    #[must_use]
+    pub fn type_name(&self) -> Option<&str> {
+        match &self.kind {
+            FailureKind::Application { r#type, .. } => r#type.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether this is a cancellation on its way out.
+    #[must_use]
+    pub fn is_canceled(&self) -> bool {
+        matches!(self.kind, FailureKind::Canceled {})
+    }
+
+    /// This failure and its causes, outermost first.
+    pub fn chain(&self) -> impl Iterator<Item = &Failure> {
+        std::iter::successors(Some(self), |failure| failure.cause.as_deref())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (depth, failure) in self.chain().enumerate() {
+            if depth > 0 {
+                f.write_str(": ")?;
+            }
+            f.write_str(&failure.message)?;
+        }
+        Ok(())
+    }
+}
+
+/// Cancellation was requested and reached this await. Not an error of the program: pass it on with `?`,
+/// or clean up inside `detached()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Canceled;
+
+impl From<Canceled> for Failure {
+    fn from(_: Canceled) -> Self {
+        Self { message: "canceled".into(), kind: FailureKind::Canceled {}, place: None, cause: None }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    #[track_caller]
+    fn from(error: E) -> Self {
+        from_error(&error, Some(here(Location::caller())))
+    }
+}
+
+fn from_error(error: &dyn std::error::Error, place: Option<String>) -> Failure {
+    let mut chain = std::iter::successors(error.source(), |e| e.source()).map(ToString::to_string);
+    let kept: Vec<String> = chain.by_ref().take(MAX_CAUSES).collect();
+    let cause = kept.into_iter().rev().fold(None, |cause, message| {
+        let mut failure = Failure::application(message);
+        failure.place = None;
+        failure.cause = cause.map(Box::new);
+        Some(failure)
+    });
+    let mut failure = Failure::application(error.to_string());
+    failure.place = place;
+    failure.cause = cause.map(Box::new);
+    failure
+}
+
+/// `?` for errors that are no `std::error::Error` themselves: `anyhow::Error`, `Box<dyn Error>`.
+pub trait OrFail<T> {
+    /// Turns the error into a retryable Application failure.
+    ///
+    /// # Errors
+    /// The same error, as a [`Failure`].
+    fn or_fail(self) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> OrFail<T> for Result<T, E> {
+    #[track_caller]
+    fn or_fail(self) -> Result<T, Failure> {
+        let place = Some(here(Location::caller()));
+        self.map_err(|error| from_error(&*error.into(), place))
+    }
+}
+
+pub(crate) fn here(location: &Location<'_>) -> String {
+    format!("{}:{}", location.file(), location.line())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the bank is closed")]
+    struct Closed(#[source] std::io::Error);
+
+    fn charge() -> Result<(), Failure> {
+        Err(Closed(std::io::Error::other("no route")))?
+    }
+
+    #[test]
+    fn the_chain_survives_the_question_mark() {
+        let failure = charge().unwrap_err();
+        assert_eq!(failure.to_string(), "the bank is closed: no route");
+        assert!(failure.place.as_deref().unwrap().contains("failure.rs:"), "{:?}", failure.place);
+        assert!(matches!(failure.kind, FailureKind::Application { r#type: None, non_retryable: false, .. }));
+    }
+
+    #[test]
+    fn cancellation_keeps_its_kind() {
+        fn stop() -> Result<(), Failure> {
+            Err(Canceled)?
+        }
+        assert!(stop().unwrap_err().is_canceled());
+    }
+
+    #[test]
+    fn long_chains_are_folded_not_grown() {
+        let mut failure = Failure::application("0");
+        for n in 1..100 {
+            failure = Failure::application(n.to_string()).caused_by(failure);
+        }
+        assert!(failure.chain().count() <= MAX_CAUSES + 1);
+    }
+
+    #[test]
+    fn json_and_cbor_give_the_same_failure_back() {
+        let failure = Failure::activity("charge", 3, 5, RetryState::MaximumAttemptsReached, charge().unwrap_err());
+        let json = serde_json::to_string(&failure).unwrap();
+        assert_eq!(serde_json::from_str::<Failure>(&json).unwrap(), failure);
+        let cbor = minicbor::to_vec(&failure).unwrap();
+        assert_eq!(minicbor::decode::<Failure>(&cbor).unwrap(), failure);
+    }
+}

@@ -1,0 +1,59 @@
+//! Faults in our own code that tests can switch on, one per rule of the protocol: they test the tests.
+//!
+//! Without the feature `planted-bugs`, [`planted`] is the constant `false` and the faults are not compiled in.
+
+/// One switchable fault. The name of each begins with the rule that it breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A retried write that had landed is taken for a lost one.
+    C1ForgetCommitId,
+    /// A loser dispatches what it did not commit.
+    C2DispatchLost,
+    /// A loser throws the results of finished local activities away.
+    C2DropLocalResults,
+    /// "Duplicate" is answered from the cache.
+    C3TrustCache,
+    /// A gap in a listing is taken for damage at once.
+    C4NoReread,
+    /// The next run begins while the last is open.
+    C5IgnoreOpenRun,
+    /// The next run's first batch is invented, not derived.
+    C6InventNextRun,
+    /// The hash chain is not looked at.
+    C7SkipChain,
+    /// The host's clock is recorded as it is.
+    C8TrustClock,
+    /// Accepted inputs are not decided when they come again.
+    F1ForgetUndecided,
+    /// The commit comes before the intent is queued.
+    F2CommitFirst,
+    /// A late intent is applied to whatever run is the latest.
+    F3AnyRun,
+    /// A message is not forwarded along the chain.
+    F4StopAtFirstRun,
+    /// The index row is not lowered with the commit.
+    F5ForgetDue,
+    /// The sweep passes over outstanding activities.
+    F6SkipActivities,
+    /// User code runs without a claim.
+    A1SkipClaim,
+}
+
+/// Whether this fault is switched on, by the environment variable `DORMOUSE_PLANTED_BUG`.
+#[cfg(feature = "planted-bugs")]
+#[must_use]
+pub fn planted(bug: Bug) -> bool {
+    use std::sync::OnceLock;
+    static SWITCHED_ON: OnceLock<Option<String>> = OnceLock::new();
+    SWITCHED_ON
+        .get_or_init(|| std::env::var("DORMOUSE_PLANTED_BUG").ok())
+        .as_ref()
+        .is_some_and(|name| *name == format!("{bug:?}"))
+}
+
+/// Whether this fault is switched on: never, in this build.
+#[cfg(not(feature = "planted-bugs"))]
+#[must_use]
+pub const fn planted(_: Bug) -> bool {
+    false
+}

@@ -1,0 +1,4 @@
+//! The shell around the core.
+
+pub mod store;
+pub mod stores;
