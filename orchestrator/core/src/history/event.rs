@@ -243,6 +243,9 @@ pub struct NextRun {
     /// The request id of a start that replaces the run; none when the workflow continued as new.
     #[n(2)]
     pub request_id: Option<String>,
+    /// Signals that the closing run had received and not consumed.
+    #[n(3)]
+    pub carried: Vec<CarriedSignal>,
 }
 
 /// What a workflow asks for.
@@ -351,6 +354,26 @@ pub enum Command {
         #[n(0)]
         next: Box<NextRun>,
     },
+}
+
+impl Input {
+    /// Whether the workflow is told: an attempt that was lost or will be repeated is the engine's business alone.
+    #[must_use]
+    pub fn is_delivered(&self) -> bool {
+        !matches!(self, Self::Terminated { .. } | Self::AttemptLost { .. } | Self::LocalBackoff { .. })
+    }
+
+    /// The id that deduplicates it, for inputs that callers send.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Started(started) => Some(&started.request_id),
+            Self::Signaled { request_id, .. }
+            | Self::CancelRequested { request_id, .. }
+            | Self::Terminated { request_id, .. } => Some(request_id),
+            _ => None,
+        }
+    }
 }
 
 impl Command {

@@ -2,8 +2,10 @@
 
 mod event;
 mod record;
+mod state;
 
-pub use event::{
-    CarriedSignal, Command, CommandId, EarlierRequest, Event, Input, NextRun, Started, Turn,
-};
+pub use event::{CarriedSignal, Command, CommandId, EarlierRequest, Event, Input, NextRun, Started, Turn};
 pub use record::{Batch, BatchKind, Damage, VERSION};
+pub use state::{
+    Closed, EARLIER_REQUESTS, PendingActivity, PendingLocal, REQUEST_WINDOW, RunState, request_hash, turn_time,
+};

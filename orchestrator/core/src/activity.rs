@@ -1,0 +1,124 @@
+//! What an activity sees of its surroundings.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::failure::Failure;
+use crate::history::CommandId;
+use crate::ids::{RunId, RunKey};
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+/// Which attempt of which activity this is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActivityInfo {
+    /// The run that asked for it.
+    pub run: RunKey,
+    /// The run's identity.
+    pub run_id: RunId,
+    /// Its wire name.
+    pub activity_type: String,
+    /// Its id within the run.
+    pub activity_id: CommandId,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// When the workflow asked for it.
+    pub scheduled_at: Timestamp,
+    /// The details of the last heartbeat of an earlier attempt.
+    pub last_heartbeat: Option<Payload>,
+}
+
+/// What the surroundings of a running activity must offer.
+pub trait ActivityHost: Send + Sync {
+    /// The activity is alive and got this far.
+    fn heartbeat(&self, details: Payload);
+    /// Whether it should stop: its workflow gave it up or closed, or a newer attempt took over.
+    fn is_canceled(&self) -> bool;
+    /// Resolves when it should stop.
+    fn canceled(&self) -> BoxFuture<'_, ()>;
+}
+
+/// The context of an activity: who it is, its tools, and its line to the engine. Cloning is cheap.
+#[derive(Clone)]
+pub struct Activity {
+    info: Arc<ActivityInfo>,
+    app: Arc<App>,
+    host: Arc<dyn ActivityHost>,
+}
+
+impl Activity {
+    /// A context; for those who run activities.
+    #[must_use]
+    pub fn new(info: ActivityInfo, app: Arc<App>, host: Arc<dyn ActivityHost>) -> Self {
+        Self { info: Arc::new(info), app, host }
+    }
+
+    /// Which attempt of which activity this is.
+    #[must_use]
+    pub fn info(&self) -> &ActivityInfo {
+        &self.info
+    }
+
+    /// The workflow that asked for it.
+    #[must_use]
+    pub fn workflow_id(&self) -> &str {
+        &self.info.run.workflow.workflow_id
+    }
+
+    /// Which attempt this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.info.attempt
+    }
+
+    /// The same for every attempt of this activity, and for no other: give it to whoever must not act twice.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        format!("{}:{}", self.info.run_id, self.info.activity_id)
+    }
+
+    /// A tool that was given to [`App::provide`].
+    ///
+    /// # Panics
+    /// When none of this type was provided; the attempt then fails with that message.
+    #[must_use]
+    pub fn get<T: Send + Sync + 'static>(&self) -> &T {
+        match self.app.tool() {
+            Some(tool) => tool,
+            None => panic!("no {} was provided; add `.provide(...)` to the App", std::any::type_name::<T>()),
+        }
+    }
+
+    /// Tells the engine that the activity is alive and how far it got. The details reach the next attempt.
+    /// Cheap: the engine writes at most one heartbeat per 0.8 of the heartbeat limit (30 s when there is none).
+    ///
+    /// # Errors
+    /// When the details do not serialize.
+    pub fn heartbeat<T: Serialize + ?Sized>(&self, details: &T) -> Result<(), Failure> {
+        self.host.heartbeat(Payload::encode(details)?);
+        Ok(())
+    }
+
+    /// How far the last attempt got.
+    ///
+    /// # Errors
+    /// When the recorded details do not fit `T`.
+    pub fn last_heartbeat<T: DeserializeOwned>(&self) -> Result<Option<T>, Failure> {
+        self.info.last_heartbeat.as_ref().map(Payload::decode).transpose()
+    }
+
+    /// Whether the activity should stop: its workflow gave it up or closed. Known by heartbeats.
+    #[must_use]
+    pub fn is_canceled(&self) -> bool {
+        self.host.is_canceled()
+    }
+
+    /// Resolves when the activity should stop.
+    pub async fn canceled(&self) {
+        self.host.canceled().await;
+    }
+}

@@ -1,0 +1,233 @@
+//! An application: which functions carry which wire names, and the tools that activities reach by type.
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, LocalBoxFuture};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::activity::Activity;
+use crate::failure::Failure;
+use crate::ids::check_id;
+use crate::payload::Payload;
+use crate::workflow::Workflow;
+
+/// An `async fn(Workflow, Input) -> Result<Output, Failure>`.
+#[diagnostic::on_unimplemented(
+    message = "this is not a workflow function",
+    label = "expected `async fn(Workflow, Input) -> Result<Output, Failure>`",
+    note = "pass the function itself; closures that capture variables cannot be replayed",
+    note = "Input must be Deserialize, Output must be Serialize"
+)]
+pub trait WorkflowFunction<Args>: Copy + Send + Sync + 'static {
+    /// Its argument.
+    type Input: DeserializeOwned + Serialize + 'static;
+    /// What it returns.
+    type Output: Serialize + DeserializeOwned + 'static;
+    /// Calls it.
+    fn call(self, cx: Workflow, input: Self::Input) -> impl Future<Output = Result<Self::Output, Failure>> + 'static;
+}
+
+impl<F, Fut, I, O> WorkflowFunction<(I,)> for F
+where
+    F: Fn(Workflow, I) -> Fut + Copy + Send + Sync + 'static,
+    Fut: Future<Output = Result<O, Failure>> + 'static,
+    I: DeserializeOwned + Serialize + 'static,
+    O: Serialize + DeserializeOwned + 'static,
+{
+    type Input = I;
+    type Output = O;
+    fn call(self, cx: Workflow, input: I) -> impl Future<Output = Result<O, Failure>> + 'static {
+        self(cx, input)
+    }
+}
+
+/// An `async fn(Activity, Input) -> Result<Output, Failure>` whose future may move between threads.
+#[diagnostic::on_unimplemented(
+    message = "this is not an activity function",
+    label = "expected `async fn(Activity, Input) -> Result<Output, Failure>`",
+    note = "pass the function itself; what it needs comes through `App::provide` and `cx.get::<T>()`, not through captured variables",
+    note = "Input must be Deserialize, Output must be Serialize, and the future Send"
+)]
+pub trait ActivityFunction<Args>: Copy + Send + Sync + 'static {
+    /// Its argument.
+    type Input: DeserializeOwned + Serialize + Send + 'static;
+    /// What it returns.
+    type Output: Serialize + DeserializeOwned + 'static;
+    /// Calls it.
+    fn call(self, cx: Activity, input: Self::Input) -> impl Future<Output = Result<Self::Output, Failure>> + Send + 'static;
+}
+
+impl<F, Fut, I, O> ActivityFunction<(I,)> for F
+where
+    F: Fn(Activity, I) -> Fut + Copy + Send + Sync + 'static,
+    Fut: Future<Output = Result<O, Failure>> + Send + 'static,
+    I: DeserializeOwned + Serialize + Send + 'static,
+    O: Serialize + DeserializeOwned + 'static,
+{
+    type Input = I;
+    type Output = O;
+    fn call(self, cx: Activity, input: I) -> impl Future<Output = Result<O, Failure>> + Send + 'static {
+        self(cx, input)
+    }
+}
+
+/// Functions are told apart by type, so each must be a type of its own: a function item, or a closure that captures
+/// nothing.
+pub(crate) const fn assert_function_item<F>() {
+    assert!(
+        size_of::<F>() == 0,
+        "pass a function item: a function pointer or a closure that captures variables cannot be told from others"
+    );
+}
+
+type WorkflowEntry = Arc<dyn Fn(Workflow, &Payload) -> Result<WorkflowFuture, Failure> + Send + Sync>;
+type ActivityEntry = Arc<dyn Fn(Activity, &Payload) -> ActivityFuture + Send + Sync>;
+
+/// A workflow's future, its result encoded. Stays on one thread.
+pub type WorkflowFuture = LocalBoxFuture<'static, Result<Payload, Failure>>;
+/// An activity's future, its result encoded.
+pub type ActivityFuture = BoxFuture<'static, Result<Payload, Failure>>;
+
+/// The workflows and activities of an application, under the names that histories know them by.
+///
+/// Wire names are written once, here; everywhere else functions are named by themselves. A mistake (two functions
+/// under one name, one function under two) is reported by [`App::check`], which `dormouse::main` calls first.
+#[derive(Clone, Default)]
+pub struct App {
+    workflows: BTreeMap<&'static str, WorkflowEntry>,
+    activities: BTreeMap<&'static str, ActivityEntry>,
+    names: HashMap<TypeId, &'static str>,
+    tools: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    mistakes: Vec<String>,
+}
+
+impl App {
+    /// An application with nothing in it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers a workflow under its wire name.
+    #[must_use]
+    pub fn workflow<A, F: WorkflowFunction<A>>(mut self, name: &'static str, function: F) -> Self {
+        const { assert_function_item::<F>() };
+        self.name_function::<F>("workflow", name, self.workflows.contains_key(name));
+        let entry: WorkflowEntry = Arc::new(move |cx, input| {
+            let input = input.decode()?;
+            let future = function.call(cx, input);
+            Ok(async move { Payload::encode(&future.await?) }.boxed_local())
+        });
+        self.workflows.insert(name, entry);
+        self
+    }
+
+    /// Registers an activity under its wire name.
+    #[must_use]
+    pub fn activity<A, F: ActivityFunction<A>>(mut self, name: &'static str, function: F) -> Self {
+        const { assert_function_item::<F>() };
+        self.name_function::<F>("activity", name, self.activities.contains_key(name));
+        let entry: ActivityEntry = Arc::new(move |cx, input| match input.decode() {
+            Ok(input) => {
+                let future = function.call(cx, input);
+                async move { Payload::encode(&future.await?) }.boxed()
+            }
+            Err(failure) => std::future::ready(Err(failure)).boxed(),
+        });
+        self.activities.insert(name, entry);
+        self
+    }
+
+    /// Gives activities a tool (a client, a pool, a path), which they reach with `cx.get::<T>()`.
+    #[must_use]
+    pub fn provide<T: Send + Sync + 'static>(mut self, tool: T) -> Self {
+        if self.tools.insert(TypeId::of::<T>(), Arc::new(tool)).is_some() {
+            self.mistakes.push(format!("two values of type {} are provided", std::any::type_name::<T>()));
+        }
+        self
+    }
+
+    fn name_function<F: 'static>(&mut self, kind: &str, name: &'static str, taken: bool) {
+        let function = std::any::type_name::<F>();
+        if let Err(problem) = check_id("the name", name) {
+            self.mistakes.push(format!("{kind} {function}: {problem}"));
+        }
+        if taken {
+            self.mistakes.push(format!("two functions are registered as {kind} {name:?}"));
+        }
+        if let Some(other) = self.names.insert(TypeId::of::<F>(), name) {
+            self.mistakes.push(format!("{function} is registered twice, as {other:?} and as {name:?}"));
+        }
+    }
+
+    /// Whether the registration makes sense.
+    ///
+    /// # Errors
+    /// Every mistake, one a line.
+    pub fn check(&self) -> Result<(), InvalidApp> {
+        if self.mistakes.is_empty() { Ok(()) } else { Err(InvalidApp(self.mistakes.clone())) }
+    }
+
+    /// The wire name of a registered function.
+    #[must_use]
+    pub fn name_of<F: 'static>(&self) -> Option<&'static str> {
+        self.names.get(&TypeId::of::<F>()).copied()
+    }
+
+    /// The names of all workflows.
+    pub fn workflow_types(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.workflows.keys().copied()
+    }
+
+    /// The names of all activities.
+    pub fn activity_types(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.activities.keys().copied()
+    }
+
+    /// Whether this application has a workflow of this name.
+    #[must_use]
+    pub fn has_workflow(&self, name: &str) -> bool {
+        self.workflows.contains_key(name)
+    }
+
+    pub(crate) fn begin_workflow(&self, name: &str, cx: Workflow, input: &Payload) -> Option<Result<WorkflowFuture, Failure>> {
+        self.workflows.get(name).map(|entry| entry(cx, input))
+    }
+
+    /// Calls an activity; `None` when this application has none of that name.
+    #[must_use]
+    pub fn begin_activity(&self, name: &str, cx: Activity, input: &Payload) -> Option<ActivityFuture> {
+        self.activities.get(name).map(|entry| entry(cx, input))
+    }
+
+    pub(crate) fn tool<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.tools.get(&TypeId::of::<T>())?.downcast_ref()
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("workflows", &self.workflows.keys())
+            .field("activities", &self.activities.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The application is registered wrongly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidApp(Vec<String>);
+
+impl fmt::Display for InvalidApp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the application is registered wrongly:")?;
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  - {mistake}"))
+    }
+}
+
+impl std::error::Error for InvalidApp {}

@@ -1,0 +1,442 @@
+//! `decide`: a run with its future, replayed from its history and driven on from there.
+//!
+//! A [`LiveRun`] is a history's state plus a draft: events that this process decided and has not committed. The engine
+//! takes arrivals in ([`accept`](crate::history::RunState::accept)), lets the run [`decide`](LiveRun::decide),
+//! [`seal`](LiveRun::seal)s the draft into a batch, and tells the run what became of it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::app::{App, WorkflowFuture};
+use crate::divergence::{Asked, TurnFailure};
+use crate::failure::Failure;
+use crate::history::{Batch, BatchKind, Command, CommandId, Damage, Event, Input, RunState, Turn, turn_time};
+use crate::ids::{CommitId, RunKey};
+use crate::payload::Payload;
+use crate::time::Timestamp;
+use crate::workflow::{LocalCall, Machine, Mode, Workflow};
+
+/// A run in memory, its future poised after the last turn.
+pub struct LiveRun {
+    state: RunState,
+    machine: Rc<RefCell<Machine>>,
+    future: Option<WorkflowFuture>,
+    turns: u64,
+    arrived: VecDeque<Input>,
+    draft: Vec<Event>,
+    /// The time that the draft's turn offsets count from.
+    draft_base: Timestamp,
+    /// The next turn takes all waiting inputs at once.
+    take_all: bool,
+}
+
+/// What a decision comes to.
+#[derive(Debug)]
+pub enum Decision {
+    /// The draft holds what was decided.
+    Decided,
+    /// The code wants to close the run although inputs wait that it has not seen. Replay the run from its history,
+    /// [`resume`](LiveRun::resume) with this, and decide again: the inputs are then delivered before the close.
+    Retake(Retake),
+}
+
+/// What is kept of a draft whose last turn is taken anew.
+#[derive(Debug)]
+pub struct Retake {
+    kept: Vec<Event>,
+    base: Timestamp,
+    arrived: VecDeque<Input>,
+}
+
+/// What became of a batch that somebody else put first.
+#[derive(Debug)]
+pub enum Merge {
+    /// It holds only inputs, they are taken in, and the draft still stands: seal and commit again.
+    Merged,
+    /// It holds only inputs, but the draft closes the run: take that decision anew.
+    Retake(Retake),
+    /// It holds decisions, or contradicts the draft: drop this run and read the history again.
+    Reload,
+}
+
+impl LiveRun {
+    /// Replays a history, given whole and in order.
+    ///
+    /// # Errors
+    /// [`TurnFailure`] when the history is damaged or the code does not follow it.
+    pub fn replay(app: &Arc<App>, run: &RunKey, records: &[Bytes]) -> Result<Self, TurnFailure> {
+        let Some((first, rest)) = records.split_first() else {
+            let problem = "there is no batch 0".to_owned();
+            return Err(Damage::Contradiction { sequence: 0, problem }.into());
+        };
+        let (state, _) = RunState::begin(run.clone(), first)?;
+        let started = &state.started;
+        let machine = Machine::new(run.clone(), started.run_id, &started.workflow_type, state.started_at, Arc::clone(app));
+        let machine = Rc::new(RefCell::new(machine));
+        let mut live = Self {
+            draft_base: state.time,
+            state,
+            machine,
+            future: None,
+            turns: 0,
+            arrived: VecDeque::new(),
+            draft: Vec::new(),
+            take_all: false,
+        };
+        for record in rest {
+            live.follow(record)?;
+        }
+        Ok(live)
+    }
+
+    /// Follows one more recorded batch.
+    fn follow(&mut self, record: &Bytes) -> Result<(), TurnFailure> {
+        let waiting = self.state.inbox.clone();
+        let batch = self.state.append(record)?;
+        if batch.kind == BatchKind::Decided {
+            self.retrace(&batch.events, batch.time, waiting)?;
+        }
+        Ok(())
+    }
+
+    /// Runs recorded turns again and holds what the code asks for against what was recorded.
+    fn retrace(&mut self, events: &[Event], time: Timestamp, mut waiting: VecDeque<Input>) -> Result<(), TurnFailure> {
+        for event in events {
+            match event {
+                Event::Turn(turn) => {
+                    self.nothing_left()?;
+                    let inputs: Vec<_> = waiting.drain(..turn.taken as usize).chain(turn.input.clone()).collect();
+                    self.run_turn(turn_time(time, turn.at_offset_ms), &inputs)?;
+                }
+                Event::Command(recorded) => {
+                    let attempted = self.machine.borrow_mut().issued.pop_front();
+                    self.compare(recorded, attempted)?;
+                }
+                Event::Input(_) => {}
+            }
+        }
+        self.nothing_left()
+    }
+
+    fn compare(&self, recorded: &Command, attempted: Option<Command>) -> Result<(), TurnFailure> {
+        let diverged = |attempted: Asked| TurnFailure::Diverged {
+            turn: self.turns,
+            recorded: Asked::For(Box::new(recorded.clone())),
+            attempted,
+        };
+        let Some(attempted) = attempted else {
+            return Err(diverged(Asked::Nothing));
+        };
+        let same = recorded.kind() == attempted.kind()
+            && recorded.name() == attempted.name()
+            && recorded.id() == attempted.id();
+        if !same {
+            return Err(diverged(Asked::For(Box::new(attempted))));
+        }
+        if arguments_changed(recorded, &attempted) {
+            tracing::warn!(
+                run = %self.state.run, command = %Asked::For(Box::new(attempted)),
+                "a recorded command is repeated with other arguments; the recorded ones stand"
+            );
+        }
+        Ok(())
+    }
+
+    fn nothing_left(&mut self) -> Result<(), TurnFailure> {
+        match self.machine.borrow_mut().issued.pop_front() {
+            None => Ok(()),
+            Some(attempted) => Err(TurnFailure::Diverged {
+                turn: self.turns,
+                recorded: Asked::Nothing,
+                attempted: Asked::For(Box::new(attempted)),
+            }),
+        }
+    }
+
+    /// One turn: deliver, poll once. What the code asks for is in the machine afterwards.
+    fn run_turn(&mut self, at: Timestamp, inputs: &[Input]) -> Result<(), TurnFailure> {
+        self.turns += 1;
+        let turn = self.turns;
+        {
+            let mut machine = self.machine.borrow_mut();
+            machine.now = at;
+            machine.mode = Mode::Turn;
+            inputs.iter().for_each(|input| machine.deliver(input));
+        }
+        let polled = catch_unwind(AssertUnwindSafe(|| self.poll_future()));
+        match polled {
+            Err(panic) => Err(TurnFailure::panicked(turn, &*panic)),
+            Ok(Err(failure)) => Err(failure),
+            Ok(Ok(Poll::Pending)) if self.machine.borrow().waiting == 0 => Err(TurnFailure::ForeignFuture { turn }),
+            Ok(Ok(Poll::Pending)) => Ok(()),
+            Ok(Ok(Poll::Ready(result))) => {
+                let close = self.closing_command(result);
+                self.machine.borrow_mut().issued.push_back(close);
+                Ok(())
+            }
+        }
+    }
+
+    fn poll_future(&mut self) -> Result<Poll<Result<Payload, Failure>>, TurnFailure> {
+        if self.future.is_none() {
+            let started = &self.state.started;
+            let cx = Workflow::new(Rc::clone(&self.machine));
+            let app = Arc::clone(&self.machine.borrow().app);
+            match app.begin_workflow(&started.workflow_type, cx, &started.input) {
+                Some(Ok(future)) => self.future = Some(future),
+                Some(Err(failure)) => return Ok(Poll::Ready(Err(failure))),
+                None => return Err(TurnFailure::UnknownWorkflow { workflow_type: started.workflow_type.clone() }),
+            }
+        }
+        let Some(future) = &mut self.future else { unreachable!("it was just put there") };
+        // Every turn polls, so nobody needs to be woken; futures inside wake each other through their own wakers.
+        Ok(future.as_mut().poll(&mut Context::from_waker(Waker::noop())))
+    }
+
+    fn closing_command(&self, result: Result<Payload, Failure>) -> Command {
+        let mut machine = self.machine.borrow_mut();
+        if let Some(mut next) = machine.next_run.take() {
+            next.carried = machine.unconsumed();
+            return Command::ContinueAsNew { next: Box::new(next) };
+        }
+        match result {
+            Ok(result) => Command::Complete { result },
+            Err(failure) if failure.is_canceled() && machine.is_canceled() => Command::Cancel { failure },
+            Err(failure) => Command::Fail { failure },
+        }
+    }
+
+    /// The history's state, the draft folded in.
+    #[must_use]
+    pub fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// Takes in what `accept` made of an arrival; the next decision delivers it.
+    pub fn take_in(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        self.arrived.extend(inputs);
+    }
+
+    /// Delivers every input that waits, one a turn, and drafts what the code asks for. `clock` is the host's time.
+    ///
+    /// # Errors
+    /// [`TurnFailure`]: drop this run, nothing of the draft may be committed.
+    pub fn decide(&mut self, clock: Timestamp) -> Result<Decision, TurnFailure> {
+        while self.state.closed.is_none() {
+            let now = self.state.recorded_time(clock);
+            if self.draft.is_empty() {
+                self.draft_base = now;
+            }
+            let inputs: Vec<Input>;
+            let turn = if !self.state.inbox.is_empty() {
+                let taken = if self.take_all { self.state.inbox.len() } else { 1 };
+                inputs = self.state.inbox.iter().take(taken).cloned().collect();
+                Turn { at_offset_ms: offset(self.draft_base, now), taken: taken as u32, input: None }
+            } else if let Some(input) = self.arrived.pop_front() {
+                if !input.is_delivered() {
+                    self.draft_event(Event::Input(input))?;
+                    continue;
+                }
+                inputs = vec![input.clone()];
+                Turn { at_offset_ms: offset(self.draft_base, now), taken: 0, input: Some(input) }
+            } else {
+                break;
+            };
+            self.take_all = false;
+            // Inputs that wait behind a closing turn would never be seen: `apply` of the close drops them.
+            let unseen = self.state.inbox.len() > turn.taken as usize;
+            self.draft_event(Event::Turn(turn))?;
+            self.run_turn(now, &inputs)?;
+            loop {
+                let Some(command) = self.machine.borrow_mut().issued.pop_front() else { break };
+                let closes = command.closes();
+                self.draft_event(Event::Command(command))?;
+                if closes && unseen {
+                    return Ok(Decision::Retake(self.retake()));
+                }
+            }
+        }
+        Ok(Decision::Decided)
+    }
+
+    fn draft_event(&mut self, event: Event) -> Result<(), TurnFailure> {
+        let sequence = self.state.next_sequence;
+        self.state
+            .apply(&event, self.draft_base)
+            .map_err(|problem| TurnFailure::Damaged(Damage::Contradiction { sequence, problem }))?;
+        self.draft.push(event);
+        Ok(())
+    }
+
+    /// Gives the draft up but for the turns before the last; what that one was told on the spot is told again.
+    fn retake(&mut self) -> Retake {
+        let mut kept = std::mem::take(&mut self.draft);
+        let last = kept.iter().rposition(|event| matches!(event, Event::Turn(_))).unwrap_or(0);
+        let mut arrived = VecDeque::new();
+        if let Some(Event::Turn(turn)) = kept.drain(last..).next() {
+            arrived.extend(turn.input);
+        }
+        arrived.append(&mut self.arrived);
+        Retake { kept, base: self.draft_base, arrived }
+    }
+
+    /// Puts back what was kept of a draft, on a run that was just replayed.
+    ///
+    /// # Errors
+    /// [`TurnFailure`] as in [`decide`](Self::decide).
+    pub fn resume(&mut self, retake: Retake) -> Result<(), TurnFailure> {
+        let waiting = self.state.inbox.clone();
+        self.draft_base = retake.base;
+        for event in &retake.kept {
+            self.draft_event(event.clone())?;
+        }
+        self.retrace(&retake.kept, retake.base, waiting)?;
+        self.arrived = retake.arrived;
+        self.take_all = true;
+        Ok(())
+    }
+
+    /// Whether there is something to commit now. Turns that only asked for local activities wait for their results:
+    /// that is what makes a local step one write.
+    #[must_use]
+    pub fn must_commit(&self) -> bool {
+        let may_wait = |event: &Event| {
+            matches!(
+                event,
+                Event::Turn(Turn { input: None, .. }) | Event::Command(Command::ScheduleLocal { .. })
+            )
+        };
+        !self.draft.iter().all(may_wait) || (!self.draft.is_empty() && self.state.locals.is_empty())
+    }
+
+    /// The draft as a batch, at the host's time `clock`. The draft stays until [`committed`](Self::committed).
+    #[must_use]
+    pub fn seal(&self, commit_id: CommitId, clock: Timestamp, sweep: Duration) -> Batch {
+        let time = self.state.recorded_time(clock);
+        let later = offset(self.draft_base, time);
+        let mut events = self.draft.clone();
+        for event in &mut events {
+            if let Event::Turn(turn) = event {
+                turn.at_offset_ms -= later;
+            }
+        }
+        let due = self.state.due_after(time, sweep);
+        let due = if self.state.closed.is_some() { due } else { due.filter(|due| *due < self.state.due) };
+        Batch { commit_id, previous: self.state.head, time, kind: BatchKind::Decided, events, due }
+    }
+
+    /// The sealed draft is in the history.
+    pub fn committed(&mut self, batch: &Batch, record: &[u8]) {
+        self.state.committed(batch, record);
+        self.draft.clear();
+    }
+
+    /// Somebody else's batch stands where ours should have gone (rule C2).
+    #[must_use]
+    pub fn merge(&mut self, record: &Bytes) -> Merge {
+        let Ok(batch) = Batch::decode(self.state.next_sequence, record) else {
+            return Merge::Reload;
+        };
+        let ends = |event: &Event| matches!(event, Event::Input(Input::Terminated { .. }));
+        if batch.kind != BatchKind::Accepted || batch.events.iter().any(ends) {
+            return Merge::Reload;
+        }
+        if self.state.closed.is_some() {
+            return Merge::Retake(self.retake());
+        }
+        match self.state.append(record) {
+            Ok(_) => Merge::Merged,
+            Err(_) => Merge::Reload,
+        }
+    }
+
+    /// Takes in a batch of inputs that somebody else committed behind the last one known here, if it fits exactly.
+    #[must_use]
+    pub fn extend(&mut self, sequence: u64, record: &Bytes) -> bool {
+        sequence < self.state.next_sequence
+            || (sequence == self.state.next_sequence && matches!(self.merge(record), Merge::Merged))
+    }
+
+    /// Local activities that wait to be run, with what the code gave them: those whose next attempt is not put off
+    /// beyond `now`.
+    pub fn local_calls(&self, now: Timestamp) -> Vec<(CommandId, u32, LocalCall)> {
+        let machine = self.machine.borrow();
+        self.state
+            .locals
+            .iter()
+            .filter(|(_, local)| local.retry_at <= now)
+            .filter_map(|(id, local)| Some((*id, local.attempts + 1, machine.local_calls.get(id)?.clone())))
+            .collect()
+    }
+
+    /// Asks the run's query handler. Reads, and changes nothing.
+    ///
+    /// # Errors
+    /// [`QueryFailure`] when there is no such handler, or it failed.
+    pub fn query(&self, name: &str, input: &Payload) -> Result<Payload, QueryFailure> {
+        let answer = {
+            let mut machine = self.machine.borrow_mut();
+            let Some(answer) = machine.answers.get(name).cloned() else {
+                let known = machine.answers.keys().map(|name| (*name).to_owned());
+                return Err(QueryFailure::Unknown(known.chain(self.state.published.keys().cloned()).collect()));
+            };
+            machine.mode = Mode::Query;
+            answer
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| answer(input)));
+        self.machine.borrow_mut().mode = Mode::Turn;
+        match result {
+            Ok(answer) => answer.map_err(QueryFailure::Failed),
+            Err(panic) => Err(QueryFailure::Failed(Failure::application(crate::panic_message(&*panic)).with_type("Panic"))),
+        }
+    }
+}
+
+impl Drop for LiveRun {
+    fn drop(&mut self) {
+        // Leaving memory is neither canceling a timer nor abandoning an activity.
+        self.machine.borrow_mut().mode = Mode::Unloading;
+        self.future = None;
+        self.machine.borrow_mut().answers.clear();
+    }
+}
+
+impl std::fmt::Debug for LiveRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveRun").field("run", &self.state.run).field("turns", &self.turns).finish_non_exhaustive()
+    }
+}
+
+/// Why a query has no answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum QueryFailure {
+    /// No handler and no published value of that name; these exist.
+    Unknown(Vec<String>),
+    /// The argument did not fit, or the handler failed.
+    Failed(Failure),
+}
+
+fn offset(base: Timestamp, at: Timestamp) -> i64 {
+    i64::try_from(at.as_millis()).unwrap_or(i64::MAX) - i64::try_from(base.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn arguments_changed(recorded: &Command, attempted: &Command) -> bool {
+    match (recorded, attempted) {
+        (
+            Command::ScheduleActivity { input: a, options: x, .. },
+            Command::ScheduleActivity { input: b, options: y, .. },
+        ) => a != b || x != y,
+        (Command::ScheduleLocal { fingerprint: a, .. }, Command::ScheduleLocal { fingerprint: b, .. }) => a != b,
+        (Command::StartTimer { fire_at: a, .. }, Command::StartTimer { fire_at: b, .. }) => a != b,
+        (Command::Publish { value: a, .. }, Command::Publish { value: b, .. }) => a != b,
+        (Command::Complete { result: a }, Command::Complete { result: b }) => a != b,
+        _ => false,
+    }
+}

@@ -1,0 +1,91 @@
+//! `outstanding`: what a history leaves to be done. The history is the outbox: whoever reads it knows what to hand out.
+
+use std::time::Duration;
+
+use crate::history::{CommandId, RunState};
+use crate::ids::{RunId, RunKey};
+use crate::options::RecordedOptions;
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+/// A queued activity that waits for a worker. Deterministic: whoever derives it derives the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActivityTask {
+    /// The run.
+    pub run: RunKey,
+    /// Its identity: with the id, the idempotency key.
+    pub run_id: RunId,
+    /// The activity's id within the run.
+    pub id: CommandId,
+    /// Its wire name.
+    pub activity_type: String,
+    /// Its argument.
+    pub input: Payload,
+    /// Its limits and retry policy.
+    pub options: RecordedOptions,
+    /// When the workflow asked for it.
+    pub scheduled_at: Timestamp,
+    /// The last attempt whose lease the history has ended; 0 when none. The next to claim is at least one more.
+    pub lost: u32,
+    /// It begins no earlier than this.
+    pub not_before: Timestamp,
+}
+
+/// How far the sweep's patience grows: the interval times two to this power, at most.
+const MAX_SWEEP_DOUBLINGS: u32 = 6;
+
+impl RunState {
+    /// Whether inputs wait for a decision.
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        self.closed.is_none() && !self.inbox.is_empty()
+    }
+
+    /// The task of one pending activity.
+    #[must_use]
+    pub fn task(&self, id: CommandId) -> Option<ActivityTask> {
+        let pending = self.activities.get(&id)?;
+        Some(ActivityTask {
+            run: self.run.clone(),
+            run_id: self.run_id(),
+            id,
+            activity_type: pending.activity_type.clone(),
+            input: pending.input.clone(),
+            options: pending.options.clone(),
+            scheduled_at: pending.scheduled_at,
+            lost: pending.lost,
+            not_before: pending.retry_at,
+        })
+    }
+
+    /// The run's one alarm: the earliest of its timers and time limits.
+    #[must_use]
+    pub fn alarm(&self) -> Option<Timestamp> {
+        let timers = self.timers.values().copied();
+        let limits = self.activities.values().flat_map(|a| [a.close_deadline(), a.start_deadline()]).flatten();
+        let locals = self.locals.values().map(|local| local.retry_at).filter(|at| *at > Timestamp::default());
+        timers.chain(limits).chain(locals).min()
+    }
+
+    /// Activities whose schedule-to-start limit has passed. Whether a worker took them up, only their records know.
+    pub fn start_deadlines_passed(&self, now: Timestamp) -> impl Iterator<Item = CommandId> + '_ {
+        self.activities
+            .iter()
+            .filter(move |(_, pending)| pending.start_deadline().is_some_and(|deadline| deadline <= now))
+            .map(|(id, _)| *id)
+    }
+
+    /// When somebody must look at the run next if nothing happens after a commit at this time (rule F5): a function of
+    /// the history alone.
+    /// Undecided inputs and outstanding tasks are due one sweep interval after their commit (longer, each time that
+    /// the sweep found them waiting), alarms when they ring.
+    #[must_use]
+    pub fn due_after(&self, commit: Timestamp, sweep: Duration) -> Option<Timestamp> {
+        let waits = self.is_undecided() || !self.activities.is_empty() || !self.locals.is_empty();
+        let owes_next = self.closed.as_ref().is_some_and(|closed| closed.next().is_some());
+        let patience = sweep * 2u32.pow(self.sweeps.min(MAX_SWEEP_DOUBLINGS));
+        // Counted from the last commit, the sweep's own included, so that each look is later than the one before.
+        let look = (waits || owes_next).then(|| commit + patience);
+        look.into_iter().chain(self.alarm()).min()
+    }
+}

@@ -1,0 +1,221 @@
+//! Calls of activities. A call is no future: it becomes one when it is started or awaited, and that is the moment at
+//! which the command is issued.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::machine::{LocalCall, Outcome};
+use super::waits::Waiting;
+use super::Workflow;
+use crate::failure::{Canceled, Failure, here};
+use crate::history::{Command, CommandId};
+use crate::options::{ActivityOptions, LocalActivityOptions, RetryPolicy};
+use crate::payload::Payload;
+
+/// Stands where the options of an [`ActivityCall`] are missing: an activity needs a start-to-close or a
+/// schedule-to-close limit before it can be awaited.
+#[derive(Clone, Copy, Debug)]
+pub struct NeedsCloseLimit(());
+
+/// A call of a queued activity, not yet issued. It is awaitable once it has a close limit.
+#[must_use = "a call does nothing until it is awaited or started"]
+pub struct ActivityCall<O, Options = ActivityOptions> {
+    cx: Workflow,
+    activity_type: &'static str,
+    input: Result<Payload, Failure>,
+    options: Options,
+    place: &'static Location<'static>,
+    output: PhantomData<fn() -> O>,
+}
+
+impl<O> ActivityCall<O, NeedsCloseLimit> {
+    pub(super) fn new(
+        cx: Workflow,
+        activity_type: &'static str,
+        input: Result<Payload, Failure>,
+        place: &'static Location<'static>,
+    ) -> Self {
+        Self { cx, activity_type, input, options: NeedsCloseLimit(()), place, output: PhantomData }
+    }
+
+    /// Sets the limits and the retry policy.
+    pub fn options(self, options: ActivityOptions) -> ActivityCall<O> {
+        let Self { cx, activity_type, input, place, .. } = self;
+        ActivityCall { cx, activity_type, input, options, place, output: PhantomData }
+    }
+
+    /// Each attempt may take this long.
+    pub fn start_to_close(self, limit: Duration) -> ActivityCall<O> {
+        self.options(ActivityOptions::start_to_close(limit))
+    }
+
+    /// All attempts together may take this long.
+    pub fn schedule_to_close(self, limit: Duration) -> ActivityCall<O> {
+        self.options(ActivityOptions::schedule_to_close(limit))
+    }
+}
+
+impl<O: DeserializeOwned> ActivityCall<O> {
+    /// Replaces the retry policy.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.options = self.options.retry(policy);
+        self
+    }
+
+    /// The activity must heartbeat at least this often.
+    pub fn heartbeat(mut self, limit: Duration) -> Self {
+        self.options = self.options.heartbeat(limit);
+        self
+    }
+
+    /// Begins it now; await the result later.
+    pub fn start(self) -> Pending<O> {
+        let Self { cx, activity_type, input, options, place, .. } = self;
+        let id = input.and_then(|input| {
+            let opened = cx.machine.borrow_mut().open(cx.shielded, Some(activity_type), |_, id| Command::ScheduleActivity {
+                id,
+                activity_type: activity_type.into(),
+                input,
+                options: options.recorded(),
+                place: here(place),
+            });
+            Ok(opened?)
+        });
+        Pending::new(cx, id)
+    }
+}
+
+impl<O: DeserializeOwned> IntoFuture for ActivityCall<O> {
+    type Output = Result<O, Failure>;
+    type IntoFuture = Pending<O>;
+    fn into_future(self) -> Pending<O> {
+        self.start()
+    }
+}
+
+/// A call of a local activity, not yet issued.
+#[must_use = "a call does nothing until it is awaited or started"]
+pub struct LocalActivityCall<O> {
+    cx: Workflow,
+    activity_type: &'static str,
+    input: Result<Payload, Failure>,
+    options: LocalActivityOptions,
+    place: &'static Location<'static>,
+    output: PhantomData<fn() -> O>,
+}
+
+impl<O> LocalActivityCall<O> {
+    pub(super) fn new(
+        cx: Workflow,
+        activity_type: &'static str,
+        input: Result<Payload, Failure>,
+        options: LocalActivityOptions,
+        place: &'static Location<'static>,
+    ) -> Self {
+        Self { cx, activity_type, input, options, place, output: PhantomData }
+    }
+}
+
+impl<O: DeserializeOwned> LocalActivityCall<O> {
+    /// Sets the limit and the retry policy; 10 s for each attempt and the default policy otherwise.
+    pub fn options(mut self, options: LocalActivityOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Begins it now; await the result later.
+    pub fn start(self) -> Pending<O> {
+        let Self { cx, activity_type, input, options, place, .. } = self;
+        let id = match options.problem() {
+            Some(problem) => Err(problem),
+            None => input.and_then(|input| {
+                let mut machine = cx.machine.borrow_mut();
+                let fingerprint = input.fingerprint();
+                let id = machine.open(cx.shielded, Some(activity_type), |_, id| Command::ScheduleLocal {
+                    id,
+                    activity_type: activity_type.into(),
+                    fingerprint,
+                    place: here(place),
+                })?;
+                let scheduled_at = machine.now;
+                let call = LocalCall { activity_type: activity_type.into(), input, options, scheduled_at };
+                machine.local_calls.insert(id, call);
+                Ok(id)
+            }),
+        };
+        Pending::new(cx, id)
+    }
+}
+
+impl<O: DeserializeOwned> IntoFuture for LocalActivityCall<O> {
+    type Output = Result<O, Failure>;
+    type IntoFuture = Pending<O>;
+    fn into_future(self) -> Pending<O> {
+        self.start()
+    }
+}
+
+/// An activity under way. Dropping it abandons the result, not the activity.
+#[must_use = "the activity runs, but nobody waits for its result"]
+pub struct Pending<O> {
+    cx: Workflow,
+    id: Result<CommandId, Option<Failure>>,
+    waiting: Waiting,
+    output: PhantomData<fn() -> O>,
+}
+
+impl<O> Pending<O> {
+    fn new(cx: Workflow, id: Result<CommandId, Failure>) -> Self {
+        Self { waiting: Waiting::new(&cx), cx, id: id.map_err(Some), output: PhantomData }
+    }
+}
+
+impl<O: DeserializeOwned> Future for Pending<O> {
+    type Output = Result<O, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let id = match &mut self.id {
+            Ok(id) => *id,
+            Err(failure) => match failure.take() {
+                Some(failure) => return Poll::Ready(Err(failure)),
+                None => panic!("an activity was awaited again after it had ended"),
+            },
+        };
+        let outcome = self.cx.machine.borrow_mut().outcome(id, context.waker());
+        let Some(outcome) = outcome else {
+            self.waiting.begin();
+            return Poll::Pending;
+        };
+        self.waiting.end();
+        self.id = Err(None);
+        Poll::Ready(match outcome {
+            Outcome::Value(value) => value.decode(),
+            Outcome::Failed(failure) => Err(failure),
+            Outcome::Canceled | Outcome::Fired => Err(Canceled.into()),
+        })
+    }
+}
+
+impl<O, Options> fmt::Debug for ActivityCall<O, Options> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ActivityCall({:?})", self.activity_type)
+    }
+}
+
+impl<O> fmt::Debug for LocalActivityCall<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LocalActivityCall({:?})", self.activity_type)
+    }
+}
+
+impl<O> fmt::Debug for Pending<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pending({:?})", self.id)
+    }
+}

@@ -1,0 +1,273 @@
+//! The machine under a workflow's context: what was asked for, what has come back, who waits.
+//!
+//! Two rules make replay exact. Inputs are delivered one turn at a time, in the order of the history. And a command is
+//! issued when the workflow's code asks for it, numbered in that order, whether or not anybody awaits it yet.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+
+use crate::app::App;
+use crate::failure::{Canceled, Failure};
+use crate::history::{CarriedSignal, Command, CommandId, Input, NextRun};
+use crate::ids::{RunId, RunKey, derive};
+use crate::options::LocalActivityOptions;
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+/// What came back for a command.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    Value(Payload),
+    Failed(Failure),
+    Fired,
+    Canceled,
+}
+
+#[derive(Debug)]
+struct Slot {
+    name: Option<Rc<str>>,
+    shielded: bool,
+    outcome: Option<Outcome>,
+    waker: Option<Waker>,
+}
+
+#[derive(Default)]
+struct SignalBuffer {
+    waiting: VecDeque<Payload>,
+    wakers: Vec<Waker>,
+}
+
+/// A local activity to run: its arguments live here, since the history does not keep them.
+#[derive(Clone, Debug)]
+pub struct LocalCall {
+    /// Its wire name.
+    pub activity_type: String,
+    /// Its argument.
+    pub input: Payload,
+    /// Its limits and retry policy.
+    pub options: LocalActivityOptions,
+    /// When the workflow asked for it.
+    pub scheduled_at: Timestamp,
+}
+
+pub(crate) type Answer = Rc<dyn Fn(&Payload) -> Result<Payload, Failure>>;
+
+/// What the code may do just now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// The future is being polled.
+    Turn,
+    /// A query handler runs: nothing may change.
+    Query,
+    /// The run is leaving memory: what is dropped now means nothing.
+    Unloading,
+}
+
+pub(crate) struct Machine {
+    pub(crate) run: RunKey,
+    pub(crate) run_id: RunId,
+    pub(crate) workflow_type: Rc<str>,
+    pub(crate) started_at: Timestamp,
+    pub(crate) app: Arc<App>,
+    pub(crate) now: Timestamp,
+    pub(crate) mode: Mode,
+    pub(crate) issued: VecDeque<Command>,
+    pub(crate) local_calls: BTreeMap<CommandId, LocalCall>,
+    pub(crate) answers: BTreeMap<&'static str, Answer>,
+    pub(crate) next_run: Option<NextRun>,
+    /// Futures of ours that are waiting: when there is none, the code waits for something that is not ours.
+    pub(crate) waiting: usize,
+    canceled: bool,
+    last_id: CommandId,
+    slots: BTreeMap<CommandId, Slot>,
+    signals: BTreeMap<String, SignalBuffer>,
+    listeners: Vec<Waker>,
+    streams: HashMap<String, ChaCha8Rng>,
+}
+
+impl Machine {
+    pub(crate) fn new(run: RunKey, run_id: RunId, workflow_type: &str, started_at: Timestamp, app: Arc<App>) -> Self {
+        Self {
+            run,
+            run_id,
+            workflow_type: workflow_type.into(),
+            started_at,
+            app,
+            now: started_at,
+            mode: Mode::Turn,
+            issued: VecDeque::new(),
+            local_calls: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            next_run: None,
+            waiting: 0,
+            canceled: false,
+            last_id: 0,
+            slots: BTreeMap::new(),
+            signals: BTreeMap::new(),
+            listeners: Vec::new(),
+            streams: HashMap::new(),
+        }
+    }
+
+    // --- what the workflow's code asks for ---
+
+    /// Issues a command that something will come back for. In a canceled scope nothing is issued.
+    pub(crate) fn open(
+        &mut self,
+        shielded: bool,
+        name: Option<&str>,
+        command: impl FnOnce(&Self, CommandId) -> Command,
+    ) -> Result<CommandId, Canceled> {
+        if self.canceled && !shielded {
+            return Err(Canceled);
+        }
+        let id = self.last_id + 1;
+        let command = command(self, id);
+        self.issue(command);
+        self.last_id = id;
+        let slot = Slot { name: name.map(Into::into), shielded, outcome: None, waker: None };
+        self.slots.insert(id, slot);
+        Ok(id)
+    }
+
+    /// Issues a command that nothing comes back for.
+    ///
+    /// # Panics
+    /// Inside a query handler: a query changes nothing.
+    pub(crate) fn issue(&mut self, command: Command) {
+        match self.mode {
+            Mode::Turn => self.issued.push_back(command),
+            Mode::Query => panic!("a query handler tried to {}: queries are read-only", command.kind()),
+            Mode::Unloading => {}
+        }
+    }
+
+    pub(crate) fn outcome(&mut self, id: CommandId, waker: &Waker) -> Option<Outcome> {
+        let slot = self.slots.get_mut(&id)?;
+        if slot.outcome.is_none() {
+            slot.waker = Some(waker.clone());
+            return None;
+        }
+        self.slots.remove(&id).and_then(|slot| slot.outcome)
+    }
+
+    pub(crate) fn name(&self, id: CommandId) -> Option<Rc<str>> {
+        self.slots.get(&id).and_then(|slot| slot.name.clone())
+    }
+
+    /// The future of this command is gone. A timer is canceled by that; an activity is abandoned.
+    pub(crate) fn drop_timer(&mut self, id: CommandId) {
+        if let Some(slot) = self.slots.remove(&id)
+            && slot.outcome.is_none()
+        {
+            self.issue(Command::CancelTimer { id });
+        }
+    }
+
+    pub(crate) fn take_signal(&mut self, name: &str) -> Option<Payload> {
+        self.signals.get_mut(name)?.waiting.pop_front()
+    }
+
+    pub(crate) fn wake_on_signal(&mut self, name: &str, waker: &Waker) {
+        self.signals.entry(name.to_owned()).or_default().wakers.push(waker.clone());
+    }
+
+    /// Wakes at every delivery.
+    pub(crate) fn wake_on_anything(&mut self, waker: &Waker) {
+        self.listeners.push(waker.clone());
+    }
+
+    pub(crate) fn is_canceled(&self) -> bool {
+        self.canceled
+    }
+
+    pub(crate) fn stream(&mut self, name: &str) -> &mut ChaCha8Rng {
+        let run_id = self.run_id;
+        self.streams.entry(name.to_owned()).or_insert_with(|| {
+            let mut seed = [0; 32];
+            seed[..16].copy_from_slice(&derive("dormouse 2026 random stream, first half", &[run_id.as_bytes(), name.as_bytes()]));
+            seed[16..].copy_from_slice(&derive("dormouse 2026 random stream, second half", &[run_id.as_bytes(), name.as_bytes()]));
+            ChaCha8Rng::from_seed(seed)
+        })
+    }
+
+    // --- what the history brings ---
+
+    pub(crate) fn deliver(&mut self, input: &Input) {
+        match input {
+            Input::Started(started) => {
+                for signal in &started.carried {
+                    self.buffer(&signal.name, signal.payload.clone());
+                }
+            }
+            Input::Signaled { name, payload, .. } => self.buffer(name, payload.clone()),
+            Input::CancelRequested { .. } => self.cancel(),
+            Input::ActivityCompleted { id, result, .. } | Input::LocalCompleted { id, result, .. } => {
+                self.resolve(*id, Outcome::Value(result.clone()));
+            }
+            Input::ActivityFailed { id, attempt, failure, retry_state }
+            | Input::LocalFailed { id, attempt, failure, retry_state } => {
+                let name = self.name(*id).unwrap_or_else(|| "".into());
+                let failure = Failure::activity(&name, *id, *attempt, *retry_state, failure.clone());
+                self.resolve(*id, Outcome::Failed(failure));
+            }
+            Input::TimerFired { id } => self.resolve(*id, Outcome::Fired),
+            Input::Terminated { .. } | Input::AttemptLost { .. } | Input::LocalBackoff { .. } => {}
+        }
+        for waker in self.listeners.drain(..) {
+            waker.wake();
+        }
+    }
+
+    fn buffer(&mut self, name: &str, payload: Payload) {
+        let buffer = self.signals.entry(name.to_owned()).or_default();
+        buffer.waiting.push_back(payload);
+        buffer.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    fn resolve(&mut self, id: CommandId, outcome: Outcome) {
+        self.local_calls.remove(&id);
+        // No slot: the workflow dropped the future, or was canceled.
+        if let Some(slot) = self.slots.get_mut(&id)
+            && slot.outcome.is_none()
+        {
+            slot.outcome = Some(outcome);
+            if let Some(waker) = slot.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Everything awaited outside `detached()` ends with Canceled, in the order in which it was asked for.
+    fn cancel(&mut self) {
+        self.canceled = true;
+        let open: Vec<_> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.outcome.is_none() && !slot.shielded)
+            .map(|(id, slot)| (*id, slot.name.is_some()))
+            .collect();
+        for (id, is_activity) in open {
+            self.issue(if is_activity { Command::CancelActivity { id } } else { Command::CancelTimer { id } });
+            self.resolve(id, Outcome::Canceled);
+        }
+        for buffer in self.signals.values_mut() {
+            buffer.wakers.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// Signals that nobody consumed, by name and arrival.
+    pub(crate) fn unconsumed(&self) -> Vec<CarriedSignal> {
+        self.signals
+            .iter()
+            .flat_map(|(name, buffer)| {
+                buffer.waiting.iter().map(|payload| CarriedSignal { name: name.clone(), payload: payload.clone() })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,251 @@
+//! The context of a workflow: everything that its code may ask for.
+
+mod call;
+mod combine;
+mod machine;
+mod random;
+mod waits;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::panic::Location;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use call::{ActivityCall, LocalActivityCall, NeedsCloseLimit, Pending};
+pub(crate) use machine::{Machine, Mode};
+pub use machine::LocalCall;
+pub use random::Random;
+pub use waits::{Signals, Sleep, Timeout, WaitSignal, WaitUntil};
+
+use crate::app::{ActivityFunction, WorkflowFunction, assert_function_item};
+use crate::failure::{Failure, here};
+use crate::history::{Command, NextRun};
+use crate::ids::{RunId, RunKey};
+use crate::names::{Query, Signal};
+use crate::options::LocalActivityOptions;
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+/// A workflow's context. It stays on its thread: nothing that it gives can be sent elsewhere, so no other executor
+/// can disturb the order of the history.
+///
+/// *Work*: [`activity`](Self::activity), [`local_activity`](Self::local_activity).
+/// *Waiting*: [`sleep`](Self::sleep), [`signal`](Self::signal), [`signals`](Self::signals),
+/// [`wait_until`](Self::wait_until), [`timeout`](Self::timeout), [`canceled`](Self::canceled).
+/// *Telling*: [`publish`](Self::publish), [`answer`](Self::answer).
+/// *Determinism*: [`now`](Self::now), [`random`](Self::random), [`uuid`](Self::uuid).
+/// *Ending*: [`continue_as_new`](Self::continue_as_new), [`detached`](Self::detached).
+#[derive(Clone)]
+pub struct Workflow {
+    machine: Rc<RefCell<Machine>>,
+    shielded: bool,
+}
+
+/// Who a workflow is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkflowInfo {
+    /// The run.
+    pub run: RunKey,
+    /// The run's identity.
+    pub run_id: RunId,
+    /// The workflow's wire name.
+    pub workflow_type: String,
+    /// When the run began.
+    pub started_at: Timestamp,
+}
+
+impl Workflow {
+    pub(crate) fn new(machine: Rc<RefCell<Machine>>) -> Self {
+        Self { machine, shielded: false }
+    }
+
+    /// Calls an activity on a worker. Give a close limit with `.options(..)`, then `.await` it, or `.start()` it and
+    /// await later.
+    ///
+    /// # Panics
+    /// When the activity is not registered: the run is parked with that message.
+    #[track_caller]
+    pub fn activity<A, F: ActivityFunction<A>>(&self, function: F, input: &F::Input) -> ActivityCall<F::Output, NeedsCloseLimit> {
+        ActivityCall::new(self.clone(), self.registered(function), Payload::encode(input), Location::caller())
+    }
+
+    /// Calls an activity right where the workflow is decided: no queue, one write for its result. For short work.
+    ///
+    /// # Panics
+    /// When the activity is not registered: the run is parked with that message.
+    #[track_caller]
+    pub fn local_activity<A, F: ActivityFunction<A>>(&self, function: F, input: &F::Input) -> LocalActivityCall<F::Output> {
+        let options = LocalActivityOptions::default();
+        LocalActivityCall::new(self.clone(), self.registered(function), Payload::encode(input), options, Location::caller())
+    }
+
+    fn registered<A, F: ActivityFunction<A>>(&self, _: F) -> &'static str {
+        const { assert_function_item::<F>() };
+        match self.machine.borrow().app.name_of::<F>() {
+            Some(name) => name,
+            None => {
+                let function = std::any::type_name::<F>();
+                panic!("activity {function} is not registered; add `.activity(\"...\", ...)` to the App")
+            }
+        }
+    }
+
+    /// Waits at no cost. The timer starts now, not at the first poll; dropping the future cancels it.
+    #[track_caller]
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        Sleep::start(self.clone(), duration, Location::caller())
+    }
+
+    /// Waits for the next signal of this name. Early signals are kept until somebody asks; one whose JSON does not
+    /// fit `T` is passed over, with a warning in the log.
+    pub fn signal<T: DeserializeOwned>(&self, signal: Signal<T>) -> WaitSignal<T> {
+        WaitSignal::new(self.clone(), signal)
+    }
+
+    /// All signals of this name, in order of arrival.
+    pub fn signals<T: DeserializeOwned>(&self, signal: Signal<T>) -> Signals<T> {
+        Signals::new(self.clone(), signal)
+    }
+
+    /// Waits until the condition holds. It is looked at again after every event.
+    pub fn wait_until<C: Fn() -> bool>(&self, condition: C) -> WaitUntil<C> {
+        WaitUntil::new(self.clone(), condition)
+    }
+
+    /// Waits for `future`, but no longer than this: `Ok(None)` when the time is up. No timer is created when the
+    /// future is ready at once, and it is canceled when the future wins.
+    #[track_caller]
+    pub fn timeout<F: IntoFuture>(&self, duration: Duration, future: F) -> Timeout<F::IntoFuture> {
+        Timeout::new(self.clone(), duration, future.into_future(), Location::caller())
+    }
+
+    /// Resolves when somebody asks the workflow to stop.
+    pub async fn canceled(&self) {
+        let machine = Rc::clone(&self.machine);
+        // A condition outside the scope that is being canceled: it ends by holding.
+        let _ = self.detached().wait_until(move || machine.borrow().is_canceled()).await;
+    }
+
+    /// The same context, out of cancellation's reach: for cleaning up.
+    #[must_use]
+    pub fn detached(&self) -> Workflow {
+        Workflow { machine: Rc::clone(&self.machine), shielded: true }
+    }
+
+    /// Publishes a query's value: anyone may read it from storage, without running code.
+    #[track_caller]
+    pub fn publish<T: Serialize + Clone>(&self, query: Query<T>, value: T) -> Published<T> {
+        let published = Published { cx: self.clone(), query, value: RefCell::new(value) };
+        published.record(Location::caller());
+        published
+    }
+
+    /// Answers a query by running this closure on the workflow's present state. It may read, and nothing else.
+    pub fn answer<T: Serialize + 'static, A: DeserializeOwned + 'static>(
+        &self,
+        query: Query<T, A>,
+        handler: impl Fn(A) -> T + 'static,
+    ) {
+        let answer = Rc::new(move |input: &Payload| Payload::encode(&handler(input.decode()?)));
+        self.machine.borrow_mut().answers.insert(query.name(), answer);
+    }
+
+    /// The recorded time of this turn. It does not pass while code runs.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.machine.borrow().now
+    }
+
+    /// A stream of random numbers, the same on every replay. Streams of different names are independent.
+    #[must_use]
+    pub fn random(&self, name: &str) -> Random {
+        Random::new(Rc::clone(&self.machine), name)
+    }
+
+    /// A random (version 4) UUID, the same on every replay.
+    #[must_use]
+    pub fn uuid(&self) -> uuid::Uuid {
+        let mut bytes = [0; 16];
+        self.random("uuid").fill(&mut bytes);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// Who this workflow is.
+    #[must_use]
+    pub fn info(&self) -> WorkflowInfo {
+        let machine = self.machine.borrow();
+        WorkflowInfo {
+            run: machine.run.clone(),
+            run_id: machine.run_id,
+            workflow_type: machine.workflow_type.to_string(),
+            started_at: machine.started_at,
+        }
+    }
+
+    /// Ends this run and begins the next with a fresh history, in one write: `return cx.continue_as_new(me, &input)`.
+    /// Signals that were not consumed go along.
+    ///
+    /// # Errors
+    /// Always: return it. `T` is whatever the workflow returns.
+    ///
+    /// # Panics
+    /// When the workflow is not registered: the run is parked with that message.
+    pub fn continue_as_new<A, F: WorkflowFunction<A>, T>(&self, function: F, input: &F::Input) -> Result<T, Failure> {
+        let _ = function;
+        let input = Payload::encode(input)?;
+        let mut machine = self.machine.borrow_mut();
+        let Some(name) = machine.app.name_of::<F>() else {
+            panic!("workflow {} is not registered; add `.workflow(\"...\", ...)` to the App", std::any::type_name::<F>())
+        };
+        machine.next_run =
+            Some(NextRun { workflow_type: name.into(), input, request_id: None, carried: Vec::new() });
+        Err(Failure::application("the workflow continues as new").with_type("ContinueAsNew").non_retryable())
+    }
+}
+
+impl fmt::Debug for Workflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workflow").field("info", &self.info()).finish_non_exhaustive()
+    }
+}
+
+/// A published value: what it is, and a way to change it. Recorded with the turn that sets it.
+pub struct Published<T> {
+    cx: Workflow,
+    query: Query<T>,
+    value: RefCell<T>,
+}
+
+impl<T: Serialize + Clone> Published<T> {
+    /// Changes the value.
+    #[track_caller]
+    pub fn set(&self, value: T) {
+        self.value.replace(value);
+        self.record(Location::caller());
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn get(&self) -> T {
+        self.value.borrow().clone()
+    }
+
+    fn record(&self, place: &Location<'_>) {
+        let value = match Payload::encode(&*self.value.borrow()) {
+            Ok(value) => value,
+            Err(failure) => panic!("the value of query {:?} cannot be published: {failure}", self.query.name()),
+        };
+        let command = Command::Publish { name: self.query.name().into(), value, place: here(place) };
+        self.cx.machine.borrow_mut().issue(command);
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Published<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Published").field(&self.query.name()).field(&self.value).finish()
+    }
+}

@@ -1,0 +1,263 @@
+//! What a workflow can wait for besides activities: time, signals, conditions.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::panic::Location;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::{Machine, Workflow};
+use crate::failure::{Canceled, here};
+use crate::history::{Command, CommandId};
+use crate::names::Signal;
+
+/// Counts a future among those that wait for the engine, from its first Pending until it ends or is dropped.
+pub(super) struct Waiting {
+    machine: Rc<RefCell<Machine>>,
+    counted: bool,
+}
+
+impl Waiting {
+    pub(super) fn new(cx: &Workflow) -> Self {
+        Self { machine: Rc::clone(&cx.machine), counted: false }
+    }
+
+    pub(super) fn begin(&mut self) {
+        if !self.counted {
+            self.counted = true;
+            self.machine.borrow_mut().waiting += 1;
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        if self.counted {
+            self.counted = false;
+            self.machine.borrow_mut().waiting -= 1;
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A timer. Dropping it cancels it.
+#[must_use = "the timer is canceled when this is dropped"]
+pub struct Sleep {
+    cx: Workflow,
+    id: Option<CommandId>,
+    waiting: Waiting,
+}
+
+impl Sleep {
+    pub(super) fn start(cx: Workflow, duration: Duration, place: &Location<'_>) -> Self {
+        let id = cx.machine.borrow_mut().open(cx.shielded, None, |machine, id| Command::StartTimer {
+            id,
+            fire_at: machine.now + duration,
+            place: here(place),
+        });
+        Self { waiting: Waiting::new(&cx), cx, id: id.ok() }
+    }
+}
+
+impl Future for Sleep {
+    type Output = Result<(), Canceled>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        use super::machine::Outcome;
+        let Some(id) = self.id else {
+            return Poll::Ready(Err(Canceled));
+        };
+        let outcome = self.cx.machine.borrow_mut().outcome(id, context.waker());
+        let Some(outcome) = outcome else {
+            self.waiting.begin();
+            return Poll::Pending;
+        };
+        self.waiting.end();
+        self.id = None;
+        Poll::Ready(match outcome {
+            Outcome::Fired => Ok(()),
+            _ => Err(Canceled),
+        })
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.cx.machine.borrow_mut().drop_timer(id);
+        }
+    }
+}
+
+/// Waits for one signal.
+#[must_use = "futures do nothing unless awaited"]
+pub struct WaitSignal<T> {
+    cx: Workflow,
+    signal: Signal<T>,
+    waiting: Waiting,
+}
+
+impl<T: DeserializeOwned> WaitSignal<T> {
+    pub(super) fn new(cx: Workflow, signal: Signal<T>) -> Self {
+        Self { waiting: Waiting::new(&cx), cx, signal }
+    }
+
+    /// The next signal that decodes. One that does not fit is passed over: failing the workflow would let any caller
+    /// break it.
+    fn take(&self) -> Option<T> {
+        let mut machine = self.cx.machine.borrow_mut();
+        while let Some(payload) = machine.take_signal(self.signal.name()) {
+            match payload.decode() {
+                Ok(value) => return Some(value),
+                Err(failure) => tracing::warn!(
+                    workflow = %machine.run, signal = self.signal.name(), %failure,
+                    "a signal does not fit its declared type and is passed over"
+                ),
+            }
+        }
+        None
+    }
+}
+
+impl<T: DeserializeOwned> Future for WaitSignal<T> {
+    type Output = Result<T, Canceled>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(value) = self.take() {
+            self.waiting.end();
+            return Poll::Ready(Ok(value));
+        }
+        let canceled = self.cx.machine.borrow().is_canceled() && !self.cx.shielded;
+        if canceled {
+            self.waiting.end();
+            return Poll::Ready(Err(Canceled));
+        }
+        self.cx.machine.borrow_mut().wake_on_signal(self.signal.name(), context.waker());
+        self.waiting.begin();
+        Poll::Pending
+    }
+}
+
+/// All signals of one name, as they come.
+pub struct Signals<T> {
+    next: WaitSignal<T>,
+}
+
+impl<T: DeserializeOwned> Signals<T> {
+    pub(super) fn new(cx: Workflow, signal: Signal<T>) -> Self {
+        Self { next: WaitSignal::new(cx, signal) }
+    }
+
+    /// The next signal, once it arrives.
+    ///
+    /// # Errors
+    /// [`Canceled`] when the workflow was asked to stop and none is left.
+    pub async fn next(&mut self) -> Result<T, Canceled> {
+        Pin::new(&mut self.next).await
+    }
+
+    /// The next signal, if it has arrived.
+    pub fn try_next(&mut self) -> Option<T> {
+        self.next.take()
+    }
+}
+
+impl<T: DeserializeOwned> futures::Stream for Signals<T> {
+    type Item = Result<T, Canceled>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.next).poll(context).map(Some)
+    }
+}
+
+/// Waits until a condition holds.
+#[must_use = "futures do nothing unless awaited"]
+pub struct WaitUntil<C> {
+    cx: Workflow,
+    condition: C,
+    waiting: Waiting,
+}
+
+impl<C: Fn() -> bool> WaitUntil<C> {
+    pub(super) fn new(cx: Workflow, condition: C) -> Self {
+        Self { waiting: Waiting::new(&cx), cx, condition }
+    }
+}
+
+impl<C: Fn() -> bool + Unpin> Future for WaitUntil<C> {
+    type Output = Result<(), Canceled>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if (self.condition)() {
+            self.waiting.end();
+            return Poll::Ready(Ok(()));
+        }
+        let mut machine = self.cx.machine.borrow_mut();
+        if machine.is_canceled() && !self.cx.shielded {
+            drop(machine);
+            self.waiting.end();
+            return Poll::Ready(Err(Canceled));
+        }
+        machine.wake_on_anything(context.waker());
+        drop(machine);
+        self.waiting.begin();
+        Poll::Pending
+    }
+}
+
+/// A future with a time limit.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Timeout<F> {
+    cx: Workflow,
+    duration: Duration,
+    place: &'static Location<'static>,
+    timer: Option<Sleep>,
+    future: Pin<Box<F>>,
+}
+
+impl<F> Timeout<F> {
+    pub(super) fn new(cx: Workflow, duration: Duration, future: F, place: &'static Location<'static>) -> Self {
+        Self { cx, duration, place, timer: None, future: Box::pin(future) }
+    }
+}
+
+impl<T, E: From<Canceled>, F: Future<Output = Result<T, E>>> Future for Timeout<F> {
+    type Output = Result<Option<T>, E>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Poll::Ready(result) = this.future.as_mut().poll(context) {
+            this.timer = None;
+            return Poll::Ready(result.map(Some));
+        }
+        let timer = this.timer.get_or_insert_with(|| Sleep::start(this.cx.clone(), this.duration, this.place));
+        Pin::new(timer).poll(context).map(|outcome| match outcome {
+            Ok(()) => Ok(None),
+            Err(canceled) => Err(canceled.into()),
+        })
+    }
+}
+
+macro_rules! named_debug {
+    ($($name:ident<$param:ident>),+) => {
+        $(impl<$param> fmt::Debug for $name<$param> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        })+
+    };
+}
+named_debug!(WaitSignal<T>, Signals<T>, WaitUntil<C>, Timeout<F>);
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sleep({:?})", self.id)
+    }
+}
