@@ -1,1 +1,4 @@
-//! The backends, one file each.
+//! The backends, one file each, each behind its feature.
+
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
