@@ -13,6 +13,7 @@
 
 mod accept;
 mod activity;
+pub mod api;
 mod app;
 mod divergence;
 mod failure;

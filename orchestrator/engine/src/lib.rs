@@ -2,3 +2,8 @@
 
 pub mod store;
 pub mod stores;
+
+pub mod embedded;
+mod error;
+pub mod front;
+pub use error::ApiError;

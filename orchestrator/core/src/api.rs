@@ -1,0 +1,235 @@
+//! The bodies of the HTTP API: what the server says and the client reads.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::accept::{IdConflictPolicy, IdReusePolicy};
+use crate::failure::Failure;
+use crate::ids::RunId;
+use crate::status::Status;
+use crate::time::Timestamp;
+
+macro_rules! bodies {
+    ($($(#[$doc:meta])* pub struct $name:ident $fields:tt)+) => {
+        $(
+            #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+            #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+            $(#[$doc])*
+            pub struct $name $fields
+        )+
+    };
+}
+
+bodies! {
+    /// A request to begin a run.
+    #[serde(deny_unknown_fields)]
+    pub struct StartBody {
+        /// The workflow's wire name.
+        pub workflow_type: String,
+        /// Its id; derived from the request id when missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub workflow_id: Option<String>,
+        /// Its argument; `null` when missing.
+        #[serde(default)]
+        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+        pub input: Value,
+        /// Whether an id whose runs are closed may be used again.
+        #[serde(default)]
+        pub id_reuse_policy: IdReusePolicy,
+        /// What happens when the id has an open run.
+        #[serde(default)]
+        pub id_conflict_policy: IdConflictPolicy,
+    }
+
+    /// A run that began.
+    pub struct StartedBody {
+        /// Its workflow's id.
+        pub workflow_id: String,
+        /// Its identity.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+        pub run_id: RunId,
+    }
+
+    /// A run in a listing.
+    pub struct RunSummary {
+        /// Its workflow's id.
+        pub workflow_id: String,
+        /// Its identity.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+        pub run_id: RunId,
+        /// The workflow's wire name.
+        pub workflow_type: String,
+        /// How it stands.
+        pub status: Status,
+        /// When it began.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+        pub started_at: Timestamp,
+        /// When it closed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "date-time"))]
+        pub closed_at: Option<Timestamp>,
+        /// Why it stands still, if its code cannot go on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub parked: Option<ParkedBody>,
+    }
+
+    /// A run whose code cannot go on.
+    pub struct ParkedBody {
+        /// The explanation.
+        pub reason: String,
+        /// The build that failed.
+        pub build: String,
+        /// When it is tried again.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+        pub retry_at: Timestamp,
+    }
+
+    /// A page of a listing, latest start first.
+    pub struct ListBody {
+        /// The runs.
+        pub workflows: Vec<RunSummary>,
+        /// Ask for the next page with this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub next_page_token: Option<String>,
+    }
+
+    /// Everything about a run but its history.
+    pub struct DescribeBody {
+        /// The run.
+        #[serde(flatten)]
+        pub run: RunSummary,
+        /// How many runs of this workflow id came before.
+        pub ordinal: u64,
+        /// Its argument.
+        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+        pub input: Value,
+        /// The run that it continues.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uuid"))]
+        pub continued_from: Option<RunId>,
+        /// Events in its history.
+        pub history_events: u64,
+        /// Stored bytes of its history.
+        pub history_bytes: u64,
+        /// Whether somebody asked it to stop.
+        pub cancel_requested: bool,
+        /// Activities without an outcome.
+        pub pending_activities: Vec<PendingActivityBody>,
+        /// Timers that have not fired.
+        pub timers: Vec<TimerBody>,
+        /// Published query values.
+        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+        pub published: BTreeMap<String, Value>,
+    }
+
+    /// An activity without an outcome.
+    pub struct PendingActivityBody {
+        /// Its id within the run.
+        pub activity_id: String,
+        /// Its wire name.
+        pub activity_type: String,
+        /// Whether it runs on a worker or where the workflow is decided.
+        pub local: bool,
+        /// `scheduled`, `running` or `backing_off`.
+        pub state: String,
+        /// The attempt that runs or ran last; 0 before the first.
+        pub attempt: u32,
+        /// When the workflow asked for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "date-time"))]
+        pub scheduled_at: Option<Timestamp>,
+        /// When the next attempt begins.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "date-time"))]
+        pub next_attempt_at: Option<Timestamp>,
+        /// Why the last attempt failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+        pub last_failure: Option<Failure>,
+        /// The details of the last heartbeat.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+        pub last_heartbeat: Option<Value>,
+    }
+
+    /// A timer that has not fired.
+    pub struct TimerBody {
+        /// Its id within the run.
+        pub timer_id: String,
+        /// When it fires.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+        pub fires_at: Timestamp,
+    }
+
+    /// A page of a history.
+    pub struct HistoryBody {
+        /// The events, in order.
+        pub events: Vec<HistoryEvent>,
+        /// Ask for the next page with this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub next_page_token: Option<String>,
+    }
+
+    /// One event of a history, as people read it.
+    pub struct HistoryEvent {
+        /// Its place, from 1.
+        pub event_id: u64,
+        /// Recorded time.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+        pub time: Timestamp,
+        /// What happened.
+        #[serde(rename = "type")]
+        pub event_type: String,
+        /// Its particulars.
+        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+        pub attributes: Value,
+    }
+
+    /// How a run stands, and its outcome once closed.
+    pub struct ResultBody {
+        /// The run.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+        pub run_id: RunId,
+        /// How it stands.
+        pub status: Status,
+        /// What it returned, when it completed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+        pub result: Option<Value>,
+        /// Why it did not complete.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+        pub failure: Option<Failure>,
+    }
+
+    /// A query's answer.
+    pub struct QueryBody {
+        /// The answer.
+        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+        pub result: Value,
+    }
+
+    /// Why somebody cancels or terminates.
+    #[derive(Default)]
+    #[serde(deny_unknown_fields)]
+    pub struct ReasonBody {
+        /// For people; kept in the history.
+        #[serde(default)]
+        pub reason: String,
+    }
+
+    /// What went wrong with a request (RFC 9457).
+    pub struct Problem {
+        /// Names the kind of problem: `https://dormouse.dev/problems/...`, or `about:blank`.
+        #[serde(rename = "type")]
+        pub problem_type: String,
+        /// The kind, for people.
+        pub title: String,
+        /// The HTTP status.
+        pub status: u16,
+        /// What happened this time, and what to do.
+        pub detail: String,
+    }
+}
