@@ -200,9 +200,15 @@ impl Inner {
 
     /// Writes the intent into the row object, unless a batch at its sequence is known to stand already.
     async fn intend(&self, run: &RunKey, intent: &Intent) -> Result<Known, StoreError> {
-        let mut remembered = self.remembered(run);
+        // What is remembered is only a first guess; its ETag tells whether it still is so. But that a run is not open
+        // yet is no memory to rely on. A run that nobody knows is most likely new.
+        let mut guess = match self.remembered(run) {
+            Some(known) => Some(known).filter(|known| known.object.is_open_or_closed()),
+            None if intent.sequence == 0 => Some(Known { object: RowObject::new(run), version: None }),
+            None => None,
+        };
         for _ in 0..RACES {
-            let mut known = match remembered.take() {
+            let mut known = match guess.take() {
                 Some(known) => known,
                 None => match self.resolved(run).await? {
                     Some(known) => known,
