@@ -28,8 +28,7 @@ fn sqlite_conforms() {
 
 #[test]
 fn objects_in_memory_conform() {
-    let report =
-        block_on(store_conformance(async || ObjectStore::new(Arc::new(InMemory::new()), "some/prefix")));
+    let report = block_on(store_conformance(async || ObjectStore::new(Arc::new(InMemory::new()), "some/prefix")));
     println!("objects in memory: {report}");
 }
 

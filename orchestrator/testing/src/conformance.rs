@@ -166,7 +166,13 @@ async fn start_as(store: &Arc<dyn Store>, run: &RunKey, opening: RowChange) {
 }
 
 /// A create that must win.
-async fn append(store: &Arc<dyn Store>, run: &RunKey, sequence: u64, record: impl Into<Bytes>, change: Option<RowChange>) {
+async fn append(
+    store: &Arc<dyn Store>,
+    run: &RunKey,
+    sequence: u64,
+    record: impl Into<Bytes>,
+    change: Option<RowChange>,
+) {
     let creation = create(store, run, sequence, record.into(), change).await;
     assert_eq!(creation, Creation::Created, "batch {sequence} of {run}");
 }

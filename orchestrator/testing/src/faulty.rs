@@ -167,9 +167,7 @@ impl Store for FaultyStore {
     }
 
     fn swap<'a>(&'a self, key: &'a AttemptKey, expected: Option<u64>, record: Bytes) -> StoreFuture<'a, Swap> {
-        Box::pin(
-            self.carry_out(On::Swap(Some(key.activity)), move || self.inner.swap(key, expected, record.clone())),
-        )
+        Box::pin(self.carry_out(On::Swap(Some(key.activity)), move || self.inner.swap(key, expected, record.clone())))
     }
 
     fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>> {

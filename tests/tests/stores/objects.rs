@@ -81,17 +81,11 @@ impl object_store::ObjectStore for Spoiled {
                 self.inner.put_opts(location, payload, opts).await?;
                 Err(lost())
             }
-            Some(Spoil::Conflict) => {
-                Err(Error::AlreadyExists { path: location.to_string(), source: "409".into() })
-            }
+            Some(Spoil::Conflict) => Err(Error::AlreadyExists { path: location.to_string(), source: "409".into() }),
         }
     }
 
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        opts: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         self.inner.put_multipart_opts(location, opts).await
     }
 

@@ -104,9 +104,8 @@ impl ObjectStore {
         use object_store::RetryConfig;
         use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 
-        let mut builder = AmazonS3Builder::from_env()
-            .with_bucket_name(bucket)
-            .with_conditional_put(S3ConditionalPut::ETagMatch);
+        let mut builder =
+            AmazonS3Builder::from_env().with_bucket_name(bucket).with_conditional_put(S3ConditionalPut::ETagMatch);
         let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
             .iter()
             .find_map(|key| builder.get_config_value(key));
@@ -581,7 +580,13 @@ impl Store for ObjectStore {
     fn settle<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, ()> {
         let run = run.clone();
         self.run(async move |inner| {
-            inner.amend(&run, |row| if row.status.is_closed() { row.due = None }).await
+            inner
+                .amend(&run, |row| {
+                    if row.status.is_closed() {
+                        row.due = None
+                    }
+                })
+                .await
         })
     }
 

@@ -87,11 +87,8 @@ pub(super) async fn racing_chains_have_no_gaps(store: Arc<dyn Store>) {
             }
         }
     });
-    let log: Vec<String> = read_from(&store, &run, 1)
-        .await
-        .iter()
-        .map(|record| String::from_utf8_lossy(record).into_owned())
-        .collect();
+    let log: Vec<String> =
+        read_from(&store, &run, 1).await.iter().map(|record| String::from_utf8_lossy(record).into_owned()).collect();
     assert_eq!(log.len(), COMMITTERS * BATCHES, "each batch once, without a gap");
     for racer in 0..COMMITTERS {
         let own: Vec<&String> = log.iter().filter(|record| record.starts_with(&format!("{racer}:"))).collect();

@@ -122,10 +122,58 @@ pub(super) async fn hostile_ids_are_ids(store: Arc<dyn Store>) {
     let long = "a".repeat(255);
     let longer_than_its_key = "\u{1F42D}".repeat(63);
     let ids = [
-        "..", ".", "../x", "x/..", "a/b", "a", "b", "%2F", "a%2Fb", "a%2fb", "%", "%25", "a%252Fb", "con", "NUL", "COM1",
-        "A", "\u{e9}", "e\u{301}", "\u{1F42D}", "x", "x.", "x..", "x ", " x", "*", "?", "x*", "'", "\"", "`", "\\",
-        "a\\b", "'; DROP TABLE runs; --", "%' OR '1'='1", "_", "x_", "log", ".rows", "attempts", "00000000000000000000",
-        "#", "&amp;", "<script>", "${HOME}", "~", "a:b", "a|b", "-rf", "\u{202e}gnp", &long, &longer_than_its_key,
+        "..",
+        ".",
+        "../x",
+        "x/..",
+        "a/b",
+        "a",
+        "b",
+        "%2F",
+        "a%2Fb",
+        "a%2fb",
+        "%",
+        "%25",
+        "a%252Fb",
+        "con",
+        "NUL",
+        "COM1",
+        "A",
+        "\u{e9}",
+        "e\u{301}",
+        "\u{1F42D}",
+        "x",
+        "x.",
+        "x..",
+        "x ",
+        " x",
+        "*",
+        "?",
+        "x*",
+        "'",
+        "\"",
+        "`",
+        "\\",
+        "a\\b",
+        "'; DROP TABLE runs; --",
+        "%' OR '1'='1",
+        "_",
+        "x_",
+        "log",
+        ".rows",
+        "attempts",
+        "00000000000000000000",
+        "#",
+        "&amp;",
+        "<script>",
+        "${HOME}",
+        "~",
+        "a:b",
+        "a|b",
+        "-rf",
+        "\u{202e}gnp",
+        &long,
+        &longer_than_its_key,
     ];
     let runs: Vec<RunKey> = ids
         .iter()
@@ -197,7 +245,8 @@ fn filters() -> Vec<RunFilter> {
     let mut filters = Vec::new();
     for status in [None, Some(Status::Running), Some(Status::Completed), Some(Status::Failed)] {
         for workflow_type in [None, Some("a"), Some("A"), Some("absent")] {
-            for id_prefix in [None, Some(""), Some("o"), Some("order-"), Some("O"), Some("o%"), Some("o_d"), Some("zz")] {
+            for id_prefix in [None, Some(""), Some("o"), Some("order-"), Some("O"), Some("o%"), Some("o_d"), Some("zz")]
+            {
                 filters.push(RunFilter {
                     status,
                     workflow_type: workflow_type.map(ToOwned::to_owned),
