@@ -9,6 +9,7 @@ use crate::history::{
 use crate::ids::{BatchHash, CommitId, RunId, RunKey};
 use crate::options::Verdict;
 use crate::payload::Payload;
+use crate::planted::{Bug, planted};
 use crate::status::Status;
 use crate::time::Timestamp;
 
@@ -295,6 +296,9 @@ impl StartRequest {
             return StartVerdict::Existing(ordinal);
         }
         let Some(closed) = &latest.closed else {
+            if planted(Bug::C5IgnoreOpenRun) {
+                return StartVerdict::Create(latest.run.ordinal + 1);
+            }
             return match self.conflict {
                 IdConflictPolicy::Fail => StartVerdict::AlreadyOpen,
                 IdConflictPolicy::UseExisting => StartVerdict::Existing(latest.run.ordinal),

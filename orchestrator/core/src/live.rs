@@ -345,10 +345,10 @@ impl LiveRun {
             return Merge::Reload;
         };
         let ends = |event: &Event| matches!(event, Event::Input(Input::Terminated { .. }));
-        if batch.kind != BatchKind::Accepted || batch.events.iter().any(ends) {
+        if batch.kind == BatchKind::Decided || batch.events.iter().any(ends) {
             return Merge::Reload;
         }
-        if self.state.closed.is_some() {
+        if batch.kind == BatchKind::Accepted && self.state.closed.is_some() {
             return Merge::Retake(self.retake());
         }
         match self.state.append(record) {

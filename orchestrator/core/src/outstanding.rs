@@ -58,11 +58,16 @@ impl RunState {
         })
     }
 
-    /// The run's one alarm: the earliest of its timers and time limits.
+    /// The run's one alarm after this time: the earliest of its timers and time limits. A schedule-to-start limit
+    /// that has passed rings no more: whether the activity was taken up, only its record knows.
     #[must_use]
-    pub fn alarm(&self) -> Option<Timestamp> {
+    pub fn alarm(&self, now: Timestamp) -> Option<Timestamp> {
         let timers = self.timers.values().copied();
-        let limits = self.activities.values().flat_map(|a| [a.close_deadline(), a.start_deadline()]).flatten();
+        let limits = self
+            .activities
+            .values()
+            .flat_map(|a| [a.close_deadline(), a.start_deadline().filter(|deadline| *deadline > now)])
+            .flatten();
         let locals = self.locals.values().map(|local| local.retry_at).filter(|at| *at > Timestamp::default());
         timers.chain(limits).chain(locals).min()
     }
@@ -86,6 +91,6 @@ impl RunState {
         let patience = sweep * 2u32.pow(self.sweeps.min(MAX_SWEEP_DOUBLINGS));
         // Counted from the last commit, the sweep's own included, so that each look is later than the one before.
         let look = (waits || owes_next).then(|| commit + patience);
-        look.into_iter().chain(self.alarm()).min()
+        look.into_iter().chain(self.alarm(commit)).min()
     }
 }

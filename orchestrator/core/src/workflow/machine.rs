@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
@@ -15,7 +16,7 @@ use crate::app::App;
 use crate::failure::{Canceled, Failure};
 use crate::history::{CarriedSignal, Command, CommandId, Input, NextRun};
 use crate::ids::{RunId, RunKey, derive};
-use crate::options::LocalActivityOptions;
+use crate::options::{LocalActivityOptions, RecordedRetry};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
@@ -53,6 +54,20 @@ pub struct LocalCall {
     pub options: LocalActivityOptions,
     /// When the workflow asked for it.
     pub scheduled_at: Timestamp,
+}
+
+impl LocalCall {
+    /// How long each attempt may take.
+    #[must_use]
+    pub fn start_to_close(&self) -> Duration {
+        self.options.start_to_close
+    }
+
+    /// The retry policy.
+    #[must_use]
+    pub fn retry(&self) -> RecordedRetry {
+        RecordedRetry::from(&self.options.retry)
+    }
 }
 
 pub(crate) type Answer = Rc<dyn Fn(&Payload) -> Result<Payload, Failure>>;
