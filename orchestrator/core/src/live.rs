@@ -50,6 +50,8 @@ pub enum Decision {
 /// What is kept of a draft whose last turn is taken anew.
 #[derive(Debug)]
 pub struct Retake {
+    /// Turns in the history that the draft continued.
+    turns: u64,
     kept: Vec<Event>,
     base: Timestamp,
     arrived: VecDeque<Input>,
@@ -278,20 +280,25 @@ impl LiveRun {
     /// Gives the draft up but for the turns before the last; what that one was told on the spot is told again.
     fn retake(&mut self) -> Retake {
         let mut kept = std::mem::take(&mut self.draft);
+        let drafted = kept.iter().filter(|event| matches!(event, Event::Turn(_))).count() as u64;
         let last = kept.iter().rposition(|event| matches!(event, Event::Turn(_))).unwrap_or(0);
         let mut arrived = VecDeque::new();
         if let Some(Event::Turn(turn)) = kept.drain(last..).next() {
             arrived.extend(turn.input);
         }
         arrived.append(&mut self.arrived);
-        Retake { kept, base: self.draft_base, arrived }
+        Retake { turns: self.turns - drafted, kept, base: self.draft_base, arrived }
     }
 
-    /// Puts back what was kept of a draft, on a run that was just replayed.
+    /// Puts back what was kept of a draft, on a run that was just replayed. `false`: somebody has decided meanwhile,
+    /// nothing of the draft fits any more, and this run is as it was.
     ///
     /// # Errors
     /// [`TurnFailure`] as in [`decide`](Self::decide).
-    pub fn resume(&mut self, retake: Retake) -> Result<(), TurnFailure> {
+    pub fn resume(&mut self, retake: Retake) -> Result<bool, TurnFailure> {
+        if self.turns != retake.turns {
+            return Ok(false);
+        }
         let waiting = self.state.inbox.clone();
         self.draft_base = retake.base;
         for event in &retake.kept {
@@ -300,7 +307,7 @@ impl LiveRun {
         self.retrace(&retake.kept, retake.base, waiting)?;
         self.arrived = retake.arrived;
         self.take_all = true;
-        Ok(())
+        Ok(true)
     }
 
     /// Whether there is something to commit now. Turns that only asked for local activities wait for their results:

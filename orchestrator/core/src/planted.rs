@@ -39,6 +39,28 @@ pub enum Bug {
     A1SkipClaim,
 }
 
+impl Bug {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::C1ForgetCommitId,
+        Self::C2DispatchLost,
+        Self::C2DropLocalResults,
+        Self::C3TrustCache,
+        Self::C4NoReread,
+        Self::C5IgnoreOpenRun,
+        Self::C6InventNextRun,
+        Self::C7SkipChain,
+        Self::C8TrustClock,
+        Self::F1ForgetUndecided,
+        Self::F2CommitFirst,
+        Self::F3AnyRun,
+        Self::F4StopAtFirstRun,
+        Self::F5ForgetDue,
+        Self::F6SkipActivities,
+        Self::A1SkipClaim,
+    ];
+}
+
 /// Whether this fault is switched on, by the environment variable `DORMOUSE_PLANTED_BUG`.
 #[cfg(feature = "planted-bugs")]
 #[must_use]

@@ -145,8 +145,10 @@ impl<S: Surroundings> Decider<S> {
         let mut waiting: Vec<_> = arrivals.iter().collect();
         let mut resumed: Option<Retake> = None;
         loop {
-            if let Some(retake) = resumed.take() {
-                self.in_turn(run, || live.resume(retake))?;
+            if let Some(retake) = resumed.take()
+                && !self.in_turn(run, || live.resume(retake))?
+            {
+                (dispatch, waiting) = (Dispatch::All, arrivals.iter().collect());
             }
             // What waits in the history comes before what arrives now. It may also be what asks for the local
             // activities whose results arrive.
@@ -166,8 +168,7 @@ impl<S: Surroundings> Decider<S> {
                 }
                 match live.state().accept(arrival, now) {
                     Ok(inputs) => live.take_in(inputs),
-                    Err(Refusal::NothingDue) => {}
-                    Err(refusal) if fresh => tracing::debug!(%run, ?refusal, "not taken in"),
+                    Err(refusal) if fresh || planted(Bug::C3TrustCache) => tracing::debug!(%run, ?refusal, "not taken in"),
                     Err(_) => refused = true,
                 }
             }
