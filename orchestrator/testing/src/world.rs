@@ -351,9 +351,12 @@ impl World {
     // --- what stands in the store ---
 
     /// The stored batches of a run.
+    ///
+    /// # Panics
+    /// When one is missing.
     #[must_use]
     pub fn records(&self, run: &RunKey) -> Vec<Bytes> {
-        now_or_panic(read_history(&*self.store, run))
+        drive(read_history(&*self.store, run)).expect("an answer").expect("an undamaged history")
     }
 
     /// The batches of a run, decoded.

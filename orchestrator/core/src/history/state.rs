@@ -408,9 +408,10 @@ impl RunState {
         fresh[fresh.len().saturating_sub(EARLIER_REQUESTS)..].to_vec()
     }
 
-    /// Batch 0 of the run that this closed one calls for. Everyone derives the same bytes (rule C6).
+    /// Batch 0 of the run that this closed one calls for. Everyone derives the same bytes, from the history alone
+    /// (rule C6).
     #[must_use]
-    pub fn next_run(&self, sweep: Duration) -> Option<Batch> {
+    pub fn next_run(&self) -> Option<Batch> {
         let next = self.closed.as_ref()?.next()?;
         let run_id = self.run_id();
         let seed: &[u8] = run_id.as_bytes();
@@ -433,7 +434,8 @@ impl RunState {
             time: self.time,
             kind: BatchKind::Accepted,
             events: vec![Event::Input(Input::Started(Box::new(started)))],
-            due: Some(self.time + sweep),
+            // When this run is due for owing the next, so is the next for being owed its first turn.
+            due: Some(self.due),
         })
     }
 }
