@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dormouse::{Activity, ActivityOptions, App, Failure, LocalActivityOptions, RetryPolicy, Signal, Timestamp, Workflow};
+use dormouse::{Activity, ActivityOptions, App, Failure, LocalActivityOptions, RetryPolicy, Signal, Timestamp, Workflow, select};
 
 pub const WORD: Signal<String> = Signal::new("word");
 
@@ -43,6 +43,8 @@ pub fn app_that_counts(ran: Ran) -> App {
         .workflow("word, then nap", word_then_nap)
         .workflow("times", times)
         .workflow("once", once)
+        .workflow("failing", failing)
+        .workflow("failing, or a word", failing_or_a_word)
         .activity("count", count)
         .activity("fail", fail)
         .activity("late", late)
@@ -156,6 +158,19 @@ pub async fn times(cx: Workflow, words: usize) -> Result<Vec<Timestamp>, Failure
 /// An activity that is tried once.
 pub async fn once(cx: Workflow, _: ()) -> Result<u32, Failure> {
     cx.activity(count, &0).options(ONCE).await
+}
+
+/// An activity that always fails.
+pub async fn failing(cx: Workflow, _: ()) -> Result<u32, Failure> {
+    cx.activity(fail, &0).options(PATIENT).await
+}
+
+/// The same, until a word is heard.
+pub async fn failing_or_a_word(cx: Workflow, _: ()) -> Result<u32, Failure> {
+    select! {
+        failed = cx.activity(fail, &0).options(PATIENT) => failed,
+        word = cx.signal(WORD) => { word?; Ok(0) },
+    }
 }
 
 /// Counts its executions.
