@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::history::{Batch, BatchKind, Command, CommandId, Damage, Event, Input, RunState, Turn, turn_time};
 use crate::ids::{CommitId, RunKey};
 use crate::payload::Payload;
+use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 use crate::workflow::{LocalCall, Machine, Mode, Workflow};
 
@@ -260,7 +261,7 @@ impl LiveRun {
                 let Some(command) = self.machine.borrow_mut().issued.pop_front() else { break };
                 let closes = command.closes();
                 self.draft_event(Event::Command(command))?;
-                if closes && unseen {
+                if closes && unseen && !planted(Bug::C2CloseDeaf) {
                     return Ok(Decision::Retake(self.retake()));
                 }
             }

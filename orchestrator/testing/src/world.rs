@@ -100,8 +100,20 @@ impl Host for Clock {
     }
 }
 
+/// What the engine has sent: what a queue would be paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// To deciders.
+    pub messages: u64,
+    /// To workers.
+    pub tasks: u64,
+    /// Alarms set.
+    pub alarms: u64,
+}
+
 #[derive(Default)]
 struct Kept {
+    sent: Sent,
     messages: Vec<(u64, RunMessage)>,
     numbered: u64,
     tasks: Vec<ActivityTask>,
@@ -157,6 +169,12 @@ impl Mail {
         std::mem::take(&mut self.lock().locals)
     }
 
+    /// What the engine has sent so far; what the test has put here does not count.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        self.lock().sent
+    }
+
     /// When this run's alarm rings.
     #[must_use]
     pub fn alarm(&self, run: &RunKey) -> Option<Timestamp> {
@@ -172,6 +190,7 @@ impl Mail {
 impl RunQueue for Mail {
     /// The intent is on the queue at once, and stays there if its caller dies.
     fn announce(&self, intent: Intent) -> SeamFuture<'_, Ticket> {
+        self.lock().sent.messages += 1;
         let number = self.push(RunMessage::Intent(intent));
         let mail = self.clone();
         let ticket = Ticket::new(move |instead| {
@@ -185,6 +204,7 @@ impl RunQueue for Mail {
     }
 
     fn send(&self, message: RunMessage) -> SeamFuture<'_, ()> {
+        self.lock().sent.messages += 1;
         self.push(message);
         std::future::ready(Ok(())).boxed()
     }
@@ -192,7 +212,9 @@ impl RunQueue for Mail {
 
 impl ActivityQueue for Mail {
     fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()> {
-        self.lock().tasks.push(task);
+        let mut kept = self.lock();
+        kept.sent.tasks += 1;
+        kept.tasks.push(task);
         std::future::ready(Ok(())).boxed()
     }
 }
@@ -200,6 +222,7 @@ impl ActivityQueue for Mail {
 impl Alarms for Mail {
     fn set(&self, run: &RunKey, run_id: RunId, at: Option<Timestamp>) -> SeamFuture<'_, ()> {
         let mut kept = self.lock();
+        kept.sent.alarms += u64::from(at.is_some());
         match at {
             Some(at) => kept.alarms.insert(run.clone(), (run_id, at)),
             None => kept.alarms.remove(run),
