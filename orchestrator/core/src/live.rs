@@ -291,13 +291,13 @@ impl LiveRun {
         Retake { turns: self.turns - drafted, kept, base: self.draft_base, arrived }
     }
 
-    /// Puts back what was kept of a draft, on a run that was just replayed. `false`: somebody has decided meanwhile,
-    /// nothing of the draft fits any more, and this run is as it was.
+    /// Puts back what was kept of a draft, on a run that was just replayed. `false`: somebody has decided meanwhile, or
+    /// ended the run; nothing of the draft fits any more, and this run is as it was.
     ///
     /// # Errors
     /// [`TurnFailure`] as in [`decide`](Self::decide).
     pub fn resume(&mut self, retake: Retake) -> Result<bool, TurnFailure> {
-        if self.turns != retake.turns {
+        if self.turns != retake.turns || self.state.closed.is_some() {
             return Ok(false);
         }
         let waiting = self.state.inbox.clone();
