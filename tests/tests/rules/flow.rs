@@ -9,6 +9,7 @@ use dormouse_core::history::{BatchKind, Event};
 use dormouse_engine::ApiError;
 use dormouse_engine::front::Target;
 use dormouse_engine::seams::{Intent, RunMessage, Wish};
+use dormouse_engine::store::RunFilter;
 use dormouse_testing::world::{SWEEP, drive, latest, run, start_body};
 use dormouse_testing::{Fault, On, World};
 use serde_json::json;
@@ -89,12 +90,19 @@ fn f1_a_parked_run_takes_inputs_in() {
     assert!(again.attempts > parked.attempts && again.retry_at > world.now(), "tried again, less often: {again:?}");
     assert!(!world.state(&run).activities.contains_key(&task.id), "the result is in the history");
 
+    let other = world.process();
     BROKEN.store(false, Ordering::SeqCst);
     world.clock.set(again.retry_at);
     world.ring();
-    process.deliver();
+    // Who knows nothing of the trouble may take over just as well.
+    let alarm = world.mail.take_message(0);
+    other.handle(alarm.clone()).unwrap().unwrap();
+    process.handle(alarm).unwrap().unwrap();
     assert_eq!(world.result(&run), Some(json!([7, ["a", "b"]])));
-    assert_eq!(world.row(&run).unwrap().parked, None);
+    for process in [&process, &other] {
+        let (listed, _) = drive(process.front.list(&RunFilter::default(), None, 10)).unwrap().unwrap();
+        assert!(listed.workflows[0].parked.is_none(), "and nobody says that it stands still");
+    }
 }
 
 /// The caller dies after its intent is on the queue. The queue carries it out.
@@ -386,7 +394,9 @@ fn f5_the_sweep_raises_the_row_with_a_batch_of_its_own() {
     for look in 1..=3 {
         world.clock.set(world.due(&run).unwrap() + Duration::from_secs(1));
         assert_eq!(world.sweep(), std::slice::from_ref(&run));
+        let sent = world.mail.sent().messages;
         process.deliver();
+        assert_eq!(world.mail.sent().messages, sent, "which nobody needs to be told of");
         let batches = world.batches(&run);
         let swept = batches.last().unwrap();
         assert_eq!((swept.kind, swept.due, batches.len()), (BatchKind::Swept, world.due(&run), 2 + look));
