@@ -21,7 +21,7 @@ use crate::front::FrontDoor;
 use crate::intake::Intake;
 use crate::ports::{Choices, Parkings, Ports};
 use crate::seams::{Host, RunMessage};
-use crate::store::{RunRow, Store, StoreError};
+use crate::store::{Parked, RunRow, Store, StoreError};
 
 use alarms::AlarmClock;
 use closings::Notices;
@@ -95,7 +95,6 @@ pub enum OpenError {
 /// The running engine.
 pub struct Embedded {
     front: Arc<FrontDoor>,
-    ports: Ports,
     shards: Arc<Shards>,
     workers: Arc<Workers>,
     tasks: Vec<JoinHandle<()>>,
@@ -142,7 +141,7 @@ impl Embedded {
             tokio::spawn(sweep(ports.clone())),
             tokio::spawn(Arc::clone(&shards).watch()),
         ];
-        Ok(Self { front, ports, shards, workers, tasks })
+        Ok(Self { front, shards, workers, tasks })
     }
 
     /// The front door.
@@ -152,12 +151,16 @@ impl Embedded {
     }
 
     /// Stops: nothing new begins, activities that run may end within `grace`, then the threads end. Whatever is cut
-    /// off is picked up at the next start, so `grace` zero is safe too.
+    /// off is picked up at the next start, so `grace` zero is safe too. The store is let go, unless something was cut off
+    /// or somebody holds on to the front door.
     pub async fn shutdown(self, grace: Duration) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        for task in self.tasks {
+            // Aborted or ended: gone, with what it held.
+            let _ = task.await;
+        }
         self.workers.stop(grace).await;
         self.shards.stop().await;
-        drop(self.ports);
     }
 }
 
@@ -202,6 +205,10 @@ async fn pick_up(ports: &Ports) -> Result<(), StoreError> {
             return Ok(());
         }
         for row in rows {
+            if let Some(parked) = row.parked {
+                // Tried at once, as the build may be another; remembered, so that the row is told when it goes on.
+                ports.parkings.insert(row.run.clone(), Parked { retry_at: ports.now(), ..parked });
+            }
             match row.due {
                 Some(due) if due > soon && !row.status.is_closed() => {
                     ports.alarms.set(&row.run, row.run_id, Some(due)).await?;
