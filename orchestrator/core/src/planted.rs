@@ -27,6 +27,8 @@ pub enum Bug {
     C8TrustClock,
     /// Accepted inputs are not decided when they come again.
     F1ForgetUndecided,
+    /// A message that comes again hands nothing out.
+    F1ForgetOutstanding,
     /// The commit comes before the intent is queued.
     F2CommitFirst,
     /// A late intent is applied to whatever run is the latest.
@@ -65,6 +67,7 @@ impl Bug {
         Self::C7SkipChain,
         Self::C8TrustClock,
         Self::F1ForgetUndecided,
+        Self::F1ForgetOutstanding,
         Self::F2CommitFirst,
         Self::F3AnyRun,
         Self::F4StopAtFirstRun,

@@ -144,6 +144,8 @@ impl<S: Surroundings> Decider<S> {
         if fresh && planted(Bug::F1ForgetUndecided) && arrivals.is_empty() {
             return Ok(());
         }
+        // Whether a message came again. Whoever had it first may have died before he handed out what follows.
+        let mut again = fresh && may_close && !live.state().is_undecided();
         let mut waiting: Vec<_> = arrivals.iter().collect();
         let mut resumed: Option<Retake> = None;
         loop {
@@ -170,7 +172,10 @@ impl<S: Surroundings> Decider<S> {
                 }
                 match live.state().accept(arrival, now) {
                     Ok(inputs) => live.take_in(inputs),
-                    Err(refusal) if fresh || planted(Bug::C3TrustCache) => tracing::debug!(%run, ?refusal, "not taken in"),
+                    Err(refusal) if fresh || planted(Bug::C3TrustCache) => {
+                        tracing::debug!(%run, ?refusal, "not taken in");
+                        again = true;
+                    }
                     Err(_) => refused = true,
                 }
             }
@@ -223,6 +228,9 @@ impl<S: Surroundings> Decider<S> {
                     }
                 },
             }
+        }
+        if again && !planted(Bug::F1ForgetOutstanding) {
+            dispatch = Dispatch::All;
         }
         self.after(run, live, dispatch, may_close).await
     }

@@ -119,6 +119,7 @@ struct Kept {
     tasks: Vec<ActivityTask>,
     alarms: BTreeMap<RunKey, (RunId, Timestamp)>,
     locals: Vec<LocalTask>,
+    failing_tasks: usize,
 }
 
 /// Everything that the processes sent, until the test takes it. It survives them, as queues do.
@@ -172,6 +173,11 @@ impl Mail {
         std::mem::take(&mut self.lock().tasks)
     }
 
+    /// The next so many tasks are not taken by the queue.
+    pub fn fail_tasks(&self, tasks: usize) {
+        self.lock().failing_tasks = tasks;
+    }
+
     /// Takes the local activities that were asked for.
     pub fn take_locals(&self) -> Vec<LocalTask> {
         std::mem::take(&mut self.lock().locals)
@@ -221,6 +227,10 @@ impl RunQueue for Mail {
 impl ActivityQueue for Mail {
     fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()> {
         let mut kept = self.lock();
+        if let Some(left) = kept.failing_tasks.checked_sub(1) {
+            kept.failing_tasks = left;
+            return std::future::ready(Err(StoreError::Unknown("planned: the queue does not answer".into()))).boxed();
+        }
         kept.sent.tasks += 1;
         kept.tasks.push(task);
         std::future::ready(Ok(())).boxed()

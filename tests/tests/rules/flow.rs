@@ -63,6 +63,47 @@ fn f1_an_accepted_input_is_decided_when_anything_comes_again() {
     assert_eq!(world.result(&run), Some(json!(["a", "b"])));
 }
 
+/// What follows from a message is in the history, but was not handed out. So the message is not acknowledged, and when
+/// it comes again, a duplicate now, what is outstanding is handed out.
+#[test]
+fn f1_a_message_that_comes_again_hands_out_what_is_outstanding() {
+    for another_process in [false, true] {
+        let world = World::new(app());
+        let process = world.process();
+        let other = world.process();
+        let again = if another_process { &other } else { &process };
+        let try_twice = |message: RunMessage| {
+            world.mail.fail_tasks(1);
+            process.handle(message.clone()).unwrap().unwrap_err();
+            assert_eq!(world.mail.take_tasks(), [], "the queue does not answer");
+            again.handle(message).unwrap().unwrap();
+            world.mail.take_tasks().pop().expect("the task")
+        };
+        // After a start, a completion, a signal, and an alarm.
+        let run = process.start("queued", "w", "r1", &2);
+        let first = try_twice(world.mail.take_message(0));
+        let result = Payload::encode(&7).unwrap();
+        let arrival = Arrival::ActivityCompleted { id: first.id, attempt: 1, result };
+        let second = try_twice(RunMessage::Arrived { run: run.clone(), run_id: first.run_id, arrival });
+        assert_eq!(second.id, 2);
+        process.complete(&second, 1, &7);
+        assert_eq!(world.result(&run), Some(json!(14)));
+
+        process.start("word, then activity", "u", "r1", &1);
+        process.deliver();
+        process.signal("u", "s", "word", &"go");
+        try_twice(world.mail.take_message(0));
+
+        let run = process.start("in time", "v", "r1", &());
+        process.deliver();
+        world.mail.take_tasks();
+        world.pass(Duration::from_secs(30));
+        let run_id = world.state(&run).run_id();
+        let late = try_twice(RunMessage::Arrived { run, run_id, arrival: Arrival::Alarm });
+        assert_eq!(late.activity_type, "late");
+    }
+}
+
 /// Code that cannot go on stops its run, not the taking in. When it is mended, everything is there.
 #[test]
 fn f1_a_parked_run_takes_inputs_in() {
@@ -353,6 +394,18 @@ fn f5_news_is_due_in_an_interval_however_patient_the_sweep_is() {
     }
     assert!(world.due(&run).unwrap() > world.now() + SWEEP * 60, "it has grown patient");
     process.signal("w", "s", "word", &"news");
+    assert_eq!(world.due(&run), Some(world.now() + SWEEP));
+
+    // The same for what is decided.
+    let run = process.start("queued", "v", "r1", &2);
+    process.deliver();
+    let task = world.mail.take_tasks().into_iter().find(|task| task.run == run).unwrap();
+    for _ in 0..10 {
+        world.clock.set(world.due(&run).unwrap() + Duration::from_secs(1));
+        world.sweep();
+        process.deliver();
+    }
+    process.complete(&task, 1, &7);
     assert_eq!(world.due(&run), Some(world.now() + SWEEP));
 }
 
