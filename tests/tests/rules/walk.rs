@@ -193,7 +193,8 @@ impl Walk {
             8..=22 => self.message(),
             23..=28 => self.task(),
             29..=31 => self.locals(),
-            32..=33 => self.fault(),
+            32 => self.fault(),
+            33 => self.world.mail.fail_tasks(self.dice.below(3)),
             34..=35 => self.world.pass(Duration::from_secs(self.dice.below(40) as u64)),
             36..=37 => self.world.ring(),
             38 => drop(self.world.sweep()),
@@ -212,6 +213,7 @@ impl Walk {
     /// Nothing fails any more, and time passes: all comes to an end.
     fn settle(&mut self) {
         self.calm = true;
+        self.world.mail.fail_tasks(0);
         for at in 0..self.processes.len() {
             self.replace(at);
         }
