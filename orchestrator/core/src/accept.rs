@@ -205,6 +205,29 @@ impl RunState {
         }
     }
 
+    /// Whether an input that was accepted a moment ago still changes something. What was decided since may have settled
+    /// it (the workflow dropped a timer that was due together with another), and of two copies that were accepted
+    /// together, only the first counts.
+    pub(crate) fn still_fits(&self, input: &Input) -> bool {
+        match input {
+            Input::Started(_) => false,
+            Input::Signaled { request_id, .. }
+            | Input::CancelRequested { request_id, .. }
+            | Input::Terminated { request_id, .. } => self.answered_in(request_id).is_none(),
+            Input::ActivityCompleted { id, attempt, .. } | Input::AttemptLost { id, attempt, .. } => {
+                self.live_attempt(*id, *attempt).is_ok()
+            }
+            // A time limit ends an activity whatever its attempts do.
+            Input::ActivityFailed { id, attempt, .. } => {
+                self.activities.get(id).is_some_and(|pending| *attempt == 0 || *attempt >= pending.lost)
+            }
+            Input::TimerFired { id } => self.timers.contains_key(id),
+            Input::LocalCompleted { id, attempt, .. }
+            | Input::LocalFailed { id, attempt, .. }
+            | Input::LocalBackoff { id, attempt, .. } => self.live_local(*id, *attempt).is_ok(),
+        }
+    }
+
     fn due_by(&self, now: Timestamp) -> Result<Vec<Input>, Refusal> {
         let timers = self
             .timers

@@ -240,6 +240,9 @@ impl LiveRun {
                 inputs = self.state.inbox.iter().take(taken).cloned().collect();
                 Turn { at_offset_ms: offset(self.draft_base, now), taken: taken as u32, input: None }
             } else if let Some(input) = self.arrived.pop_front() {
+                if !self.state.still_fits(&input) {
+                    continue;
+                }
                 if !input.is_delivered() {
                     self.draft_event(Event::Input(input))?;
                     continue;
