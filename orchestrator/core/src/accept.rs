@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::failure::{Failure, RetryState, TimeoutKind};
+use crate::failure::{Failure, FailureKind, RetryState, TimeoutKind};
 use crate::history::{
     Batch, BatchKind, CommandId, Event, Input, NextRun, RunState, Started,
 };
@@ -218,9 +218,12 @@ impl RunState {
                 self.live_attempt(*id, *attempt).is_ok()
             }
             // A time limit ends an activity whatever its attempts do.
-            Input::ActivityFailed { id, attempt, .. } => {
-                self.activities.get(id).is_some_and(|pending| *attempt == 0 || *attempt >= pending.lost)
-            }
+            Input::ActivityFailed { id, attempt, failure, .. } => match failure.kind {
+                FailureKind::Timeout { timeout: TimeoutKind::ScheduleToClose | TimeoutKind::ScheduleToStart, .. } => {
+                    self.activities.contains_key(id)
+                }
+                _ => self.live_attempt(*id, *attempt).is_ok(),
+            },
             Input::TimerFired { id } => self.timers.contains_key(id),
             Input::LocalCompleted { id, attempt, .. }
             | Input::LocalFailed { id, attempt, .. }

@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,7 +37,21 @@ pub struct LiveRun {
     draft_base: Timestamp,
     /// The next turn takes all waiting inputs at once.
     take_all: bool,
+    bell: Arc<Bell>,
 }
+
+/// Rings when something within the workflow's future wants to be polled again in the same turn.
+#[derive(Default)]
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// How often a turn polls the future while it keeps waking itself.
+const MAX_POLLS: u32 = 10_000;
 
 /// What a decision comes to.
 #[derive(Debug)]
@@ -89,6 +105,7 @@ impl LiveRun {
             arrived: VecDeque::new(),
             draft: Vec::new(),
             take_all: false,
+            bell: Arc::default(),
         };
         for record in rest {
             live.follow(record)?;
@@ -160,7 +177,7 @@ impl LiveRun {
         }
     }
 
-    /// One turn: deliver, poll once. What the code asks for is in the machine afterwards.
+    /// One turn: deliver, then poll until nothing stirs. What the code asks for is in the machine afterwards.
     fn run_turn(&mut self, at: Timestamp, inputs: &[Input]) -> Result<(), TurnFailure> {
         self.turns += 1;
         let turn = self.turns;
@@ -170,11 +187,11 @@ impl LiveRun {
             machine.mode = Mode::Turn;
             inputs.iter().for_each(|input| machine.deliver(input));
         }
-        let polled = catch_unwind(AssertUnwindSafe(|| self.poll_future()));
+        let polled = catch_unwind(AssertUnwindSafe(|| self.poll_until_still()));
         match polled {
             Err(panic) => Err(TurnFailure::panicked(turn, &*panic)),
             Ok(Err(failure)) => Err(failure),
-            Ok(Ok(Poll::Pending)) if self.machine.borrow().waiting == 0 => Err(TurnFailure::ForeignFuture { turn }),
+            Ok(Ok(Poll::Pending)) if self.machine.borrow().waiting() == 0 => Err(TurnFailure::ForeignFuture { turn }),
             Ok(Ok(Poll::Pending)) => Ok(()),
             Ok(Ok(Poll::Ready(result))) => {
                 let close = self.closing_command(result);
@@ -182,6 +199,29 @@ impl LiveRun {
                 Ok(())
             }
         }
+    }
+
+    /// Polls the future until it is ready or nothing within it stirs. Events wake nobody by themselves (every turn
+    /// polls), but parts of the future may wake each other, and what one part did may make a condition true that
+    /// another looked at before.
+    fn poll_until_still(&mut self) -> Result<Poll<Result<Payload, Failure>>, TurnFailure> {
+        let mut still = false;
+        for _ in 0..MAX_POLLS {
+            self.bell.0.store(false, Relaxed);
+            if let Poll::Ready(result) = self.poll_future()? {
+                return Ok(Poll::Ready(result));
+            }
+            let woken = self.bell.0.load(Relaxed);
+            let mut machine = self.machine.borrow_mut();
+            let stirred = std::mem::take(&mut machine.progress) || woken;
+            // Once more after the last stir, for what a condition did not see.
+            let look = stirred || !still;
+            still = !stirred;
+            if !woken && !(look && machine.wake_conditions()) {
+                return Ok(Poll::Pending);
+            }
+        }
+        Err(TurnFailure::ForeignFuture { turn: self.turns })
     }
 
     fn poll_future(&mut self) -> Result<Poll<Result<Payload, Failure>>, TurnFailure> {
@@ -196,8 +236,8 @@ impl LiveRun {
             }
         }
         let Some(future) = &mut self.future else { unreachable!("it was just put there") };
-        // Every turn polls, so nobody needs to be woken; futures inside wake each other through their own wakers.
-        Ok(future.as_mut().poll(&mut Context::from_waker(Waker::noop())))
+        let waker = Waker::from(Arc::clone(&self.bell));
+        Ok(future.as_mut().poll(&mut Context::from_waker(&waker)))
     }
 
     fn closing_command(&self, result: Result<Payload, Failure>) -> Command {
@@ -413,7 +453,11 @@ impl Drop for LiveRun {
 
 impl std::fmt::Debug for LiveRun {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LiveRun").field("run", &self.state.run).field("turns", &self.turns).finish_non_exhaustive()
+        f.debug_struct("LiveRun")
+            .field("run", &self.state.run)
+            .field("turns", &self.turns)
+            .field("waiting", &self.machine.borrow().waiting())
+            .finish_non_exhaustive()
     }
 }
 

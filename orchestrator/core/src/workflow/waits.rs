@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use super::machine::Waiter;
 use super::{Machine, Workflow};
 use crate::failure::{Canceled, here};
 use crate::history::{Command, CommandId};
@@ -18,32 +19,30 @@ use crate::names::Signal;
 /// Counts a future among those that wait for the engine, from its first Pending until it ends or is dropped.
 pub(super) struct Waiting {
     machine: Rc<RefCell<Machine>>,
-    counted: bool,
+    id: Option<u64>,
 }
 
 impl Waiting {
     pub(super) fn new(cx: &Workflow) -> Self {
-        Self { machine: Rc::clone(&cx.machine), counted: false }
+        Self { machine: Rc::clone(&cx.machine), id: None }
     }
 
-    pub(super) fn begin(&mut self) {
-        if !self.counted {
-            self.counted = true;
-            self.machine.borrow_mut().waiting += 1;
-        }
+    pub(super) fn wait(&mut self, waiter: Waiter) {
+        // Bound to a name, so that foreign wakers are dropped after the machine's borrow.
+        let _before = self.machine.borrow_mut().wait(&mut self.id, waiter);
     }
 
     pub(super) fn end(&mut self) {
-        if self.counted {
-            self.counted = false;
-            self.machine.borrow_mut().waiting -= 1;
-        }
+        let id = self.id.take();
+        let _before = self.machine.borrow_mut().wait_no_more(id);
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.end();
+        if self.id.is_some() {
+            self.end();
+        }
     }
 }
 
@@ -76,7 +75,7 @@ impl Future for Sleep {
         };
         let outcome = self.cx.machine.borrow_mut().outcome(id, context.waker());
         let Some(outcome) = outcome else {
-            self.waiting.begin();
+            self.waiting.wait(Waiter::Command);
             return Poll::Pending;
         };
         self.waiting.end();
@@ -139,8 +138,8 @@ impl<T: DeserializeOwned> Future for WaitSignal<T> {
             self.waiting.end();
             return Poll::Ready(Err(Canceled));
         }
-        self.cx.machine.borrow_mut().wake_on_signal(self.signal.name(), context.waker());
-        self.waiting.begin();
+        let waiter = Waiter::Signal(self.signal.name(), context.waker().clone());
+        self.waiting.wait(waiter);
         Poll::Pending
     }
 }
@@ -199,15 +198,12 @@ impl<C: Fn() -> bool + Unpin> Future for WaitUntil<C> {
             self.waiting.end();
             return Poll::Ready(Ok(()));
         }
-        let mut machine = self.cx.machine.borrow_mut();
-        if machine.is_canceled() && !self.cx.shielded {
-            drop(machine);
+        let canceled = self.cx.machine.borrow().is_canceled() && !self.cx.shielded;
+        if canceled {
             self.waiting.end();
             return Poll::Ready(Err(Canceled));
         }
-        machine.wake_on_anything(context.waker());
-        drop(machine);
-        self.waiting.begin();
+        self.waiting.wait(Waiter::Condition(context.waker().clone()));
         Poll::Pending
     }
 }
