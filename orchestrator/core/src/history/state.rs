@@ -340,6 +340,8 @@ impl RunState {
                 if self.activities.remove(id).is_some() {
                     self.canceled_activities.insert(*id);
                 }
+                // A local one has no worker to be told: it is no longer waited for, that is all.
+                self.locals.remove(id);
             }
             Command::ScheduleLocal { id, .. } => {
                 self.locals.insert(*id, PendingLocal::default());

@@ -202,6 +202,14 @@ impl<O: DeserializeOwned> Future for Pending<O> {
     }
 }
 
+impl<O> Drop for Pending<O> {
+    fn drop(&mut self) {
+        if let Ok(id) = self.id {
+            self.cx.machine.borrow_mut().abandon(id);
+        }
+    }
+}
+
 impl<O, Options> fmt::Debug for ActivityCall<O, Options> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ActivityCall({:?})", self.activity_type)

@@ -34,6 +34,8 @@ struct Slot {
     shielded: bool,
     outcome: Option<Outcome>,
     waker: Option<Waker>,
+    /// Nobody will ask for the outcome; the slot stays, so that cancellation reaches the activity.
+    abandoned: bool,
 }
 
 /// What a future of ours waits for, and whom to wake.
@@ -138,7 +140,7 @@ impl Machine {
         let command = command(self, id);
         self.issue(command);
         self.last_id = id;
-        let slot = Slot { name: name.map(Into::into), shielded, outcome: None, waker: None };
+        let slot = Slot { name: name.map(Into::into), shielded, outcome: None, waker: None, abandoned: false };
         self.slots.insert(id, slot);
         Ok(id)
     }
@@ -168,12 +170,20 @@ impl Machine {
         self.slots.get(&id).and_then(|slot| slot.name.clone())
     }
 
-    /// The future of this command is gone. A timer is canceled by that; an activity is abandoned.
+    /// The future of this timer is gone, and the timer with it.
     pub(crate) fn drop_timer(&mut self, id: CommandId) {
         if let Some(slot) = self.slots.remove(&id)
             && slot.outcome.is_none()
         {
             self.issue(Command::CancelTimer { id });
+        }
+    }
+
+    /// The future of this activity is gone: its outcome may go where it came from.
+    pub(crate) fn abandon(&mut self, id: CommandId) {
+        match self.slots.get_mut(&id) {
+            Some(slot) if slot.outcome.is_none() => slot.abandoned = true,
+            _ => drop(self.slots.remove(&id)),
         }
     }
 
@@ -272,6 +282,10 @@ impl Machine {
         if let Some(slot) = self.slots.get_mut(&id)
             && slot.outcome.is_none()
         {
+            if slot.abandoned {
+                self.slots.remove(&id);
+                return;
+            }
             slot.outcome = Some(outcome);
             if let Some(waker) = slot.waker.take() {
                 waker.wake();
