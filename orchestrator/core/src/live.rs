@@ -356,7 +356,9 @@ impl LiveRun {
                 Event::Turn(Turn { input: None, .. }) | Event::Command(Command::ScheduleLocal { .. })
             )
         };
-        !self.draft.iter().all(may_wait) || (!self.draft.is_empty() && self.state.locals.is_empty())
+        // One that backs off has its result later than a write should wait.
+        let runs = self.state.locals.values().any(|local| local.retry_at <= self.state.decided_at);
+        !self.draft.iter().all(may_wait) || (!self.draft.is_empty() && !runs)
     }
 
     /// The draft as a batch, at the host's time `clock`. The draft stays until [`committed`](Self::committed).
