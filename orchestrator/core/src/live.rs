@@ -23,7 +23,7 @@ use crate::history::{Batch, BatchKind, Command, CommandId, Damage, Event, Input,
 use crate::ids::{CommitId, RunKey};
 use crate::payload::Payload;
 use crate::time::Timestamp;
-use crate::workflow::{LocalCall, Machine, Mode, Workflow};
+use crate::workflow::{CONTINUE_AS_NEW, LocalCall, Machine, Mode, Workflow};
 
 /// A run in memory, its future poised after the last turn.
 pub struct LiveRun {
@@ -242,7 +242,10 @@ impl LiveRun {
 
     fn closing_command(&self, result: Result<Payload, Failure>) -> Command {
         let mut machine = self.machine.borrow_mut();
-        if let Some(mut next) = machine.next_run.take() {
+        let continues = matches!(&result, Err(failure) if failure.type_name() == Some(CONTINUE_AS_NEW));
+        // Asked for and then not returned: the workflow thought better of it.
+        let next = machine.next_run.take().filter(|_| continues);
+        if let Some(mut next) = next {
             next.carried = machine.unconsumed();
             return Command::ContinueAsNew { next: Box::new(next) };
         }
@@ -318,14 +321,14 @@ impl LiveRun {
         Ok(())
     }
 
-    /// Gives the draft up but for the turns before the last; what that one was told on the spot is told again.
+    /// Gives up what closed the run: its last turn, or a termination. What that was told on the spot is told again.
     fn retake(&mut self) -> Retake {
         let mut kept = std::mem::take(&mut self.draft);
-        let last = kept.iter().rposition(|event| matches!(event, Event::Turn(_))).unwrap_or(0);
-        let mut arrived = VecDeque::new();
-        if let Some(Event::Turn(turn)) = kept.drain(last..).next() {
-            arrived.extend(turn.input);
-        }
+        let closing = match kept.last() {
+            Some(Event::Command(_)) => kept.iter().rposition(|event| matches!(event, Event::Turn(_))).unwrap_or(0),
+            _ => kept.len().saturating_sub(1),
+        };
+        let mut arrived: VecDeque<_> = kept.drain(closing..).filter_map(told_on_the_spot).collect();
         arrived.append(&mut self.arrived);
         Retake { kept, base: self.draft_base, arrived }
     }
@@ -335,15 +338,34 @@ impl LiveRun {
     /// # Errors
     /// [`TurnFailure`] as in [`decide`](Self::decide).
     pub fn resume(&mut self, retake: Retake) -> Result<(), TurnFailure> {
+        let Retake { kept, base, arrived } = retake;
+        self.take_all = true;
+        if !self.continues_with(&kept, base) {
+            // What came in between says the same or the opposite: all that was told on the spot is held against it.
+            self.arrived = kept.into_iter().filter_map(told_on_the_spot).chain(arrived).collect();
+            return Ok(());
+        }
         let waiting = self.state.inbox.clone();
-        self.draft_base = retake.base;
-        for event in &retake.kept {
+        self.draft_base = base;
+        for event in &kept {
             self.draft_event(event.clone())?;
         }
-        self.retrace(&retake.kept, retake.base, waiting)?;
-        self.arrived = retake.arrived;
-        self.take_all = true;
+        self.retrace(&kept, base, waiting)?;
+        self.arrived = arrived;
         Ok(())
+    }
+
+    /// Whether these events, decided on an earlier state, still follow from the present one.
+    fn continues_with(&self, events: &[Event], base: Timestamp) -> bool {
+        let mut state = self.state.clone();
+        events.iter().all(|event| {
+            let told = match event {
+                Event::Input(input) => Some(input),
+                Event::Turn(turn) => turn.input.as_ref(),
+                Event::Command(_) => None,
+            };
+            told.is_none_or(|input| state.still_fits(input)) && state.apply(event, base).is_ok()
+        })
     }
 
     /// Whether there is something to commit now. Turns that only asked for local activities wait for their results:
@@ -372,7 +394,7 @@ impl LiveRun {
                 turn.at_offset_ms -= later;
             }
         }
-        let due = self.state.due_after(time, sweep);
+        let due = self.state.due_after_change(time, sweep);
         let due = if self.state.closed.is_some() { due } else { due.filter(|due| *due < self.state.due) };
         Batch { commit_id, previous: self.state.head, time, kind: BatchKind::Decided, events, due }
     }
@@ -391,6 +413,14 @@ impl LiveRun {
         };
         let ends = |event: &Event| matches!(event, Event::Input(Input::Terminated { .. }));
         if batch.kind != BatchKind::Accepted || batch.events.iter().any(ends) {
+            return Merge::Reload;
+        }
+        // The draft holds the same message: it must not count twice.
+        let known = |event: &Event| {
+            let Event::Input(input) = event else { return false };
+            input.request_id().is_some_and(|id| self.state.answered_in(id).is_some())
+        };
+        if batch.events.iter().any(known) {
             return Merge::Reload;
         }
         if self.state.closed.is_some() {
@@ -474,6 +504,15 @@ pub enum QueryFailure {
 
 fn offset(base: Timestamp, at: Timestamp) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX) - i64::try_from(base.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What an event brought that no earlier batch holds.
+fn told_on_the_spot(event: Event) -> Option<Input> {
+    match event {
+        Event::Input(input) => Some(input),
+        Event::Turn(turn) => turn.input,
+        Event::Command(_) => None,
+    }
 }
 
 fn arguments_changed(recorded: &Command, attempted: &Command) -> bool {
