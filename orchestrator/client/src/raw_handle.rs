@@ -23,7 +23,7 @@ pub struct RawHandle {
 
 /// *Influence*: [`signal`](RawHandle::signal), [`cancel`](RawHandle::cancel), [`terminate`](RawHandle::terminate).
 /// *Look*: [`query`](RawHandle::query), [`describe`](RawHandle::describe), [`history`](RawHandle::history),
-/// [`history_page`](RawHandle::history_page). *Wait*: [`result`](RawHandle::result), [`outcome`](RawHandle::outcome).
+/// [`history_page`](RawHandle::history_page), [`history_after`](RawHandle::history_after). *Wait*: [`result`](RawHandle::result), [`outcome`](RawHandle::outcome).
 impl RawHandle {
     pub(crate) fn new(client: RawClient, workflow_id: String, run_id: Option<RunId>) -> Self {
         Self { client, workflow_id, run_id }
@@ -112,6 +112,17 @@ impl RawHandle {
             url.query_pairs_mut().append_pair("page_token", token);
         }
         self.client.read(url).await?.decode()
+    }
+
+    /// Events behind the one with this id, in order: to follow a history as it grows. As many as fit a page.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn history_after(&self, event_id: u64) -> Result<Vec<HistoryEvent>, ClientError> {
+        let mut url = self.url(&["history"])?;
+        url.query_pairs_mut().append_pair("after", &event_id.to_string());
+        let page: HistoryBody = self.client.read(url).await?.decode()?;
+        Ok(page.events)
     }
 
     /// The whole history.

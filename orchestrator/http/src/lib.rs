@@ -12,7 +12,7 @@ mod middleware;
 mod page_token;
 mod problem;
 mod routes;
-mod serve;
+mod server;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +24,7 @@ use dormouse_engine::front::FrontDoor;
 
 pub use duration::{InvalidDuration, parse_duration};
 pub use routes::MAX_WAIT;
-pub use serve::serve;
+pub use server::{Server, StartError};
 
 /// What a request may amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]

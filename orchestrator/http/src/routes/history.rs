@@ -7,7 +7,7 @@ use dormouse_core::api::{HistoryBody, Problem};
 use serde::Deserialize;
 
 use crate::extract::{Params, Query, page_size, target};
-use crate::problem::Refused;
+use crate::problem::{Kind, Refused};
 use crate::{Api, page_token};
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -20,6 +20,8 @@ pub(crate) struct HistoryQuery {
     /// At most so many.
     #[param(minimum = 1, maximum = 1000, default = 1000)]
     page_size: Option<u32>,
+    /// Only events behind the one with this id: to follow a history as it grows. Not with `page_token`.
+    after: Option<u64>,
     /// `next_page_token` of the page before.
     page_token: Option<String>,
 }
@@ -43,7 +45,14 @@ pub(crate) async fn history(
 ) -> Result<Json<HistoryBody>, Refused> {
     let target = target(workflow_id, query.run_id)?;
     let limit = page_size(query.page_size, 1000)?;
-    let after = query.page_token.as_deref().map_or(Ok(0), page_token::read_history)?;
+    let after = match (query.after, query.page_token) {
+        (None, None) => 0,
+        (Some(after), None) => after,
+        (None, Some(token)) => page_token::read_history(&token)?,
+        (Some(_), Some(_)) => {
+            return Err(Kind::InvalidRequest.because("after and page_token both say where to begin; give one of them"));
+        }
+    };
     // One more than asked for tells whether a next page is worth naming.
     let mut page = api.front()?.history(&target, after, limit + 1).await?;
     let more = page.events.len() > limit;
