@@ -79,6 +79,18 @@ fn one_bad_request_does_not_spoil_its_group() {
 }
 
 #[test]
+fn the_log_has_its_working_size_from_the_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let size = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().len();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    let grown = size("dormouse.db-wal");
+    assert!(grown >= 2_000 * 4_096, "{grown}");
+    drop(store);
+    assert_eq!(size("dormouse.db-wal"), grown, "and keeps it for the next");
+    assert!(size("dormouse.db") < 1 << 20, "the file itself has not grown");
+}
+
+#[test]
 fn a_newer_schema_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     drop(SqliteStore::open(dir.path()).unwrap());
