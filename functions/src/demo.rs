@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use dormouse::{Client, CliError, Context, Verb, timeline};
+use dormouse::{CliError, Client, Context, Verb, timeline};
 use functions::ledger::{Entry, Ledger};
 use functions::orders::{Order, order_workflow};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -47,7 +47,7 @@ impl Verb for Demo {
         clock.say("start another server over the same directory");
         let mut server = Server::start(dir.path()).await?;
         let client = Client::connect(&server.url, &cx.app)?;
-        let handle = client.workflow(order_workflow, "order-42");
+        let handle = client.workflow(order_workflow, "order-42", None);
         let shipment = handle.result().await?;
         clock.say(&format!("order-42 is shipped: {}", shipment.tracking));
 
