@@ -459,6 +459,9 @@ impl LiveRun {
         let answer = {
             let mut machine = self.machine.borrow_mut();
             let Some(answer) = machine.answers.get(name).cloned() else {
+                if let Some(value) = self.state.published.get(name) {
+                    return Ok(value.clone());
+                }
                 let known = machine.answers.keys().map(|name| (*name).to_owned());
                 return Err(QueryFailure::Unknown(known.chain(self.state.published.keys().cloned()).collect()));
             };
@@ -478,8 +481,13 @@ impl Drop for LiveRun {
     fn drop(&mut self) {
         // Leaving memory is neither canceling a timer nor abandoning an activity.
         self.machine.borrow_mut().mode = Mode::Unloading;
-        self.future = None;
-        self.machine.borrow_mut().answers.clear();
+        let future = self.future.take();
+        // Taken out first: what handlers hold may need the machine when it is dropped. They may also hold the machine,
+        // which would keep both alive for ever.
+        let answers = std::mem::take(&mut self.machine.borrow_mut().answers);
+        if catch_unwind(AssertUnwindSafe(|| drop((future, answers)))).is_err() {
+            tracing::warn!(run = %self.state.run, "the workflow's code panicked while it left memory");
+        }
     }
 }
 
