@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::history::{CommandId, RunState};
+use crate::history::{CommandId, PendingActivity, RunState};
 use crate::ids::{RunId, RunKey};
 use crate::options::RecordedOptions;
 use crate::payload::Payload;
@@ -95,6 +95,12 @@ impl RunState {
         let owes_next = self.closed.as_ref().is_some_and(|closed| closed.next().is_some());
         // Counted from the last commit, the sweep's own included, so that each look is later than the one before.
         let look = (waits || owes_next).then(|| commit + patience);
-        look.into_iter().chain(self.alarm()).min()
+        // A limit to start, once passed, proves nothing and never goes away; local activities begin as soon as they may.
+        // Both are looked at with the rest.
+        let starts = self.activities.values().filter_map(PendingActivity::start_deadline);
+        let locals = self.locals.values().map(|local| local.retry_at);
+        let ahead = starts.chain(locals).filter(|at| *at > commit);
+        let closes = self.activities.values().filter_map(PendingActivity::close_deadline);
+        look.into_iter().chain(ahead).chain(closes).chain(self.timers.values().copied()).min()
     }
 }
