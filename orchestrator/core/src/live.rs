@@ -251,8 +251,8 @@ impl LiveRun {
         }
         match result {
             Ok(result) => Command::Complete { result },
-            Err(failure) if failure.is_canceled() && machine.is_canceled() => Command::Cancel { failure },
-            Err(failure) => Command::Fail { failure },
+            Err(failure) if failure.is_canceled() && machine.is_canceled() => Command::Cancel { failure: failure.storable() },
+            Err(failure) => Command::Fail { failure: failure.storable() },
         }
     }
 

@@ -2,5 +2,5 @@ use dormouse_core::{App, Workflow};
 
 fn main() {
     let rounds = 5;
-    App::new().workflow("order", move |_: Workflow, _: ()| async move { Ok(rounds) });
+    let _ = App::new().workflow("order", move |_: Workflow, _: ()| async move { Ok(rounds) });
 }

@@ -13,7 +13,7 @@ async fn context_last(n: u32, _: Workflow) -> Result<u32, Failure> {
 }
 
 fn main() {
-    App::new()
+    let _ = App::new()
         .workflow("withoutInput", without_input)
         .workflow("withoutResult", without_result)
         .workflow("contextLast", context_last);

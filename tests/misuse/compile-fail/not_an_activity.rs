@@ -13,5 +13,5 @@ async fn stays_on_its_thread(_: Activity, n: u32) -> Result<u32, Failure> {
 }
 
 fn main() {
-    App::new().activity("workflow", a_workflow).activity("rc", stays_on_its_thread);
+    let _ = App::new().activity("workflow", a_workflow).activity("rc", stays_on_its_thread);
 }

@@ -11,5 +11,5 @@ async fn charge(_: Activity, _: ()) -> Result<Receipt, Failure> {
 }
 
 fn main() {
-    App::new().workflow("order", order).activity("charge", charge);
+    let _ = App::new().workflow("order", order).activity("charge", charge);
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use call::{ActivityCall, LocalActivityCall, NeedsCloseLimit, Pending};
+pub use call::{ActivityCall, CloseLimit, LocalActivityCall, NeedsCloseLimit, Pending};
 pub(crate) use machine::{Machine, Mode};
 pub use machine::LocalCall;
 pub use random::Random;
