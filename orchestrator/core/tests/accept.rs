@@ -26,7 +26,7 @@ async fn busy(cx: Workflow, _: ()) -> Result<(), Failure> {
         cx.local_activity(halve, &3),
         cx.sleep(secs(30)),
     );
-    (a?, b?, c?, d?);
+    let _ = (a?, b?, c?, d?);
     Ok(())
 }
 

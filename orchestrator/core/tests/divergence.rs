@@ -22,7 +22,7 @@ fn redeploy<A, B, F: WorkflowFunction<A>, G: WorkflowFunction<B>>(
 }
 
 fn divergence(replayed: Result<LiveRun, TurnFailure>) -> String {
-    let failure = replayed.err().expect("the code diverges");
+    let failure = replayed.expect_err("the code diverges");
     assert!(matches!(failure, TurnFailure::Diverged { .. }), "{failure:?}");
     let text = failure.to_string();
     assert!(text.starts_with("the workflow's code no longer matches its history (turn "), "{text}");
