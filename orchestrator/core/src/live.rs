@@ -5,7 +5,7 @@
 //! [`seal`](LiveRun::seal)s the draft into a batch, and tells the run what became of it.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -415,16 +415,20 @@ impl LiveRun {
         if batch.kind != BatchKind::Accepted || batch.events.iter().any(ends) {
             return Merge::Reload;
         }
+        if self.state.closed.is_some() {
+            return Merge::Retake(self.retake());
+        }
         // The draft holds the same message: it must not count twice.
         let known = |event: &Event| {
             let Event::Input(input) = event else { return false };
             input.request_id().is_some_and(|id| self.state.answered_in(id).is_some())
         };
-        if batch.events.iter().any(known) {
+        // The draft will stand behind this batch: both must not be about the same activity or timer, or what follows
+        // from one order would not follow from the other.
+        let settled: BTreeSet<_> = self.draft.iter().filter_map(about).collect();
+        let contradicts = |event: &Event| about(event).is_some_and(|id| settled.contains(&id));
+        if batch.events.iter().any(|event| known(event) || contradicts(event)) {
             return Merge::Reload;
-        }
-        if self.state.closed.is_some() {
-            return Merge::Retake(self.retake());
         }
         match self.state.append(record) {
             Ok(_) => Merge::Merged,
@@ -512,6 +516,15 @@ pub enum QueryFailure {
 
 fn offset(base: Timestamp, at: Timestamp) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX) - i64::try_from(base.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The activity or timer that an event settles, or says something about.
+fn about(event: &Event) -> Option<CommandId> {
+    match event {
+        Event::Input(input) | Event::Turn(Turn { input: Some(input), .. }) => input.about(),
+        Event::Command(Command::CancelActivity { id } | Command::CancelTimer { id }) => Some(*id),
+        Event::Turn(_) | Event::Command(_) => None,
+    }
 }
 
 /// What an event brought that no earlier batch holds.

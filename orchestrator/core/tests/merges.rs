@@ -8,7 +8,7 @@ use common::{
 };
 use dormouse_core::history::{Batch, BatchKind, RunState};
 use dormouse_core::{
-    Arrival, CommitId, Decision, Failure, Merge, Query, Refusal, RunId, StartVerdict, Status, Timestamp, Workflow,
+    Arrival, CommitId, Decision, Failure, Merge, Query, Refusal, RunId, StartVerdict, Status, TimeoutKind, Timestamp, Workflow,
 };
 
 const TIME: Query<u64> = Query::new("time");
@@ -124,6 +124,21 @@ fn the_same_outcome_twice_is_a_reload() {
     world.live.resume(retake).unwrap();
     assert_eq!(world.settle(), ["complete 2"]);
     assert_eq!(world.last_turns(), 2, "the outcome from the history, then the signal was too late");
+}
+
+#[test]
+fn a_lost_attempt_here_and_its_result_there_do_not_merge() {
+    let mut world =
+        World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
+    let lost = Arrival::AttemptLost { id: 1, attempt: 1, timeout: TimeoutKind::StartToClose, last_heartbeat: None };
+    let inputs = world.state().accept(&lost, world.now()).unwrap();
+    world.live.take_in(inputs);
+    world.live.decide(world.now()).unwrap();
+    let record = world.elsewhere([completed(1, "2")]);
+    assert!(matches!(world.live.merge(&record), Merge::Reload));
+    world.reload();
+    assert_eq!(world.refused(lost), Refusal::Superseded);
+    assert_eq!(world.settle(), ["complete 2"]);
 }
 
 #[test]
