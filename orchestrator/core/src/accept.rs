@@ -159,7 +159,7 @@ impl RunState {
             }
             Arrival::ActivityFailed { id, attempt, failure, retry_state } => {
                 self.live_attempt(id, attempt)?;
-                Ok(vec![Input::ActivityFailed { id, attempt, failure, retry_state }])
+                Ok(vec![Input::ActivityFailed { id, attempt, failure: failure.storable(), retry_state }])
             }
             Arrival::AttemptLost { id, attempt, timeout, last_heartbeat } => {
                 self.live_attempt(id, attempt)?;
@@ -181,11 +181,11 @@ impl RunState {
             }
             Arrival::LocalFailed { id, attempt, failure, retry_state } => {
                 self.live_local(id, attempt)?;
-                Ok(vec![Input::LocalFailed { id, attempt, failure, retry_state }])
+                Ok(vec![Input::LocalFailed { id, attempt, failure: failure.storable(), retry_state }])
             }
             Arrival::LocalBackoff { id, attempt, failure, retry_at } => {
                 self.live_local(id, attempt)?;
-                Ok(vec![Input::LocalBackoff { id, attempt, failure, retry_at }])
+                Ok(vec![Input::LocalBackoff { id, attempt, failure: failure.storable(), retry_at }])
             }
             Arrival::Alarm => self.due_by(now),
         }

@@ -45,7 +45,7 @@ pub use payload::Payload;
 pub use status::{Status, UnknownStatus};
 pub use time::{Timestamp, millis};
 pub use workflow::{
-    ActivityCall, LocalActivityCall, LocalCall, NeedsCloseLimit, Pending, Published, Random, Signals, Sleep, Timeout,
+    ActivityCall, CloseLimit, LocalActivityCall, LocalCall, NeedsCloseLimit, Pending, Published, Random, Signals, Sleep, Timeout,
     WaitSignal, WaitUntil, Workflow, WorkflowInfo,
 };
 

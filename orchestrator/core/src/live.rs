@@ -5,7 +5,7 @@
 //! [`seal`](LiveRun::seal)s the draft into a batch, and tells the run what became of it.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -217,7 +217,7 @@ impl LiveRun {
             // Once more after the last stir, for what a condition did not see.
             let look = stirred || !still;
             still = !stirred;
-            if !(woken || look && machine.wake_conditions()) {
+            if !(woken || (look && machine.wake_conditions())) {
                 return Ok(Poll::Pending);
             }
         }
@@ -251,8 +251,8 @@ impl LiveRun {
         }
         match result {
             Ok(result) => Command::Complete { result },
-            Err(failure) if failure.is_canceled() && machine.is_canceled() => Command::Cancel { failure },
-            Err(failure) => Command::Fail { failure },
+            Err(failure) if failure.is_canceled() && machine.is_canceled() => Command::Cancel { failure: failure.storable() },
+            Err(failure) => Command::Fail { failure: failure.storable() },
         }
     }
 
@@ -415,16 +415,21 @@ impl LiveRun {
         if batch.kind == BatchKind::Decided || batch.events.iter().any(ends) {
             return Merge::Reload;
         }
+        // The sweep's batches bring nothing that the close has not seen.
+        if batch.kind == BatchKind::Accepted && self.state.closed.is_some() {
+            return Merge::Retake(self.retake());
+        }
         // The draft holds the same message: it must not count twice.
         let known = |event: &Event| {
             let Event::Input(input) = event else { return false };
             input.request_id().is_some_and(|id| self.state.answered_in(id).is_some())
         };
-        if batch.events.iter().any(known) {
+        // The draft will stand behind this batch: both must not be about the same activity or timer, or what follows
+        // from one order would not follow from the other.
+        let settled: BTreeSet<_> = self.draft.iter().filter_map(about).collect();
+        let contradicts = |event: &Event| about(event).is_some_and(|id| settled.contains(&id));
+        if batch.events.iter().any(|event| known(event) || contradicts(event)) {
             return Merge::Reload;
-        }
-        if batch.kind == BatchKind::Accepted && self.state.closed.is_some() {
-            return Merge::Retake(self.retake());
         }
         match self.state.append(record) {
             Ok(_) => Merge::Merged,
@@ -459,6 +464,9 @@ impl LiveRun {
         let answer = {
             let mut machine = self.machine.borrow_mut();
             let Some(answer) = machine.answers.get(name).cloned() else {
+                if let Some(value) = self.state.published.get(name) {
+                    return Ok(value.clone());
+                }
                 let known = machine.answers.keys().map(|name| (*name).to_owned());
                 return Err(QueryFailure::Unknown(known.chain(self.state.published.keys().cloned()).collect()));
             };
@@ -478,8 +486,13 @@ impl Drop for LiveRun {
     fn drop(&mut self) {
         // Leaving memory is neither canceling a timer nor abandoning an activity.
         self.machine.borrow_mut().mode = Mode::Unloading;
-        self.future = None;
-        self.machine.borrow_mut().answers.clear();
+        let future = self.future.take();
+        // Taken out first: what handlers hold may need the machine when it is dropped. They may also hold the machine,
+        // which would keep both alive for ever.
+        let answers = std::mem::take(&mut self.machine.borrow_mut().answers);
+        if catch_unwind(AssertUnwindSafe(|| drop((future, answers)))).is_err() {
+            tracing::warn!(run = %self.state.run, "the workflow's code panicked while it left memory");
+        }
     }
 }
 
@@ -504,6 +517,15 @@ pub enum QueryFailure {
 
 fn offset(base: Timestamp, at: Timestamp) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX) - i64::try_from(base.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The activity or timer that an event settles, or says something about.
+fn about(event: &Event) -> Option<CommandId> {
+    match event {
+        Event::Input(input) | Event::Turn(Turn { input: Some(input), .. }) => input.about(),
+        Event::Command(Command::CancelActivity { id } | Command::CancelTimer { id }) => Some(*id),
+        Event::Turn(_) | Event::Command(_) => None,
+    }
 }
 
 /// What an event brought that no earlier batch holds.

@@ -243,7 +243,7 @@ fn a_local_backoff_is_recorded_and_waited_for() {
     assert_eq!(world.refused(backoff), Refusal::Superseded);
     assert_eq!(world.refused(local(1, "2")), Refusal::Superseded, "that attempt has failed");
     assert!(world.live.local_calls(world.now()).is_empty());
-    assert_eq!(world.state().alarm(), Some(retry_at));
+    assert_eq!(world.state().alarm(world.now()), Some(retry_at));
     // While it waits, other turns are not held back.
     assert!(world.arrive(signal("s", "go", "true")).is_empty());
     world.merged([signal("t", "go", "true")]);
@@ -310,7 +310,7 @@ fn the_schedule_to_close_limit_ends_an_activity_and_its_late_result() {
         },
         &3,
     );
-    assert_eq!(world.state().alarm(), Some(Timestamp::from_millis(31_000)));
+    assert_eq!(world.state().alarm(world.now()), Some(Timestamp::from_millis(31_000)));
     let closing = world.alarm_at(31_000);
     assert!(closing[0].contains("its time is up: the schedule-to-close time limit passed"), "{closing:?}");
     assert_eq!(world.refused(completed(1, "6")), Refusal::Closed(Status::Failed));

@@ -8,7 +8,7 @@ use common::{
 };
 use dormouse_core::history::{Batch, BatchKind, RunState};
 use dormouse_core::{
-    Arrival, CommitId, Decision, Failure, Merge, Query, Refusal, RunId, StartVerdict, Status, Timestamp, Workflow,
+    Arrival, CommitId, Decision, Failure, Merge, Query, Refusal, RunId, StartVerdict, Status, TimeoutKind, Timestamp, Workflow,
 };
 
 const TIME: Query<u64> = Query::new("time");
@@ -127,6 +127,21 @@ fn the_same_outcome_twice_is_a_reload() {
 }
 
 #[test]
+fn a_lost_attempt_here_and_its_result_there_do_not_merge() {
+    let mut world =
+        World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
+    let lost = Arrival::AttemptLost { id: 1, attempt: 1, timeout: TimeoutKind::StartToClose, last_heartbeat: None };
+    let inputs = world.state().accept(&lost, world.now()).unwrap();
+    world.live.take_in(inputs);
+    world.live.decide(world.now()).unwrap();
+    let record = world.elsewhere([completed(1, "2")]);
+    assert!(matches!(world.live.merge(&record), Merge::Reload));
+    world.reload();
+    assert_eq!(world.refused(lost), Refusal::Superseded);
+    assert_eq!(world.settle(), ["complete 2"]);
+}
+
+#[test]
 fn kept_turns_that_the_history_overtook_are_taken_anew() {
     let mut world = World::run(
         |cx: Workflow, _: ()| async move {
@@ -214,7 +229,7 @@ fn what_cannot_be_merged_is_reloaded() {
     let mut world = fresh();
     let record = world.elsewhere([terminate("t")]);
     assert!(matches!(world.live.merge(&record), Merge::Reload));
-    // Decisions, a sweep, another place in the chain, and bytes that are no batch.
+    // Decisions, another place in the chain, and bytes that are no batch. A sweep's batch decides nothing, and fits.
     let mut world = fresh();
     let mine = world.state().accept(&signal("s", "go", "true"), world.now()).unwrap();
     world.live.take_in(mine);
@@ -222,7 +237,7 @@ fn what_cannot_be_merged_is_reloaded() {
     let (batch, decided) = world.seal();
     assert!(matches!(world.live.merge(&decided), Merge::Reload));
     let swept = Batch { kind: BatchKind::Swept, events: Vec::new(), ..batch };
-    assert!(matches!(world.live.merge(&swept.encode()), Merge::Reload));
+    assert!(matches!(world.live.merge(&swept.encode()), Merge::Merged));
     assert!(matches!(world.live.merge(&world.log[0].clone()), Merge::Reload));
     assert!(matches!(world.live.merge(&bytes::Bytes::from_static(b"\x01\xff")), Merge::Reload));
 }

@@ -15,7 +15,7 @@ fn a_timer_fires_when_its_time_has_come() {
         &(),
     );
     assert_eq!(world.last_commands(), ["timer 1 at 11000"]);
-    assert_eq!(world.state().alarm().map(|at| at.as_millis()), Some(11_000));
+    assert_eq!(world.state().alarm(world.now()).map(|at| at.as_millis()), Some(11_000));
     world.clock = 10_999;
     assert_eq!(world.refused(Arrival::Alarm), Refusal::NothingDue);
     assert_eq!(world.alarm_at(12_500), ["complete 12500"]);

@@ -146,7 +146,7 @@ impl Intake {
             // Accepted inputs fit the state that accepted them; were it otherwise, `append` would say so.
             let _ = after.apply(event, time);
         }
-        let due = after.due_after(time, sweep);
+        let due = after.due_after_change(time, sweep);
         let due = if after.closed.is_some() { due } else { due.filter(|due| *due < state.due) };
         let batch = Batch {
             commit_id: self.ports.commit_id(),

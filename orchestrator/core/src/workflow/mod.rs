@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use call::{ActivityCall, LocalActivityCall, NeedsCloseLimit, Pending};
+pub use call::{ActivityCall, CloseLimit, LocalActivityCall, NeedsCloseLimit, Pending};
 pub(crate) use machine::{Machine, Mode};
 pub use machine::LocalCall;
 pub use random::Random;
@@ -154,7 +154,9 @@ impl Workflow {
         handler: impl Fn(A) -> T + 'static,
     ) {
         let answer = Rc::new(move |input: &Payload| Payload::encode(&handler(input.decode()?)));
-        self.machine.borrow_mut().answers.insert(query.name(), answer);
+        self.machine.borrow().act("answer");
+        // Bound to a name: what the former handler holds may need the machine when it is dropped.
+        let _former = self.machine.borrow_mut().answers.insert(query.name(), answer);
     }
 
     /// The recorded time of this turn. It does not pass while code runs.
@@ -201,6 +203,7 @@ impl Workflow {
         let _ = function;
         let input = Payload::encode(input)?;
         let mut machine = self.machine.borrow_mut();
+        machine.act("continue as new");
         let Some(name) = machine.app.name_of::<F>() else {
             panic!("workflow {} is not registered; add `.workflow(\"...\", ...)` to the App", std::any::type_name::<F>())
         };
@@ -227,6 +230,7 @@ impl<T: Serialize + Clone> Published<T> {
     /// Changes the value.
     #[track_caller]
     pub fn set(&self, value: T) {
+        self.cx.machine.borrow().act("publish");
         self.value.replace(value);
         self.record(Location::caller());
     }
