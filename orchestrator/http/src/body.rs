@@ -33,7 +33,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
     }
 }
 
-/// A body of the API's own that may be left away.
+/// A body of the API's own that may be left away, or `null`.
 pub(crate) struct OptionalJsonBody<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJsonBody<T> {
@@ -41,7 +41,8 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJsonBody<T> {
 
     async fn from_request(request: Request, _: &Api) -> Result<Self, Refused> {
         let bytes = read(request, SLACK).await?;
-        if bytes.is_empty() { Ok(Self(T::default())) } else { json::read(&bytes).map(Self) }
+        let body = if bytes.is_empty() { None } else { json::read::<Option<T>>(&bytes)? };
+        Ok(Self(body.unwrap_or_default()))
     }
 }
 

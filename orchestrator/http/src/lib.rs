@@ -54,7 +54,6 @@ impl Api {
 }
 
 /// All routes, in front of this engine.
-#[must_use]
 pub fn router(front: Arc<FrontDoor>, limits: Limits) -> Router {
     build(Api { front: Some(front), limits })
 }
