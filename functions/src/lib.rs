@@ -1,1 +1,31 @@
-//! placeholder
+//! A sample application: what a project that uses Dormouse looks like.
+
+pub mod expenses;
+pub mod ledger;
+pub mod orders;
+
+use std::time::Duration;
+
+use dormouse::{ActivityOptions, App, RetryPolicy};
+
+use expenses::{expense_approval_workflow, pay, reject};
+use ledger::Ledger;
+use orders::{charge, order_workflow, send_confirmation, ship};
+
+/// A minute for each attempt, five attempts, one second between the first two and twice as long each time.
+pub const PATIENT: ActivityOptions = ActivityOptions::start_to_close(Duration::from_mins(1))
+    .retry(RetryPolicy::max_attempts(5).initial_interval(Duration::from_secs(1)).backoff_coefficient(2.0));
+
+/// The application: every wire name stands here, once.
+#[must_use]
+pub fn app(ledger: Ledger) -> App {
+    App::new()
+        .workflow("orderWorkflow", order_workflow)
+        .workflow("expenseApprovalWorkflow", expense_approval_workflow)
+        .activity("charge", charge)
+        .activity("sendConfirmation", send_confirmation)
+        .activity("ship", ship)
+        .activity("pay", pay)
+        .activity("reject", reject)
+        .provide(ledger)
+}

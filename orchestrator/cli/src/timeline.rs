@@ -87,16 +87,28 @@ impl Timeline {
 /// One particular; `None` where the subject has said it, or nobody wants to read it.
 fn detail(key: &str, value: &Value) -> Option<String> {
     match key {
-        "activity_id" | "activity_type" | "timer_id" | "name" | "workflow_type" | "request_id" => None,
-        _ if value.is_null() => None,
+        "activity_id" | "activity_type" | "timer_id" | "name" | "workflow_type" => None,
+        "request_id" | "run_id" | "options" | "place" => None,
+        "inputs" | "input" | "payload" | "value" | "result" => particular(key, value),
+        // What is not there, or not so, need not be said.
+        _ if matches!(value, Value::Null | Value::Bool(false)) || value.as_array().is_some_and(Vec::is_empty) => None,
         "attempt" if value.as_u64() == Some(1) => None,
         "attempt" => Some(format!("attempt {}", scalar(value))),
-        "result" => Some(format!("→ {}", short(&value.to_string(), VALUE_WIDTH))),
-        "payload" | "value" => Some(short(&value.to_string(), VALUE_WIDTH)),
         "failure" => Some(format!("✗ {}", short(&failure(value), FAILURE_WIDTH))),
         "reason" if value.as_str() == Some("") => None,
         "fire_at" | "retry_at" => Some(format!("{} {}", key.replace('_', " "), scalar(value))),
         _ => Some(format!("{} {}", tame(&key.replace('_', " ")), short(&scalar(value), VALUE_WIDTH))),
+    }
+}
+
+/// A user's value, whatever it is; and how many inputs a turn took, if any.
+fn particular(key: &str, value: &Value) -> Option<String> {
+    let shown = short(&value.to_string(), VALUE_WIDTH);
+    match key {
+        "inputs" if value.as_u64() == Some(0) => None,
+        "result" => Some(format!("→ {shown}")),
+        "payload" | "value" => Some(shown),
+        _ => Some(format!("{key} {shown}")),
     }
 }
 

@@ -52,5 +52,6 @@ pub use workflow::{
 /// What the macros expand to; not for direct use.
 #[doc(hidden)]
 pub mod __macros {
+    pub use futures::future::Either;
     pub use futures::{FutureExt, join, select_biased};
 }

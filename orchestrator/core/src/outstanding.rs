@@ -58,11 +58,16 @@ impl RunState {
         })
     }
 
-    /// The run's one alarm: the earliest of its timers and time limits.
+    /// The run's one alarm after this time: the earliest of its timers and time limits. A schedule-to-start limit
+    /// that has passed rings no more: whether the activity was taken up, only its record knows.
     #[must_use]
-    pub fn alarm(&self) -> Option<Timestamp> {
+    pub fn alarm(&self, now: Timestamp) -> Option<Timestamp> {
         let timers = self.timers.values().copied();
-        let limits = self.activities.values().flat_map(|a| [a.close_deadline(), a.start_deadline()]).flatten();
+        let limits = self
+            .activities
+            .values()
+            .flat_map(|a| [a.close_deadline(), a.start_deadline().filter(|deadline| *deadline > now)])
+            .flatten();
         let locals = self.locals.values().map(|local| local.retry_at).filter(|at| *at > Timestamp::default());
         timers.chain(limits).chain(locals).min()
     }
@@ -81,11 +86,20 @@ impl RunState {
     /// the sweep found them waiting), alarms when they ring.
     #[must_use]
     pub fn due_after(&self, commit: Timestamp, sweep: Duration) -> Option<Timestamp> {
+        self.due_with_patience(commit, sweep * 2u32.pow(self.sweeps.min(MAX_SWEEP_DOUBLINGS)))
+    }
+
+    /// As [`due_after`](Self::due_after), for a commit that changes something: the sweep's patience begins anew.
+    #[must_use]
+    pub fn due_after_change(&self, commit: Timestamp, sweep: Duration) -> Option<Timestamp> {
+        self.due_with_patience(commit, sweep)
+    }
+
+    fn due_with_patience(&self, commit: Timestamp, patience: Duration) -> Option<Timestamp> {
         let waits = self.is_undecided() || !self.activities.is_empty() || !self.locals.is_empty();
         let owes_next = self.closed.as_ref().is_some_and(|closed| closed.next().is_some());
-        let patience = sweep * 2u32.pow(self.sweeps.min(MAX_SWEEP_DOUBLINGS));
         // Counted from the last commit, the sweep's own included, so that each look is later than the one before.
         let look = (waits || owes_next).then(|| commit + patience);
-        look.into_iter().chain(self.alarm()).min()
+        look.into_iter().chain(self.alarm(commit)).min()
     }
 }

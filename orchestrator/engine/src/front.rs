@@ -1,12 +1,26 @@
-//! The front door: what callers may ask, wherever the call comes from. It accepts; it never decides (rule F1).
+//! The front door: what callers may ask, wherever the call comes from. It accepts and reads; it never decides (rule
+//! F1): signals and starts go through the [intake](crate::intake), computed queries to the build that owns the run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_core::api::{DescribeBody, HistoryBody, ListBody, ResultBody, StartBody, StartedBody};
-use dormouse_core::{Payload, RunId};
+use dormouse_core::api::{
+    DescribeBody, HistoryBody, ListBody, ParkedBody, PendingActivityBody, ResultBody, RunSummary, StartBody, StartedBody,
+    TimerBody,
+};
+use dormouse_core::history::{Batch, Closed, RunState, readable};
+use dormouse_core::{Arrival, Payload, Refusal, RunId, RunKey, StartRequest, WorkflowKey, check_id};
 
+use crate::attempts::{AttemptRecord, AttemptState};
+use crate::commit::{LoadError, read_history, read_state};
 use crate::error::ApiError;
-use crate::store::{ListCursor, RunFilter};
+use crate::intake::{Begun, Intake, Taken};
+use crate::ports::Ports;
+use crate::seams::QueryRunner;
+use crate::store::{AttemptKey, ListCursor, Parked, RunFilter, RunRow};
+
+/// How often somebody who waits for a run looks at its row by himself, should no notice come.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Which run a request means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,52 +32,346 @@ pub struct Target {
 }
 
 /// Accepts requests, commits them, and reads what is stored.
-pub struct FrontDoor {}
+pub struct FrontDoor {
+    ports: Ports,
+    intake: Arc<Intake>,
+    queries: Arc<dyn QueryRunner>,
+}
 
 impl FrontDoor {
+    /// A front door over these ports.
+    #[must_use]
+    pub fn new(ports: Ports, intake: Arc<Intake>, queries: Arc<dyn QueryRunner>) -> Self {
+        Self { ports, intake, queries }
+    }
+
     /// Begins a run. The bool is true when this request created it, false when it is an earlier answer.
+    ///
+    /// # Errors
+    /// [`ApiError`]; after `Unavailable`, the run may have begun: repeat with the same request id.
     pub async fn start(&self, request_id: Option<&str>, body: StartBody) -> Result<(StartedBody, bool), ApiError> {
-        let _ = (request_id, body);
-        Err(ApiError::Unavailable("soon".into()))
+        let request_id = self.request_id(request_id)?;
+        check("the workflow type", &body.workflow_type)?;
+        // A repeat must find the same workflow, so a missing id is derived from the request.
+        let workflow_id = body.workflow_id.clone().unwrap_or_else(|| format!("request-{request_id}"));
+        let workflow = self.workflow(&workflow_id)?;
+        let input = Payload::encode(&body.input).map_err(|failure| ApiError::Invalid(failure.message))?;
+        self.check_size("input", &input)?;
+        let request = StartRequest {
+            workflow_type: body.workflow_type,
+            input,
+            request_id,
+            reuse: body.id_reuse_policy,
+            conflict: body.id_conflict_policy,
+        };
+        let answer = |run_id| StartedBody { workflow_id: workflow_id.clone(), run_id };
+        match self.intake.start(&workflow, &request, None).await.map_err(unreadable)? {
+            Some(Begun::Created(_, run_id)) => Ok((answer(run_id), true)),
+            Some(Begun::Existing(run)) => Ok((answer(self.row(&run).await?.run_id), false)),
+            Some(Begun::AlreadyOpen(run_id)) => Err(ApiError::AlreadyStarted {
+                run_id,
+                detail: format!(
+                    "workflow {workflow_id:?} has an open run, {run_id}; use another id, or an id_conflict_policy of \
+                     UseExisting or TerminateExisting"
+                ),
+            }),
+            Some(Begun::NotReusable(run_id)) => Err(ApiError::AlreadyStarted {
+                run_id,
+                detail: format!(
+                    "workflow {workflow_id:?} has run before ({run_id}), and the request's id_reuse_policy does not \
+                     allow it to run again"
+                ),
+            }),
+            None => Err(ApiError::Unavailable("the run changed while it was looked at".into())),
+        }
     }
+
     /// Sends a signal; when this returns, it is in the history.
-    pub async fn signal(&self, target: &Target, request_id: Option<&str>, name: &str, payload: Payload) -> Result<(), ApiError> {
-        let _ = (target, request_id, name, payload);
-        Err(ApiError::Unavailable("soon".into()))
+    ///
+    /// # Errors
+    /// [`ApiError`]; after `Unavailable`, it may be in the history: repeat with the same request id.
+    pub async fn signal(
+        &self,
+        target: &Target,
+        request_id: Option<&str>,
+        name: &str,
+        payload: Payload,
+    ) -> Result<(), ApiError> {
+        check("the signal's name", name)?;
+        self.check_size("signal", &payload)?;
+        let request_id = self.request_id(request_id)?;
+        self.take(target, Arrival::Signal { request_id, name: name.into(), payload }).await
     }
-    /// Asks a workflow to stop.
+
+    /// Asks a workflow to stop. Its code may clean up first, or refuse.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal).
     pub async fn cancel(&self, target: &Target, request_id: Option<&str>, reason: &str) -> Result<(), ApiError> {
-        let _ = (target, request_id, reason);
-        Err(ApiError::Unavailable("soon".into()))
+        let request_id = self.request_id(request_id)?;
+        self.take(target, Arrival::Cancel { request_id, reason: reason.into() }).await
     }
-    /// Ends a run at once.
+
+    /// Ends a run at once. Runs no code.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal).
     pub async fn terminate(&self, target: &Target, request_id: Option<&str>, reason: &str) -> Result<(), ApiError> {
-        let _ = (target, request_id, reason);
-        Err(ApiError::Unavailable("soon".into()))
+        let request_id = self.request_id(request_id)?;
+        self.take(target, Arrival::Terminate { request_id, reason: reason.into(), next: None }).await
     }
+
+    async fn take(&self, target: &Target, arrival: Arrival) -> Result<(), ApiError> {
+        let row = self.resolve(target).await?;
+        let pinned = target.run_id.is_some();
+        match self.intake.follow(&row.run, &arrival, pinned, true).await.map_err(unreadable)? {
+            Taken::Recorded { .. } | Taken::Duplicate(_) => Ok(()),
+            Taken::Refused(Refusal::Closed(status)) => Err(ApiError::Closed(format!(
+                "run {} of workflow {:?} is closed ({status})",
+                row.run_id, target.workflow_id
+            ))),
+            Taken::Refused(Refusal::MovedOn) => Err(ApiError::Closed(format!(
+                "run {} of workflow {:?} continued as new; leave run_id out to reach the run that continues it",
+                row.run_id, target.workflow_id
+            ))),
+            Taken::Refused(refusal) => Err(ApiError::Invalid(format!("the run cannot take this in: {refusal:?}"))),
+            Taken::NoSuchRun => Err(no_such(target)),
+        }
+    }
+
     /// Everything about a run but its history.
+    ///
+    /// # Errors
+    /// [`ApiError`].
     pub async fn describe(&self, target: &Target) -> Result<DescribeBody, ApiError> {
-        let _ = target;
-        Err(ApiError::Unavailable("soon".into()))
+        let row = self.resolve(target).await?;
+        let state = self.state(&row).await?;
+        let mut pending_activities = Vec::new();
+        for (id, pending) in &state.activities {
+            let key = AttemptKey { run: row.run.clone(), activity: *id };
+            let record = self.ports.store.attempt(&key).await?;
+            let record = record.map(|found| AttemptRecord::decode(&found.record)).transpose()?;
+            let (stage, next_attempt_at) = match record.as_ref().map(|record| (&record.state, record.attempt)) {
+                Some((AttemptState::Claimed { .. }, attempt)) if attempt > pending.lost => ("running", None),
+                Some((AttemptState::Waiting { retry_at_ms }, attempt)) if attempt > pending.lost => {
+                    ("backing_off", Some(dormouse_core::Timestamp::from_millis(*retry_at_ms)))
+                }
+                _ if pending.lost > 0 => ("backing_off", Some(pending.retry_at)),
+                _ => ("scheduled", None),
+            };
+            pending_activities.push(PendingActivityBody {
+                activity_id: id.to_string(),
+                activity_type: pending.activity_type.clone(),
+                local: false,
+                state: stage.into(),
+                attempt: record.as_ref().map_or(0, |record| record.attempt).max(pending.lost),
+                scheduled_at: Some(pending.scheduled_at),
+                next_attempt_at,
+                last_failure: record.as_ref().and_then(|record| record.last_failure.clone()),
+                last_heartbeat: record.and_then(|record| record.heartbeat).map(|details| details.to_value()),
+            });
+        }
+        for (id, local) in &state.locals {
+            let backs_off = local.attempts > 0;
+            pending_activities.push(PendingActivityBody {
+                activity_id: id.to_string(),
+                activity_type: String::new(),
+                local: true,
+                state: if backs_off { "backing_off" } else { "running" }.into(),
+                attempt: local.attempts,
+                scheduled_at: None,
+                next_attempt_at: backs_off.then_some(local.retry_at),
+                last_failure: local.last_failure.clone(),
+                last_heartbeat: None,
+            });
+        }
+        let timers = state.timers.iter();
+        Ok(DescribeBody {
+            ordinal: row.run.ordinal,
+            input: state.started.input.to_value(),
+            continued_from: state.started.continued_from,
+            history_events: state.events,
+            history_bytes: state.bytes,
+            cancel_requested: state.cancel_requested,
+            pending_activities,
+            timers: timers.map(|(id, fires_at)| TimerBody { timer_id: id.to_string(), fires_at: *fires_at }).collect(),
+            published: state.published.iter().map(|(name, value)| (name.clone(), value.to_value())).collect(),
+            // Parked is void after any later commit.
+            run: summary(RunRow { parked: row.parked.filter(|p| p.sequence >= state.next_sequence), ..row }),
+        })
     }
+
     /// Events after the one with this id (0: from the beginning), at most `limit`.
+    ///
+    /// # Errors
+    /// [`ApiError`].
     pub async fn history(&self, target: &Target, after: u64, limit: usize) -> Result<HistoryBody, ApiError> {
-        let _ = (target, after, limit);
-        Err(ApiError::Unavailable("soon".into()))
+        let row = self.resolve(target).await?;
+        let records = read_history(&*self.ports.store, &row.run).await?;
+        let mut next_id = 1;
+        let mut events = Vec::new();
+        for (sequence, record) in records.iter().enumerate() {
+            let batch = Batch::decode(sequence as u64, record)
+                .map_err(|damage| ApiError::Parked(format!("the history cannot be read: {damage}")))?;
+            let readable = readable(&batch, next_id);
+            next_id += readable.len() as u64;
+            events.extend(readable.into_iter().filter(|event| event.event_id > after));
+            if events.len() > limit {
+                break;
+            }
+        }
+        let more = events.len() > limit;
+        events.truncate(limit);
+        let next_page_token = events.last().filter(|_| more).map(|event| event.event_id.to_string());
+        Ok(HistoryBody { events, next_page_token })
     }
-    /// Runs that pass the filter; `next_page_token` is left empty: the caller makes it from the cursor.
-    pub async fn list(&self, filter: &RunFilter, after: Option<&ListCursor>, limit: usize) -> Result<(ListBody, Option<ListCursor>), ApiError> {
-        let _ = (filter, after, limit);
-        Err(ApiError::Unavailable("soon".into()))
+
+    /// Runs that pass the filter, latest start first, and where the listing goes on. `next_page_token` is left empty:
+    /// whoever speaks to the caller makes it from the cursor.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn list(
+        &self,
+        filter: &RunFilter,
+        after: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<(ListBody, Option<ListCursor>), ApiError> {
+        let mut rows = self.ports.store.list(&self.ports.choices.namespace, filter, after, limit + 1).await?;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let cursor = rows.last().filter(|_| more).map(|row| ListCursor {
+            started_at: row.started_at,
+            workflow_id: row.run.workflow.workflow_id.to_string(),
+            ordinal: row.run.ordinal,
+        });
+        Ok((ListBody { workflows: rows.into_iter().map(summary).collect(), next_page_token: None }, cursor))
     }
+
     /// How a run stands; waits up to `wait` for it to close.
+    ///
+    /// # Errors
+    /// [`ApiError`].
     pub async fn result(&self, target: &Target, wait: Duration) -> Result<ResultBody, ApiError> {
-        let _ = (target, wait);
-        Err(ApiError::Unavailable("soon".into()))
+        let deadline = tokio::time::Instant::now() + wait;
+        let mut row = self.resolve(target).await?;
+        loop {
+            let notice = self.ports.closings.wait(&row.run);
+            row = self.row(&row.run).await?;
+            if row.status.is_closed() {
+                return self.outcome(&row).await;
+            }
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                return Ok(ResultBody { run_id: row.run_id, status: row.status, result: None, failure: None });
+            }
+            // Noticed or not, look again.
+            let _ = tokio::time::timeout(left.min(LOOK_INTERVAL), notice).await;
+        }
     }
-    /// Asks a query.
+
+    async fn outcome(&self, row: &RunRow) -> Result<ResultBody, ApiError> {
+        let state = self.state(row).await?;
+        let (result, failure) = match state.closed {
+            Some(Closed::Completed(result)) => (Some(result.to_value()), None),
+            Some(Closed::Failed(failure) | Closed::Canceled(failure) | Closed::Terminated(failure, _)) => {
+                (None, Some(failure))
+            }
+            Some(Closed::ContinuedAsNew(_)) | None => (None, None),
+        };
+        Ok(ResultBody { run_id: row.run_id, status: row.status, result, failure })
+    }
+
+    /// Asks a query: a published value is answered from storage, anything else by the workflow's handler.
+    ///
+    /// # Errors
+    /// [`ApiError`].
     pub async fn query(&self, target: &Target, name: &str, input: Payload) -> Result<Payload, ApiError> {
-        let _ = (target, name, input);
-        Err(ApiError::Unavailable("soon".into()))
+        check("the query's name", name)?;
+        self.check_size("query argument", &input)?;
+        let row = self.resolve(target).await?;
+        let state = self.state(&row).await?;
+        match state.published.get(name) {
+            Some(value) => Ok(value.clone()),
+            None => self.queries.query(row.run, name.to_owned(), input).await,
+        }
+    }
+
+    // --- shared steps ---
+
+    fn workflow(&self, workflow_id: &str) -> Result<WorkflowKey, ApiError> {
+        WorkflowKey::new(&self.ports.choices.namespace, workflow_id).map_err(|e| ApiError::Invalid(e.to_string()))
+    }
+
+    fn request_id(&self, given: Option<&str>) -> Result<String, ApiError> {
+        match given {
+            Some(id) => check("the request id (Idempotency-Key)", id).map(|()| id.to_owned()),
+            None => Ok(RunId::from_bytes(self.ports.host.fresh_id()).to_string()),
+        }
+    }
+
+    fn check_size(&self, what: &str, payload: &Payload) -> Result<(), ApiError> {
+        let limit = self.ports.choices.max_payload_bytes;
+        if payload.len() <= limit {
+            return Ok(());
+        }
+        Err(ApiError::TooLarge(format!(
+            "the {what} is {} bytes of JSON; the limit is {limit} (setting max_payload_bytes)",
+            payload.len()
+        )))
+    }
+
+    async fn resolve(&self, target: &Target) -> Result<RunRow, ApiError> {
+        let workflow = self.workflow(&target.workflow_id)?;
+        let latest = self.ports.store.latest(&workflow).await?.ok_or_else(|| no_such(target))?;
+        let Some(run_id) = target.run_id else { return Ok(latest) };
+        let mut row = latest;
+        loop {
+            if row.run_id == run_id {
+                return Ok(row);
+            }
+            let Some(before) = row.run.ordinal.checked_sub(1) else { return Err(no_such(target)) };
+            row = self.row(&workflow.run(before)).await?;
+        }
+    }
+
+    async fn row(&self, run: &RunKey) -> Result<RunRow, ApiError> {
+        let row = self.ports.store.row(run).await?;
+        row.ok_or_else(|| ApiError::NotFound(format!("there is no run {run}")))
+    }
+
+    async fn state(&self, row: &RunRow) -> Result<RunState, ApiError> {
+        let state = read_state(&*self.ports.store, &row.run).await.map_err(unreadable)?;
+        state.ok_or_else(|| ApiError::NotFound(format!("there is no run {}", row.run)))
+    }
+}
+
+fn check(what: &'static str, text: &str) -> Result<(), ApiError> {
+    check_id(what, text).map_err(|problem| ApiError::Invalid(problem.to_string()))
+}
+
+fn unreadable(error: LoadError) -> ApiError {
+    match error {
+        LoadError::Store(error) => error.into(),
+        LoadError::Turn(failure) => ApiError::Parked(failure.to_string()),
+    }
+}
+
+fn no_such(target: &Target) -> ApiError {
+    ApiError::NotFound(match target.run_id {
+        Some(run_id) => format!("workflow {:?} has no run {run_id}", target.workflow_id),
+        None => format!("there is no workflow {:?}", target.workflow_id),
+    })
+}
+
+fn summary(row: RunRow) -> RunSummary {
+    RunSummary {
+        workflow_id: row.run.workflow.workflow_id.to_string(),
+        run_id: row.run_id,
+        workflow_type: row.workflow_type,
+        status: row.status,
+        started_at: row.started_at,
+        closed_at: row.closed_at,
+        parked: row.parked.map(|Parked { reason, build, retry_at, .. }| ParkedBody { reason, build, retry_at }),
     }
 }

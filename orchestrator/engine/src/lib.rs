@@ -1,9 +1,21 @@
-//! The shell around the core.
+//! The shell around the core: it loads histories, commits decisions and hands out work.
+//!
+//! Read [`handle`] first: it is the way of an event. Then [`commit`] (one conditional create and what its answers
+//! mean), [`intake`] (taking inputs in without deciding), [`attempts`] and [`worker`] (activities), [`front`] (what
+//! callers may ask). [`store`] and [`seams`] are the traits that a backend implements; [`stores`] and [`embedded`]
+//! are backends.
 
-pub mod store;
-pub mod stores;
-
+pub mod attempts;
+pub mod commit;
 pub mod embedded;
 mod error;
 pub mod front;
+pub mod handle;
+pub mod intake;
+pub mod ports;
+pub mod seams;
+pub mod store;
+pub mod stores;
+pub mod worker;
+
 pub use error::ApiError;

@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 
 use axum::Router;
+use axum::body::HttpBody;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn};
@@ -31,7 +32,7 @@ async fn log(request: Request, next: Next) -> Response {
     async move {
         let mut response = next.run(request).await;
         let (status, millis) = (response.status(), began.elapsed().as_millis() as u64);
-        let answer_bytes = length(response.headers());
+        let answer_bytes = response.body().size_hint().exact();
         if status.is_server_error() {
             tracing::warn!(status = status.as_u16(), millis, bytes, answer_bytes, "answered with an error");
         } else if method == Method::GET {

@@ -42,9 +42,8 @@ impl Verb for Dev {
 
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let mut stop = StopSignals::new()?;
-        let settings = Settings::new(&self.data_dir);
         let app = Arc::new(cx.app.clone());
-        let server = Server::start(app, settings, &self.listen).await.map_err(explain)?;
+        let server = Server::start(app, &self.data_dir, Settings::default(), &self.listen).await.map_err(explain)?;
         if !server.address().ip().is_loopback() {
             tracing::warn!("{} is open to other machines, and there is no authentication: whoever reaches it may do everything", server.address());
         }

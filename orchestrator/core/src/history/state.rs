@@ -65,6 +65,8 @@ pub struct RunState {
     pub published: BTreeMap<String, Payload>,
     requests: BTreeMap<u64, usize>,
     answered: Vec<EarlierRequest>,
+    /// How many of those are in the history; the others are a draft's.
+    recorded: usize,
 }
 
 /// How a run ended.
@@ -187,6 +189,7 @@ impl RunState {
             published: BTreeMap::new(),
             requests: BTreeMap::new(),
             answered: started.earlier.clone(),
+            recorded: started.earlier.len(),
             run,
         };
         for (index, earlier) in state.answered.iter().enumerate() {
@@ -206,13 +209,30 @@ impl RunState {
     pub fn append(&mut self, record: &[u8]) -> Result<Batch, Damage> {
         let batch = Batch::decode(self.next_sequence, record)?;
         self.link(&batch)?;
+        let known = self.answered.len();
         self.fold(&batch)?;
-        self.committed(&batch, record);
+        // A draft's requests come after those of a batch that was put before it.
+        let (drafted, new) = (known - self.recorded, self.answered.len() - known);
+        if drafted > 0 && new > 0 {
+            self.answered[self.recorded..].rotate_left(drafted);
+            for (index, request) in self.answered.iter().enumerate().skip(self.recorded) {
+                self.requests.insert(request.hash, index);
+            }
+        }
+        self.recorded += new;
+        self.chain(&batch, record);
         Ok(batch)
     }
 
     /// The batch was committed and its events are folded in already: only the chain moves on.
     pub fn committed(&mut self, batch: &Batch, record: &[u8]) {
+        // A draft knows its requests before it knows its time.
+        self.answered[self.recorded..].iter_mut().for_each(|request| request.at = batch.time);
+        self.recorded = self.answered.len();
+        self.chain(batch, record);
+    }
+
+    fn chain(&mut self, batch: &Batch, record: &[u8]) {
         self.head = BatchHash::of(record);
         self.next_sequence += 1;
         self.bytes += record.len() as u64;
@@ -340,6 +360,8 @@ impl RunState {
                 if self.activities.remove(id).is_some() {
                     self.canceled_activities.insert(*id);
                 }
+                // A local one has no worker to be told: it is no longer waited for, that is all.
+                self.locals.remove(id);
             }
             Command::ScheduleLocal { id, .. } => {
                 self.locals.insert(*id, PendingLocal::default());
@@ -417,6 +439,8 @@ impl RunState {
         let next_id = derive("dormouse 2026 next run", &[seed, &self.run.ordinal.to_le_bytes()]);
         let commit_id = derive("dormouse 2026 next run commit", &[seed, &self.run.ordinal.to_le_bytes()]);
         let continues = next.request_id.is_none();
+        // Not the time of the last batch: some have seen the sweep pass over the closed run, some have not.
+        let closed_at = self.changed_at;
         let started = Started {
             run_id: RunId::from_bytes(next_id),
             workflow_type: next.workflow_type.clone(),
@@ -425,15 +449,15 @@ impl RunState {
             request_id: next.request_id.clone().unwrap_or_else(|| format!("continued:{run_id}")),
             continued_from: continues.then_some(run_id),
             carried: next.carried.clone(),
-            earlier: self.requests_to_remember(self.time),
+            earlier: self.requests_to_remember(closed_at),
         };
         Some(Batch {
             commit_id: crate::ids::CommitId::from_bytes(commit_id),
             previous: BatchHash::origin(&self.run.workflow.run(self.run.ordinal + 1)),
-            time: self.time,
+            time: closed_at,
             kind: BatchKind::Accepted,
             events: vec![Event::Input(Input::Started(Box::new(started)))],
-            due: Some(self.time + sweep),
+            due: Some(closed_at + sweep),
         })
     }
 }

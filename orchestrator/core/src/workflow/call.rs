@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::machine::{LocalCall, Outcome};
+use super::machine::{LocalCall, Outcome, Waiter};
 use super::waits::Waiting;
 use super::Workflow;
 use crate::failure::{Canceled, Failure, here};
@@ -189,7 +189,7 @@ impl<O: DeserializeOwned> Future for Pending<O> {
         };
         let outcome = self.cx.machine.borrow_mut().outcome(id, context.waker());
         let Some(outcome) = outcome else {
-            self.waiting.begin();
+            self.waiting.wait(Waiter::Command);
             return Poll::Pending;
         };
         self.waiting.end();
@@ -199,6 +199,14 @@ impl<O: DeserializeOwned> Future for Pending<O> {
             Outcome::Failed(failure) => Err(failure),
             Outcome::Canceled | Outcome::Fired => Err(Canceled.into()),
         })
+    }
+}
+
+impl<O> Drop for Pending<O> {
+    fn drop(&mut self) {
+        if let Ok(id) = self.id {
+            self.cx.machine.borrow_mut().abandon(id);
+        }
     }
 }
 

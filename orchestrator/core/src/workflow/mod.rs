@@ -45,6 +45,9 @@ pub struct Workflow {
     shielded: bool,
 }
 
+/// The type of the failure that carries a continue-as-new out of the workflow.
+pub(crate) const CONTINUE_AS_NEW: &str = "ContinueAsNew";
+
 /// Who a workflow is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkflowInfo {
@@ -203,7 +206,7 @@ impl Workflow {
         };
         machine.next_run =
             Some(NextRun { workflow_type: name.into(), input, request_id: None, carried: Vec::new() });
-        Err(Failure::application("the workflow continues as new").with_type("ContinueAsNew").non_retryable())
+        Err(Failure::application("the workflow continues as new").with_type(CONTINUE_AS_NEW).non_retryable())
     }
 }
 

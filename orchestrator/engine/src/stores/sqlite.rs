@@ -108,8 +108,7 @@ impl SqliteStore {
     pub fn open(data_dir: &Path) -> Result<SqliteStore, OpenError> {
         let lock = take_lock(data_dir)?;
         let file = data_dir.join(FILE);
-        let failed =
-            |source: rusqlite::Error| OpenError::Database { file: file.clone(), source: Box::new(source) };
+        let failed = |source: rusqlite::Error| OpenError::Database { file: file.clone(), source: Box::new(source) };
 
         let connection = Connection::open(&file).map_err(failed)?;
         connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(failed)?;

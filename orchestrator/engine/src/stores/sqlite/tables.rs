@@ -264,9 +264,8 @@ pub(super) fn read(connection: &Connection, run: &RunKey, from: u64) -> Result<S
     let (Some(key), Ok(from)) = (find_run(connection, run)?, i64::try_from(from)) else {
         return Ok(stretch);
     };
-    let mut statement = connection.prepare_cached(
-        "SELECT sequence, record FROM batches WHERE run = ?1 AND sequence >= ?2 ORDER BY sequence",
-    )?;
+    let mut statement = connection
+        .prepare_cached("SELECT sequence, record FROM batches WHERE run = ?1 AND sequence >= ?2 ORDER BY sequence")?;
     let mut rows = statement.query(params![key, from])?;
     let (mut expected, mut bytes) = (from, 0);
     while let Some(row) = rows.next()? {
@@ -407,8 +406,7 @@ fn select(behind: &str) -> String {
 
 fn run_row(row: &Row<'_>) -> Result<RunRow, rusqlite::Error> {
     let time = |millis: i64| Timestamp::from_millis(millis.unsigned_abs());
-    let workflow =
-        WorkflowKey { namespace: row.get::<_, Arc<str>>(0)?, workflow_id: row.get::<_, Arc<str>>(1)? };
+    let workflow = WorkflowKey { namespace: row.get::<_, Arc<str>>(0)?, workflow_id: row.get::<_, Arc<str>>(1)? };
     let parked: Option<String> = row.get(9)?;
     Ok(RunRow {
         run: workflow.run(row.get::<_, i64>(2)?.unsigned_abs()),
@@ -435,10 +433,7 @@ fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'stat
 
 fn check_size(record: &Bytes) -> Result<(), Fault> {
     if record.len() > MAX_RECORD_BYTES {
-        return Err(Fault::Refused(format!(
-            "a record of {} bytes; the limit is {MAX_RECORD_BYTES}",
-            record.len()
-        )));
+        return Err(Fault::Refused(format!("a record of {} bytes; the limit is {MAX_RECORD_BYTES}", record.len())));
     }
     Ok(())
 }

@@ -1,0 +1,86 @@
+//! An order: charge, confirm, wait for the fulfilment window, ship.
+
+use std::time::Duration;
+
+use dormouse::{Activity, Failure, Workflow};
+use serde::{Deserialize, Serialize};
+
+use crate::PATIENT;
+use crate::ledger::Ledger;
+
+/// What a customer bought.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// Names the order.
+    pub order_id: String,
+    /// What it costs.
+    pub amount_cents: u64,
+    /// How long after the charge it may be shipped; a day unless told otherwise.
+    #[serde(default = "one_day_ms")]
+    pub fulfilment_delay_ms: u64,
+    /// The probability that an attempt to charge fails, as payment providers do.
+    #[serde(default)]
+    pub flaky: f64,
+}
+
+fn one_day_ms() -> u64 {
+    24 * 60 * 60 * 1000
+}
+
+/// Proof of a payment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The order.
+    pub order_id: String,
+    /// What was charged.
+    pub amount_cents: u64,
+}
+
+/// Proof that a parcel is on its way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shipment {
+    /// The order.
+    pub order_id: String,
+    /// The carrier's number.
+    pub tracking: String,
+}
+
+/// The business process. It may take a day; nothing runs while it sleeps.
+///
+/// # Errors
+/// When an activity fails for good, or the order is canceled.
+pub async fn order_workflow(cx: Workflow, order: Order) -> Result<Shipment, Failure> {
+    let receipt = cx.activity(charge, &order).options(PATIENT).await?;
+    cx.activity(send_confirmation, &receipt).options(PATIENT).await?;
+    cx.sleep(Duration::from_millis(order.fulfilment_delay_ms)).await?;
+    cx.activity(ship, &order).options(PATIENT).await
+}
+
+/// Charges the customer.
+///
+/// # Errors
+/// When the payment provider is unavailable, with the order's probability; the engine tries again.
+pub async fn charge(cx: Activity, order: Order) -> Result<Receipt, Failure> {
+    cx.get::<Ledger>().record(&cx).await?;
+    if rand::random::<f64>() < order.flaky {
+        return Err(Failure::application("the payment provider is temporarily unavailable").with_type("ProviderUnavailable"));
+    }
+    Ok(Receipt { order_id: order.order_id, amount_cents: order.amount_cents })
+}
+
+/// Sends the confirmation.
+///
+/// # Errors
+/// When the ledger cannot be written.
+pub async fn send_confirmation(cx: Activity, _receipt: Receipt) -> Result<(), Failure> {
+    cx.get::<Ledger>().record(&cx).await
+}
+
+/// Ships the order.
+///
+/// # Errors
+/// When the ledger cannot be written.
+pub async fn ship(cx: Activity, order: Order) -> Result<Shipment, Failure> {
+    cx.get::<Ledger>().record(&cx).await?;
+    Ok(Shipment { tracking: format!("TRACK-{}", order.order_id), order_id: order.order_id })
+}

@@ -1,0 +1,337 @@
+//! Attempt records (rule A1): one small record per queued activity, beside the history.
+//!
+//! | state | who may move it | to |
+//! | --- | --- | --- |
+//! | none | a worker, before user code | claimed 1 |
+//! | claimed n | its worker: a failure with a retry | waiting n |
+//! | claimed n | a worker, once the history has ended n's lease | claimed n+1 |
+//! | waiting n | a worker, when the time has come | claimed n+1 |
+//! | any | the run: given up or closed | marked; closed unless claimed |
+//!
+//! Only the history ends a lease: whoever finds one expired tells the run, and waits for its word.
+
+use bytes::Bytes;
+use dormouse_core::planted::{Bug, planted};
+use dormouse_core::{ActivityTask, CommitId, Failure, Payload, TimeoutKind, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+use crate::ports::Ports;
+use crate::store::{AttemptKey, Store, StoreError, Swap, Versioned};
+
+/// How much longer than its limits a claim is believed to live: clocks differ.
+const SKEW: Duration = Duration::from_secs(5);
+
+/// What is known of an activity's attempts. JSON: workers in any language need this record and nothing else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// The latest attempt, from 1; 0 when none began.
+    pub attempt: u32,
+    /// How it stands.
+    #[serde(flatten)]
+    pub state: AttemptState,
+    /// Why the last ended attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Failure>,
+    /// The details of the last heartbeat of any attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Payload>,
+    /// The workflow no longer wants it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancel_requested: bool,
+}
+
+/// How the latest attempt stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum AttemptState {
+    /// A worker runs it.
+    Claimed {
+        /// Unique per claim: a repeated write knows its own.
+        claim: CommitId,
+        /// The store's epoch at the claim: a process of an earlier epoch is dead.
+        epoch: u64,
+        /// Until when it is believed alive, in milliseconds since the Unix epoch.
+        lease_until_ms: u64,
+    },
+    /// It failed; the next may be claimed from this time on.
+    Waiting {
+        /// Milliseconds since the Unix epoch.
+        retry_at_ms: u64,
+    },
+    /// No further attempt may be claimed.
+    Closed,
+}
+
+impl AttemptRecord {
+    fn encode(&self) -> Result<Bytes, StoreError> {
+        serde_json::to_vec(self).map(Bytes::from).map_err(|e| StoreError::Refused(format!("attempt record: {e}")))
+    }
+
+    /// Reads a stored record.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the bytes are no attempt record.
+    pub fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        serde_json::from_slice(bytes).map_err(|e| StoreError::Refused(format!("an attempt record does not decode: {e}")))
+    }
+}
+
+/// What came of trying to claim.
+#[derive(Debug)]
+pub enum Claiming {
+    /// Run it.
+    Claimed(Claim),
+    /// Another worker runs it, or nobody may: do nothing.
+    Nothing,
+    /// The next attempt is not due before this.
+    NotYet(Timestamp),
+    /// The worker of this attempt is gone: tell the run.
+    Lost {
+        /// The attempt.
+        attempt: u32,
+        /// The details of its last heartbeat.
+        last_heartbeat: Option<Payload>,
+    },
+}
+
+/// A claimed attempt: the right to run user code once.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    key: AttemptKey,
+    claim: CommitId,
+    epoch: u64,
+    version: u64,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// The details of the last heartbeat of an earlier attempt.
+    pub last_heartbeat: Option<Payload>,
+    last_failure: Option<Failure>,
+}
+
+/// Whether a claim still stands after a write to its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Go on.
+    Held,
+    /// Go on, but the workflow no longer wants it.
+    Unwanted,
+    /// Another attempt took over, or the activity is closed.
+    Superseded,
+}
+
+fn key_of(task: &ActivityTask) -> AttemptKey {
+    AttemptKey { run: task.run.clone(), activity: task.id }
+}
+
+/// How long a claim made or renewed now is believed in.
+fn lease(task: &ActivityTask, now: Timestamp, started: Timestamp) -> Timestamp {
+    let millis = Duration::from_millis;
+    let limits = [
+        task.options.start_to_close_ms.map(|ms| started + millis(ms)),
+        task.options.schedule_to_close_ms.map(|ms| task.scheduled_at + millis(ms)),
+        task.options.heartbeat_ms.map(|ms| now + millis(ms)),
+    ];
+    limits.into_iter().flatten().min().unwrap_or(now) + SKEW
+}
+
+/// Replaces a record, sending the same bytes again while the outcome is unknown.
+async fn swap(store: &dyn Store, key: &AttemptKey, expected: Option<u64>, record: &Bytes) -> Result<Swap, StoreError> {
+    let mut unknown = StoreError::Unknown("never tried".into());
+    for _ in 0..5 {
+        match store.swap(key, expected, record.clone()).await {
+            // Ours stands there: an earlier try landed and its answer was lost.
+            Ok(Swap::Stale(Some(found))) if found.record == *record => return Ok(Swap::Done(found.version)),
+            Err(error @ StoreError::Unknown(_)) => unknown = error,
+            answer => return answer,
+        }
+    }
+    Err(unknown)
+}
+
+/// Tries to claim the next attempt of a task: one conditional write when nothing stands in the way.
+///
+/// # Errors
+/// [`StoreError`]: the attempt may have been claimed, and is then lost in time.
+pub async fn claim(ports: &Ports, task: &ActivityTask) -> Result<Claiming, StoreError> {
+    let store = &*ports.store;
+    let key = key_of(task);
+    let id = CommitId::from_bytes(ports.host.fresh_id());
+    let mut next = (task.lost + 1, None, None, None);
+    loop {
+        let (attempt, expected, heartbeat, last_failure) = next;
+        let now = ports.now();
+        let record = AttemptRecord {
+            attempt,
+            state: AttemptState::Claimed {
+                claim: id,
+                epoch: store.epoch(),
+                lease_until_ms: lease(task, now, now).as_millis(),
+            },
+            last_failure,
+            heartbeat,
+            cancel_requested: false,
+        };
+        let claimed = |version| {
+            Claiming::Claimed(Claim {
+                key: key.clone(),
+                claim: id,
+                epoch: store.epoch(),
+                version,
+                attempt,
+                last_heartbeat: record.heartbeat.clone(),
+                last_failure: record.last_failure.clone(),
+            })
+        };
+        let found = match swap(store, &key, expected, &record.encode()?).await? {
+            Swap::Done(version) => return Ok(claimed(version)),
+            Swap::Stale(Some(found)) if planted(Bug::A1SkipClaim) => return Ok(claimed(found.version)),
+            Swap::Stale(Some(found)) => found,
+            Swap::Stale(None) => {
+                next = (task.lost + 1, None, None, None);
+                continue;
+            }
+        };
+        let Versioned { version, record: found } = found;
+        let found = AttemptRecord::decode(&found)?;
+        if found.cancel_requested {
+            return Ok(Claiming::Nothing);
+        }
+        let after = match found.state {
+            AttemptState::Closed => return Ok(Claiming::Nothing),
+            AttemptState::Waiting { retry_at_ms } if now.as_millis() < retry_at_ms && found.attempt > task.lost => {
+                return Ok(Claiming::NotYet(Timestamp::from_millis(retry_at_ms)));
+            }
+            AttemptState::Waiting { .. } => found.attempt.max(task.lost),
+            // The history has ended this lease.
+            AttemptState::Claimed { .. } if found.attempt <= task.lost => task.lost,
+            AttemptState::Claimed { epoch, lease_until_ms, .. } => {
+                let dead = epoch < store.epoch() || lease_until_ms < now.as_millis();
+                return Ok(if dead {
+                    Claiming::Lost { attempt: found.attempt, last_heartbeat: found.heartbeat }
+                } else {
+                    Claiming::Nothing
+                });
+            }
+        };
+        next = (after + 1, Some(version), found.heartbeat, found.last_failure);
+    }
+}
+
+impl Claim {
+    /// Records a sign of life, and extends the lease.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it may or may not have been recorded.
+    pub async fn heartbeat(
+        &mut self,
+        ports: &Ports,
+        task: &ActivityTask,
+        started: Timestamp,
+        details: &Payload,
+    ) -> Result<Standing, StoreError> {
+        self.last_heartbeat = Some(details.clone());
+        let lease_until_ms = lease(task, ports.now(), started).as_millis();
+        let state = AttemptState::Claimed { claim: self.claim, epoch: self.epoch, lease_until_ms };
+        self.write(&*ports.store, state).await
+    }
+
+    /// The attempt failed and another one will be made: the next may be claimed from then on.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it may or may not have been recorded.
+    pub async fn wait(&mut self, ports: &Ports, retry_at: Timestamp, failure: Failure) -> Result<Standing, StoreError> {
+        self.last_failure = Some(failure);
+        self.write(&*ports.store, AttemptState::Waiting { retry_at_ms: retry_at.as_millis() }).await
+    }
+
+    async fn write(&mut self, store: &dyn Store, state: AttemptState) -> Result<Standing, StoreError> {
+        let mut cancel_requested = false;
+        loop {
+            let record = AttemptRecord {
+                attempt: self.attempt,
+                state: match (&state, cancel_requested) {
+                    (AttemptState::Waiting { .. }, true) => AttemptState::Closed,
+                    _ => state.clone(),
+                },
+                last_failure: self.last_failure.clone(),
+                heartbeat: self.last_heartbeat.clone(),
+                cancel_requested,
+            };
+            match swap(store, &self.key, Some(self.version), &record.encode()?).await? {
+                Swap::Done(version) => {
+                    self.version = version;
+                    return Ok(if cancel_requested { Standing::Unwanted } else { Standing::Held });
+                }
+                Swap::Stale(None) => return Ok(Standing::Superseded),
+                Swap::Stale(Some(found)) => {
+                    let record = AttemptRecord::decode(&found.record)?;
+                    let ours = matches!(record.state, AttemptState::Claimed { claim, .. } if claim == self.claim);
+                    if !ours {
+                        return Ok(Standing::Superseded);
+                    }
+                    self.version = found.version;
+                    cancel_requested = record.cancel_requested;
+                }
+            }
+        }
+    }
+}
+
+/// The workflow gave the activity up, or closed: no further attempt may begin, and a running one learns of it by its
+/// next heartbeat.
+///
+/// # Errors
+/// [`StoreError`] when it may or may not have been recorded.
+pub async fn mark_unwanted(store: &dyn Store, key: &AttemptKey) -> Result<(), StoreError> {
+    let closed = AttemptRecord {
+        attempt: 0,
+        state: AttemptState::Closed,
+        last_failure: None,
+        heartbeat: None,
+        cancel_requested: true,
+    };
+    let (mut record, mut expected) = (closed, None);
+    loop {
+        match swap(store, key, expected, &record.encode()?).await? {
+            Swap::Done(_) | Swap::Stale(None) => return Ok(()),
+            Swap::Stale(Some(found)) => {
+                record = AttemptRecord::decode(&found.record)?;
+                if record.cancel_requested {
+                    return Ok(());
+                }
+                record.cancel_requested = true;
+                if let AttemptState::Waiting { .. } = record.state {
+                    record.state = AttemptState::Closed;
+                }
+                expected = Some(found.version);
+            }
+        }
+    }
+}
+
+/// Closes the record of an activity that no worker has taken up, so that none can. Whether it was closed: `false`
+/// when an attempt had begun.
+///
+/// # Errors
+/// [`StoreError`] when it may or may not have been closed.
+pub async fn close_untaken(store: &dyn Store, key: &AttemptKey) -> Result<bool, StoreError> {
+    let record = AttemptRecord {
+        attempt: 0,
+        state: AttemptState::Closed,
+        last_failure: None,
+        heartbeat: None,
+        cancel_requested: false,
+    };
+    Ok(match swap(store, key, None, &record.encode()?).await? {
+        Swap::Done(_) => true,
+        Swap::Stale(Some(found)) => AttemptRecord::decode(&found.record)?.attempt == 0,
+        Swap::Stale(None) => false,
+    })
+}
+
+/// Which limit an expired lease stands for.
+#[must_use]
+pub fn lost_to(task: &ActivityTask) -> TimeoutKind {
+    if task.options.heartbeat_ms.is_some() { TimeoutKind::Heartbeat } else { TimeoutKind::StartToClose }
+}

@@ -1,0 +1,255 @@
+//! The embedded runtime: one process, one store, queues and alarms in memory.
+//!
+//! Nothing in memory needs to survive. At start-up every open run is found through its index row, and what is
+//! outstanding is derived from its history, so `kill -9` at any instant loses nothing that was acknowledged.
+
+mod alarms;
+mod closings;
+mod mailroom;
+mod shard;
+mod workers;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dormouse_core::{App, InvalidApp, RunKey, Timestamp};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::front::FrontDoor;
+use crate::intake::Intake;
+use crate::ports::{Choices, Parkings, Ports};
+use crate::seams::{Host, RunMessage};
+use crate::store::{RunRow, Store, StoreError};
+
+use alarms::AlarmClock;
+use closings::Notices;
+use mailroom::{Mailroom, Post};
+use shard::Shards;
+use workers::Workers;
+
+/// Rows looked at per read at start-up and by the sweep.
+const ROWS: usize = 500;
+
+/// How the embedded runtime is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The namespace that requests mean.
+    pub namespace: String,
+    /// Names this build of the code: another one tries parked runs at once.
+    pub build: String,
+    /// How often the sweep looks for overdue runs.
+    pub sweep_interval: Duration,
+    /// Threads that run workflow code; as many as processors unless told otherwise.
+    pub workflow_threads: usize,
+    /// Activities that may run at the same time.
+    pub concurrent_activities: usize,
+    /// Runs kept in memory.
+    pub warm_runs: usize,
+    /// The longest a workflow's code may hold a turn.
+    pub turn_limit: Duration,
+    /// The largest input, signal or result, in bytes of JSON.
+    pub max_payload_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            namespace: "default".into(),
+            build: default_build(),
+            sweep_interval: Duration::from_mins(1),
+            workflow_threads: std::thread::available_parallelism().map_or(2, usize::from),
+            concurrent_activities: 1000,
+            warm_runs: 10_000,
+            turn_limit: Duration::from_secs(10),
+            max_payload_bytes: 2 * 1024 * 1024,
+        }
+    }
+}
+
+/// `DORMOUSE_BUILD_ID`, or a name that changes whenever the program file does.
+fn default_build() -> String {
+    if let Ok(build) = std::env::var("DORMOUSE_BUILD_ID") {
+        return build;
+    }
+    let changed = std::env::current_exe().and_then(std::fs::metadata).and_then(|file| file.modified());
+    let changed = changed.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    format!("{}-{}", env!("CARGO_PKG_VERSION"), changed.map_or(0, |at| at.as_millis()))
+}
+
+/// Why the embedded runtime did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The application is registered wrongly.
+    #[error(transparent)]
+    App(#[from] InvalidApp),
+    /// The store did not answer while outstanding work was picked up.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A thread could not be started.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The running engine.
+pub struct Embedded {
+    front: Arc<FrontDoor>,
+    ports: Ports,
+    shards: Arc<Shards>,
+    workers: Arc<Workers>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Embedded {
+    /// Begins over this store, and picks up all outstanding work. Call it inside a tokio runtime: activities run
+    /// there; workflow code runs on threads of its own, without one.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(app: Arc<App>, store: Arc<dyn Store>, settings: Settings) -> Result<Self, OpenError> {
+        app.check()?;
+        let tokio = Handle::current();
+        let (mailroom, inboxes) = Mailroom::new(settings.workflow_threads.max(1));
+        let alarms = Arc::new(AlarmClock::new());
+        let host = Arc::new(SystemHost);
+        let workers = Arc::new(Workers::new(tokio.clone(), Arc::clone(&app), settings.concurrent_activities));
+        let ports = Ports {
+            store,
+            runs: Arc::new(Post(Arc::clone(&mailroom))),
+            activities: Arc::clone(&workers) as _,
+            alarms: Arc::clone(&alarms) as _,
+            host: Arc::clone(&host) as _,
+            closings: Arc::new(Notices::default()),
+            parkings: Arc::new(Parkings::default()),
+            choices: Choices {
+                namespace: settings.namespace.into(),
+                build: settings.build.into(),
+                sweep_interval: settings.sweep_interval,
+                max_payload_bytes: settings.max_payload_bytes,
+            },
+        };
+        workers.begin(ports.clone());
+        let intake = Arc::new(Intake::new(ports.clone()));
+        let warm = NonZeroUsize::new(settings.warm_runs.div_ceil(inboxes.len())).unwrap_or(NonZeroUsize::MIN);
+        let context = shard::Context { app, ports: ports.clone(), intake: Arc::clone(&intake), tokio, warm };
+        let shards = Shards::begin(context, Arc::clone(&mailroom), inboxes, settings.turn_limit)?;
+        let front = Arc::new(FrontDoor::new(ports.clone(), intake, mailroom));
+
+        pick_up(&ports).await?;
+        let tasks = vec![
+            tokio::spawn(alarms.ring(Arc::clone(&ports.runs), host)),
+            tokio::spawn(sweep(ports.clone())),
+            tokio::spawn(Arc::clone(&shards).watch()),
+        ];
+        Ok(Self { front, ports, shards, workers, tasks })
+    }
+
+    /// The front door.
+    #[must_use]
+    pub fn front(&self) -> Arc<FrontDoor> {
+        Arc::clone(&self.front)
+    }
+
+    /// Stops: nothing new begins, activities that run may end within `grace`, then the threads end. Whatever is cut
+    /// off is picked up at the next start, so `grace` zero is safe too.
+    pub async fn shutdown(self, grace: Duration) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.workers.stop(grace).await;
+        self.shards.stop().await;
+        drop(self.ports);
+    }
+}
+
+/// All rows that are due by a time, page by page.
+struct DueRows {
+    by: Timestamp,
+    after: Option<(Timestamp, RunKey)>,
+    ended: bool,
+}
+
+impl DueRows {
+    fn by(by: Timestamp) -> Self {
+        Self { by, after: None, ended: false }
+    }
+
+    /// Every row that is owed anything at all.
+    fn all() -> Self {
+        Self::by(Timestamp::from_millis(i64::MAX as u64))
+    }
+
+    /// The next page; empty when there is none.
+    async fn next(&mut self, store: &dyn Store) -> Result<Vec<RunRow>, StoreError> {
+        if self.ended {
+            return Ok(Vec::new());
+        }
+        let rows = store.due(self.by, self.after.take(), ROWS).await?;
+        self.ended = rows.len() < ROWS;
+        self.after = rows.last().and_then(|row| Some((row.due?, row.run.clone())));
+        Ok(rows)
+    }
+}
+
+/// Start-up: every run that is owed something is looked at, or its alarm is set when that is all it waits for.
+async fn pick_up(ports: &Ports) -> Result<(), StoreError> {
+    // Tasks and undecided inputs are due within one interval (longer only after sweeps have looked in vain), so
+    // whatever is due later than the longest patience waits for time alone.
+    let soon = ports.now() + ports.choices.sweep_interval * 64;
+    let mut pages = DueRows::all();
+    loop {
+        let rows = pages.next(&*ports.store).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in rows {
+            match row.due {
+                Some(due) if due > soon && !row.status.is_closed() => {
+                    ports.alarms.set(&row.run, row.run_id, Some(due)).await?;
+                }
+                _ => ports.runs.send(RunMessage::Sweep { run: row.run }).await?,
+            }
+        }
+    }
+}
+
+/// Looks for overdue runs, for ever (rule F6).
+async fn sweep(ports: Ports) {
+    let mut ticks = tokio::time::interval(ports.choices.sweep_interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        if let Err(error) = sweep_once(&ports).await {
+            tracing::warn!(%error, "the sweep was cut short; it looks again in {:?}", ports.choices.sweep_interval);
+        }
+    }
+}
+
+async fn sweep_once(ports: &Ports) -> Result<(), StoreError> {
+    let mut pages = DueRows::by(ports.now());
+    loop {
+        let rows = pages.next(&*ports.store).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in rows {
+            ports.runs.send(RunMessage::Sweep { run: row.run }).await?;
+        }
+    }
+}
+
+/// The machine's clock, and random numbers from the operating system.
+struct SystemHost;
+
+impl Host for SystemHost {
+    #[allow(clippy::disallowed_methods, reason = "the one place where the clock enters the engine")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the one place where randomness enters the engine")]
+    fn fresh_id(&self) -> [u8; 16] {
+        uuid::Uuid::new_v4().into_bytes()
+    }
+}

@@ -1,0 +1,86 @@
+//! The activity queue in memory: a task waits until it is due, then for a free place, then runs.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use dormouse_core::{ActivityTask, App};
+use futures::FutureExt;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::ports::Ports;
+use crate::seams::{ActivityQueue, SeamFuture};
+use crate::store::StoreError;
+use crate::worker::handle_task;
+
+/// The first pause before a task is delivered again after the store did not answer; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Runs activities on the tokio runtime.
+pub(super) struct Workers {
+    tokio: Handle,
+    app: Arc<App>,
+    ports: OnceLock<Ports>,
+    places: Arc<Semaphore>,
+    running: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Workers {
+    pub(super) fn new(tokio: Handle, app: Arc<App>, places: usize) -> Self {
+        Self {
+            tokio,
+            app,
+            ports: OnceLock::new(),
+            places: Arc::new(Semaphore::new(places.max(1))),
+            running: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        }
+    }
+
+    /// Tasks may come from now on.
+    pub(super) fn begin(&self, ports: Ports) {
+        if self.ports.set(ports).is_err() {
+            unreachable!("workers begin once");
+        }
+    }
+
+    /// Lets what runs end, for a while. What waits is left to the next start.
+    pub(super) async fn stop(&self, grace: Duration) {
+        self.stopping.cancel();
+        self.running.close();
+        if tokio::time::timeout(grace, self.running.wait()).await.is_err() {
+            tracing::warn!("activities were cut off after {grace:?}; they count as lost attempts");
+        }
+    }
+}
+
+impl ActivityQueue for Workers {
+    fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()> {
+        let Some(ports) = self.ports.get().filter(|_| !self.stopping.is_cancelled()).cloned() else {
+            return futures::future::ready(Err(StoreError::Refused("the engine is stopping".into()))).boxed();
+        };
+        let (app, places, stopping) = (Arc::clone(&self.app), Arc::clone(&self.places), self.stopping.clone());
+        let work = async move {
+            let place = async {
+                tokio::time::sleep(task.not_before.since(ports.now())).await;
+                places.acquire().await
+            };
+            let Some(Ok(_place)) = stopping.run_until_cancelled(place).await else { return };
+            let mut pause = FIRST_PAUSE;
+            while let Err(error) = handle_task(&app, &ports, task.clone()).await {
+                tracing::warn!(run = %task.run, activity = task.id, %error, "the task is delivered again");
+                if stopping.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    return;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        };
+        self.tokio.spawn(self.running.track_future(work));
+        futures::future::ready(Ok(())).boxed()
+    }
+}

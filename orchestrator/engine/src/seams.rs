@@ -1,0 +1,146 @@
+//! The seams besides storage: queues, alarms, the host. Small traits; each has an in-process form in `embedded` and
+//! will have one on AWS. Everything sent here may come twice, late, or never: the history makes that harmless.
+
+use bytes::Bytes;
+use dormouse_core::{ActivityTask, Arrival, Payload, RunId, RunKey, StartRequest, Timestamp};
+use futures::future::BoxFuture;
+
+use crate::error::ApiError;
+use crate::store::StoreError;
+
+/// A message to whoever decides a run. Messages of one workflow are handled one after another.
+#[derive(Debug, Clone)]
+pub enum RunMessage {
+    /// Somebody is about to commit this; should he die first, do it for him (rule F2).
+    Intent(Intent),
+    /// A batch of inputs was committed: decide.
+    Accepted {
+        /// The run.
+        run: RunKey,
+        /// The batch's place in the history.
+        sequence: u64,
+        /// The batch.
+        record: Bytes,
+    },
+    /// Something arrives for a run: accept it, then decide.
+    Arrived {
+        /// The run.
+        run: RunKey,
+        /// Its identity: a message is never applied to another run.
+        run_id: RunId,
+        /// What arrives.
+        arrival: Arrival,
+    },
+    /// Look at the run afresh: decide what is undecided, hand out again what is outstanding (rule F6).
+    Sweep {
+        /// The run.
+        run: RunKey,
+    },
+}
+
+impl RunMessage {
+    /// The run that it concerns.
+    #[must_use]
+    pub fn run(&self) -> &RunKey {
+        match self {
+            Self::Intent(intent) => &intent.run,
+            Self::Accepted { run, .. } | Self::Arrived { run, .. } | Self::Sweep { run } => run,
+        }
+    }
+}
+
+/// What a caller asked for, aimed at one run (rule F3).
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// The run that it may create or address.
+    pub run: RunKey,
+    /// What is asked.
+    pub wish: Wish,
+}
+
+/// What an intent asks.
+#[derive(Debug, Clone)]
+pub enum Wish {
+    /// Create the run.
+    Start(StartRequest),
+    /// Take this in.
+    Take {
+        /// What arrives.
+        arrival: Arrival,
+        /// Whether the caller named this run: then the message does not follow the chain (rule F4).
+        pinned: bool,
+    },
+}
+
+/// What a seam's methods return.
+pub type SeamFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// The queue of messages to deciders.
+pub trait RunQueue: Send + Sync {
+    /// Puts an intent on the queue before its commit. The queue delivers it, whatever happens to the caller, no
+    /// later than the ticket is dropped.
+    fn announce(&self, intent: Intent) -> SeamFuture<'_, Ticket>;
+
+    /// Sends a message.
+    fn send(&self, message: RunMessage) -> SeamFuture<'_, ()>;
+}
+
+/// Holds an announced intent while its caller commits. Queues that deliver by themselves hold nothing.
+pub struct Ticket(Option<Box<dyn FnOnce(Option<RunMessage>) + Send>>);
+
+impl Ticket {
+    /// A ticket that calls this when it is settled, with what to deliver instead, or dropped.
+    #[must_use]
+    pub fn new(release: impl FnOnce(Option<RunMessage>) + Send + 'static) -> Self {
+        Self(Some(Box::new(release)))
+    }
+
+    /// The commit succeeded: this message tells more than the intent.
+    pub fn settle(mut self, instead: RunMessage) {
+        if let Some(release) = self.0.take() {
+            release(Some(instead));
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(release) = self.0.take() {
+            release(None);
+        }
+    }
+}
+
+/// The queue of activity tasks.
+pub trait ActivityQueue: Send + Sync {
+    /// Hands a task to a worker, no earlier than its `not_before`.
+    fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()>;
+}
+
+/// One alarm per run.
+pub trait Alarms: Send + Sync {
+    /// Sends the run an [`Arrival::Alarm`] at this time; replaces the alarm set before. `None` takes it away.
+    fn set(&self, run: &RunKey, run_id: RunId, at: Option<Timestamp>) -> SeamFuture<'_, ()>;
+}
+
+/// What the engine needs to know of the world: the time, and numbers that nobody else draws.
+pub trait Host: Send + Sync {
+    /// The host's clock.
+    fn now(&self) -> Timestamp;
+    /// Sixteen random bytes.
+    fn fresh_id(&self) -> [u8; 16];
+}
+
+/// Who wants to know that runs close. A help, not a promise: whoever waits also looks by himself now and then.
+pub trait Closings: Send + Sync {
+    /// This run has closed.
+    fn closed(&self, run: &RunKey);
+    /// Resolves some time after the run closed.
+    fn wait(&self, run: &RunKey) -> BoxFuture<'static, ()>;
+}
+
+/// Who can run a workflow's query handlers: the build that the run belongs to.
+pub trait QueryRunner: Send + Sync {
+    /// Runs the handler on the run's present state. Reads, and changes nothing.
+    fn query(&self, run: RunKey, name: String, input: Payload) -> BoxFuture<'_, Result<Payload, ApiError>>;
+}

@@ -1,0 +1,614 @@
+//! Any object store that can put conditionally: S3 and what speaks its protocol, GCS, Azure, memory.
+//!
+//! A batch is an object, created if absent. A run's index row is one object too, replaced if its ETag is the expected
+//! one; without transactions, changes to it are written down as intents before their batch is put, and the batch
+//! decides (see `object/row.rs`). An attempt record carries its version in its first eight bytes.
+//!
+//! **What it costs.** A batch that changes no row is one put. One that changes the row is three: intent, batch, row.
+//! [`list`](Store::list) and [`due`](Store::due) read *all* rows of the namespace or of the prefix: they are for
+//! thousands of runs, not for millions. [`latest`](Store::latest) reads the rows of one workflow id.
+//!
+//! **What it needs.** Listings and reads that see acknowledged puts (S3 and the others promise that), `If-None-Match`
+//! and `If-Match` on puts. Any executor will do for memory; the S3 client runs on the tokio runtime that it is given.
+//! Many processes may share a prefix, so there is no epoch.
+
+mod keys;
+mod row;
+
+use std::fmt;
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use dormouse_core::planted::{Bug, planted};
+use dormouse_core::{BatchHash, RunKey, Timestamp, WorkflowKey};
+use futures::{StreamExt, TryStreamExt};
+use lru::LruCache;
+use object_store::path::Path;
+use object_store::{Error, ObjectMeta, ObjectStore as Objects, ObjectStoreExt, PutMode, UpdateVersion};
+
+use self::keys::Keys;
+use self::row::{Intent, RowObject};
+use crate::store::{
+    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreError, StoreFuture, Stretch,
+    Swap, Versioned,
+};
+
+/// A page of history ends with the batch that reaches this, or at so many batches: one page of S3's listings.
+const PAGE_BYTES: u64 = 1 << 20;
+const PAGE_BATCHES: usize = 1_000;
+
+/// Gets in flight at a time.
+const CONCURRENT_GETS: usize = 16;
+
+/// So many times another writer may be faster at one object; each time, that one has got on.
+const RACES: usize = 1_000;
+
+/// How many runs' row objects are remembered, to change them without reading them first.
+const REMEMBERED_ROWS: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
+
+/// A store over the crate `object_store`. See the module's documentation.
+#[derive(Clone)]
+pub struct ObjectStore {
+    inner: Arc<Inner>,
+    runtime: Option<tokio::runtime::Handle>,
+}
+
+struct Inner {
+    /// Never retries by itself: a retry of a put that landed is answered "exists" (rule C1).
+    writes: Arc<dyn Objects>,
+    reads: Arc<dyn Objects>,
+    keys: Keys,
+    rows: Mutex<LruCache<RunKey, Known>>,
+}
+
+/// A row object as it stood, and what to name when replacing it; `None`: it does not stand yet.
+#[derive(Clone)]
+struct Known {
+    object: RowObject,
+    version: Option<UpdateVersion>,
+}
+
+impl fmt::Debug for ObjectStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectStore").field("objects", &self.inner.writes.to_string()).finish_non_exhaustive()
+    }
+}
+
+impl ObjectStore {
+    /// A store of the objects under a prefix. The object store must not retry puts by itself, and must run under the
+    /// caller's executor.
+    #[must_use]
+    pub fn new(objects: Arc<dyn Objects>, prefix: &str) -> Self {
+        Self::with(Arc::clone(&objects), objects, prefix, None)
+    }
+
+    fn with(
+        writes: Arc<dyn Objects>,
+        reads: Arc<dyn Objects>,
+        prefix: &str,
+        runtime: Option<tokio::runtime::Handle>,
+    ) -> Self {
+        let rows = Mutex::new(LruCache::new(REMEMBERED_ROWS));
+        Self { inner: Arc::new(Inner { writes, reads, keys: Keys::new(prefix), rows }), runtime }
+    }
+
+    /// A bucket of S3, or of what speaks its protocol, found by the standard environment: `AWS_REGION`,
+    /// `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on. Its requests run on `runtime`.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the settings do not make a client.
+    #[cfg(feature = "s3")]
+    pub fn s3(bucket: &str, prefix: &str, runtime: tokio::runtime::Handle) -> Result<Self, StoreError> {
+        use object_store::RetryConfig;
+        use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+
+        let mut builder =
+            AmazonS3Builder::from_env().with_bucket_name(bucket).with_conditional_put(S3ConditionalPut::ETagMatch);
+        let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
+            .iter()
+            .find_map(|key| builder.get_config_value(key));
+        // Whoever names such an endpoint means it.
+        if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
+            builder = builder.with_allow_http(true);
+        }
+        let never = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+        let writes = builder.clone().with_retry(never).build().map_err(failed)?;
+        let reads = builder.build().map_err(failed)?;
+        Ok(Self::with(Arc::new(writes), Arc::new(reads), prefix, Some(runtime)))
+    }
+
+    /// Runs the work where the client can live. A dropped future may leave the work going on: as on any network.
+    fn run<T, F, W>(&self, work: W) -> StoreFuture<'static, T>
+    where
+        T: Send + 'static,
+        W: FnOnce(Arc<Inner>) -> F + Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        match self.runtime.clone() {
+            None => Box::pin(async move { work(inner).await }),
+            Some(runtime) => Box::pin(async move {
+                runtime.spawn(work(inner)).await.unwrap_or_else(|error| Err(StoreError::Unknown(error.to_string())))
+            }),
+        }
+    }
+}
+
+impl Inner {
+    async fn create(
+        &self,
+        run: &RunKey,
+        sequence: u64,
+        record: Bytes,
+        change: Option<RowChange>,
+    ) -> Result<Creation, StoreError> {
+        match (sequence, &change) {
+            (0, Some(RowChange::Open { .. })) => {}
+            (0, _) => return Err(StoreError::Refused(format!("batch 0 of {run} must open its row"))),
+            (_, Some(RowChange::Open { .. })) => {
+                return Err(StoreError::Refused(format!("batch {sequence} of {run} cannot open a row")));
+            }
+            _ => {}
+        }
+        let Some(change) = change else {
+            self.check_exists(run).await?;
+            return self.put_batch(run, sequence, record).await;
+        };
+        let hash = BatchHash::of(&record);
+        let mut known = self.intend(run, &Intent { sequence, hash, change }).await?;
+        let creation = self.put_batch(run, sequence, record).await?;
+        let standing = match &creation {
+            Creation::Created => hash,
+            Creation::Exists(found) => BatchHash::of(found),
+        };
+        // The batch has decided, and every reader can tell: this only spares them the work.
+        if let Err(error) = self.tidy(run, &mut known, sequence, standing).await {
+            tracing::debug!(%run, sequence, %error, "the index row still waits for its batch");
+        }
+        Ok(creation)
+    }
+
+    async fn put_batch(&self, run: &RunKey, sequence: u64, record: Bytes) -> Result<Creation, StoreError> {
+        let key = self.keys.batch(run, sequence)?;
+        match self.writes.put_opts(&key, record.into(), PutMode::Create.into()).await {
+            Ok(_) => Ok(Creation::Created),
+            Err(error) if is_conflict(&error) => match self.get(&key).await? {
+                Some((found, _)) => Ok(Creation::Exists(found)),
+                // A conflict between two puts of which neither may have won.
+                None => Err(StoreError::Unknown(format!("{key} is in conflict, and nothing is there"))),
+            },
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// A batch behind the first needs a run.
+    async fn check_exists(&self, run: &RunKey) -> Result<(), StoreError> {
+        if self.remembered(run).is_some_and(|known| known.object.is_open_or_closed()) {
+            return Ok(());
+        }
+        match self.resolved(run).await? {
+            Some(known) if known.object.is_open_or_closed() => {
+                self.remember(run, &known);
+                Ok(())
+            }
+            _ => Err(StoreError::Refused(format!("there is no run {run}"))),
+        }
+    }
+
+    /// Writes the intent into the row object, unless a batch at its sequence is known to stand already.
+    async fn intend(&self, run: &RunKey, intent: &Intent) -> Result<Known, StoreError> {
+        // What is remembered is only a first guess; its ETag tells whether it still is so. But that a run is not open
+        // yet is no memory to rely on. A run that nobody knows is most likely new.
+        let mut guess = match self.remembered(run) {
+            Some(known) => Some(known).filter(|known| known.object.is_open_or_closed()),
+            None if intent.sequence == 0 => Some(Known { object: RowObject::new(run), version: None }),
+            None => None,
+        };
+        for _ in 0..RACES {
+            let mut known = match guess.take() {
+                Some(known) => known,
+                None => match self.resolved(run).await? {
+                    Some(known) => known,
+                    None => Known { object: RowObject::new(run), version: None },
+                },
+            };
+            if intent.sequence > 0 && !known.object.is_open_or_closed() {
+                return Err(StoreError::Refused(format!("there is no run {run}")));
+            }
+            if known.object.is_past(intent.sequence) || !known.object.intend(intent) {
+                return Ok(known);
+            }
+            if self.replace_row(run, &mut known).await? {
+                return Ok(known);
+            }
+        }
+        Err(StoreError::Unknown(format!("the index row of {run} is contended; the batch was not put")))
+    }
+
+    /// Makes the row object say what the batch at `sequence` has decided.
+    async fn tidy(
+        &self,
+        run: &RunKey,
+        known: &mut Known,
+        sequence: u64,
+        standing: BatchHash,
+    ) -> Result<(), StoreError> {
+        for _ in 0..RACES {
+            self.decide(run, &mut known.object, Some((sequence, standing))).await?;
+            if self.replace_row(run, known).await? {
+                return Ok(());
+            }
+            match self.row_object(run).await? {
+                Some(current) => *known = current,
+                None => return Ok(()),
+            }
+            if known.object.undecided().is_none_or(|lowest| lowest > sequence) {
+                // Somebody else was so kind.
+                self.remember(run, known);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides the intents whose batches stand, from the lowest sequence on. `standing` spares one get.
+    async fn decide(
+        &self,
+        run: &RunKey,
+        object: &mut RowObject,
+        standing: Option<(u64, BatchHash)>,
+    ) -> Result<(), StoreError> {
+        while let Some(sequence) = object.undecided() {
+            let hash = match standing {
+                Some((known, hash)) if known == sequence => hash,
+                _ => match self.get(&self.keys.batch(run, sequence)?).await? {
+                    Some((found, _)) => BatchHash::of(&found),
+                    None => return Ok(()),
+                },
+            };
+            object.decide(sequence, hash);
+        }
+        Ok(())
+    }
+
+    /// Replaces the row object, if it still is as it was read. `false`: it is not.
+    async fn replace_row(&self, run: &RunKey, known: &mut Known) -> Result<bool, StoreError> {
+        let text = serde_json::to_vec(&known.object).map_err(|error| StoreError::Refused(error.to_string()))?;
+        let mode = known.version.clone().map_or(PutMode::Create, PutMode::Update);
+        match self.writes.put_opts(&self.keys.row(run)?, text.into(), mode.into()).await {
+            Ok(put) => {
+                known.version = Some(put.into());
+                self.remember(run, known);
+                Ok(true)
+            }
+            Err(error) => {
+                self.rows().pop(run);
+                if is_conflict(&error) { Ok(false) } else { Err(failed(error)) }
+            }
+        }
+    }
+
+    async fn row_object(&self, run: &RunKey) -> Result<Option<Known>, StoreError> {
+        self.row_object_at(&self.keys.row(run)?).await
+    }
+
+    async fn row_object_at(&self, key: &Path) -> Result<Option<Known>, StoreError> {
+        let Some((bytes, version)) = self.get(key).await? else { return Ok(None) };
+        let object = serde_json::from_slice(&bytes)
+            .map_err(|error| StoreError::Unknown(format!("the index row {key} is damaged: {error}")))?;
+        Ok(Some(Known { object, version: Some(version) }))
+    }
+
+    /// The row object with all decided that can be.
+    async fn resolved(&self, run: &RunKey) -> Result<Option<Known>, StoreError> {
+        let Some(mut known) = self.row_object(run).await? else { return Ok(None) };
+        self.decide(run, &mut known.object, None).await?;
+        Ok(Some(known))
+    }
+
+    async fn row(&self, run: &RunKey) -> Result<Option<RunRow>, StoreError> {
+        Ok(self.resolved(run).await?.and_then(|known| known.object.visible()))
+    }
+
+    async fn latest(&self, workflow: &WorkflowKey) -> Result<Option<RunRow>, StoreError> {
+        let mut ordinals: Vec<u64> = self
+            .reads
+            .list(Some(&self.keys.rows_of_workflow(workflow)?))
+            .try_filter_map(async |meta| Ok(keys::last_number(&meta.location)))
+            .try_collect()
+            .await
+            .map_err(failed)?;
+        ordinals.sort_unstable();
+        // More than one look only if a start is under way, or was cut short.
+        for ordinal in ordinals.into_iter().rev() {
+            if let Some(row) = self.row(&workflow.run(ordinal)).await? {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All rows under a key that pass.
+    async fn rows_under(&self, key: &Path, admits: impl Fn(&RunRow) -> bool) -> Result<Vec<RunRow>, StoreError> {
+        self.reads
+            .list(Some(key))
+            .map_err(failed)
+            .map_ok(async |meta| {
+                let Some(mut known) = self.row_object_at(&meta.location).await? else { return Ok(None) };
+                let run = known.object.run();
+                self.decide(&run, &mut known.object, None).await?;
+                Ok(known.object.visible())
+            })
+            .try_buffer_unordered(CONCURRENT_GETS)
+            .try_filter_map(|row| std::future::ready(Ok(row.filter(&admits))))
+            .try_collect()
+            .await
+    }
+
+    async fn list(
+        &self,
+        namespace: &str,
+        filter: &RunFilter,
+        after: Option<&ListCursor>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        let place = |row: &RunRow| ListCursor {
+            started_at: row.started_at,
+            workflow_id: row.run.workflow.workflow_id.to_string(),
+            ordinal: row.run.ordinal,
+        };
+        let key = self.keys.rows_of_namespace(namespace)?;
+        let behind = |row: &RunRow| after.is_none_or(|after| place(row) < *after);
+        let mut rows = self.rows_under(&key, |row| filter.admits(row) && behind(row)).await?;
+        rows.sort_by_cached_key(|row| std::cmp::Reverse(place(row)));
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    async fn due(
+        &self,
+        by: Timestamp,
+        after: Option<(Timestamp, RunKey)>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        let place = |row: &RunRow| row.due.map(|due| (due, row.run.clone()));
+        let owed = |row: &RunRow| place(row).is_some_and(|place| place.0 <= by && after.as_ref() < Some(&place));
+        let mut rows = self.rows_under(&self.keys.rows()?, owed).await?;
+        rows.sort_by_cached_key(place);
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    /// Changes what no batch decides about.
+    async fn amend(&self, run: &RunKey, change: impl Fn(&mut RunRow)) -> Result<(), StoreError> {
+        for _ in 0..RACES {
+            let mut known = self.resolved(run).await?;
+            let Some((known, row)) = known.as_mut().and_then(|known| {
+                let row = known.object.row_mut()?.clone();
+                Some((known, row))
+            }) else {
+                return Err(StoreError::Refused(format!("there is no run {run}")));
+            };
+            let mut amended = row.clone();
+            change(&mut amended);
+            if amended == row {
+                return Ok(());
+            }
+            if let Some(row) = known.object.row_mut() {
+                *row = amended;
+            }
+            if self.replace_row(run, known).await? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Unknown(format!("the index row of {run} is contended")))
+    }
+
+    async fn read(&self, run: &RunKey, from: u64) -> Result<Stretch, StoreError> {
+        let log = self.keys.log(run)?;
+        let listing = match from.checked_sub(1) {
+            None => self.reads.list(Some(&log)),
+            Some(last) => self.reads.list_with_offset(Some(&log), &self.keys.batch(run, last)?),
+        };
+        let mut listed: Vec<(u64, ObjectMeta)> = listing
+            .take(PAGE_BATCHES)
+            .try_filter_map(async |meta| Ok(keys::last_number(&meta.location).map(|sequence| (sequence, meta))))
+            .try_collect()
+            .await
+            .map_err(failed)?;
+        listed.sort_unstable_by_key(|(sequence, _)| *sequence);
+        let listed_all = listed.len() < PAGE_BATCHES;
+
+        let mut stretch = Stretch::default();
+        let (mut next, mut bytes) = (from, 0);
+        let mut listed = listed.into_iter().peekable();
+        while bytes < PAGE_BYTES {
+            // As many as follow each other and fit the page, together.
+            let mut together = Vec::new();
+            while let Some((_, meta)) = listed.next_if(|(sequence, _)| *sequence == next && bytes < PAGE_BYTES) {
+                next += 1;
+                bytes += meta.size;
+                together.push(meta.location);
+            }
+            if together.is_empty() {
+                // The listing has a gap here, or ends: it may be older than the log (rule C4). A look at the place
+                // itself tells.
+                if listed.peek().is_none() && !listed_all {
+                    break;
+                }
+                if planted(Bug::C4NoReread) {
+                    return Ok(stretch);
+                }
+                let Some((found, _)) = self.get(&self.keys.batch(run, next)?).await? else { return Ok(stretch) };
+                next += 1;
+                bytes += found.len() as u64;
+                stretch.records.push(found);
+                continue;
+            }
+            let mut gets =
+                futures::stream::iter(together).map(async |key| self.get(&key).await).buffered(CONCURRENT_GETS);
+            while let Some(found) = gets.next().await {
+                match found? {
+                    Some((record, _)) => stretch.records.push(record),
+                    // Listed, and gone: whoever verifies the history will say what is missing.
+                    None => return Ok(stretch),
+                }
+            }
+        }
+        stretch.more = true;
+        Ok(stretch)
+    }
+
+    async fn swap(&self, key: &AttemptKey, expected: Option<u64>, record: Bytes) -> Result<Swap, StoreError> {
+        let path = self.keys.attempt(&key.run, key.activity)?;
+        let (mode, version) = match expected {
+            None => (PutMode::Create, 1),
+            Some(expected) => match self.attempt(&path).await? {
+                Some((standing, etag)) if standing.version == expected => (PutMode::Update(etag), expected + 1),
+                standing => return Ok(Swap::Stale(standing.map(|(standing, _)| standing))),
+            },
+        };
+        let bytes = [&version.to_le_bytes()[..], &record].concat();
+        match self.writes.put_opts(&path, bytes.into(), mode.into()).await {
+            Ok(_) => Ok(Swap::Done(version)),
+            Err(error) if is_conflict(&error) => match self.attempt(&path).await? {
+                Some((standing, _)) if Some(standing.version) != expected => Ok(Swap::Stale(Some(standing))),
+                // A conflict between two puts of which neither may have won.
+                _ => Err(StoreError::Unknown(format!("{path} is in conflict, and nothing new is there"))),
+            },
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn attempt(&self, key: &Path) -> Result<Option<(Versioned, UpdateVersion)>, StoreError> {
+        let Some((bytes, etag)) = self.get(key).await? else { return Ok(None) };
+        let Some((version, _)) = bytes.split_first_chunk() else {
+            return Err(StoreError::Unknown(format!("the attempt record {key} is damaged: it is too short")));
+        };
+        Ok(Some((Versioned { version: u64::from_le_bytes(*version), record: bytes.slice(8..) }, etag)))
+    }
+
+    async fn get(&self, key: &Path) -> Result<Option<(Bytes, UpdateVersion)>, StoreError> {
+        let found = match self.reads.get(key).await {
+            Ok(found) => found,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
+        Ok(Some((found.bytes().await.map_err(failed)?, version)))
+    }
+
+    fn rows(&self) -> MutexGuard<'_, LruCache<RunKey, Known>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remembered(&self, run: &RunKey) -> Option<Known> {
+        self.rows().get(run).cloned()
+    }
+
+    fn remember(&self, run: &RunKey, known: &Known) {
+        self.rows().put(run.clone(), known.clone());
+    }
+}
+
+/// Whether a conditional put found another state than it asked for. A 409, where nothing was written, looks the same.
+fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotModified { .. })
+}
+
+fn failed(error: Error) -> StoreError {
+    match error {
+        Error::PermissionDenied { .. }
+        | Error::Unauthenticated { .. }
+        | Error::NotSupported { .. }
+        | Error::NotImplemented { .. }
+        | Error::InvalidPath { .. }
+        | Error::UnknownConfigurationKey { .. } => StoreError::Refused(error.to_string()),
+        _ => StoreError::Unknown(error.to_string()),
+    }
+}
+
+impl Store for ObjectStore {
+    fn create<'a>(
+        &'a self,
+        run: &'a RunKey,
+        sequence: u64,
+        record: Bytes,
+        change: Option<RowChange>,
+    ) -> StoreFuture<'a, Creation> {
+        let run = run.clone();
+        self.run(async move |inner| inner.create(&run, sequence, record, change).await)
+    }
+
+    fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch> {
+        let run = run.clone();
+        self.run(async move |inner| inner.read(&run, from).await)
+    }
+
+    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
+        let workflow = workflow.clone();
+        self.run(async move |inner| inner.latest(&workflow).await)
+    }
+
+    fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
+        let run = run.clone();
+        self.run(async move |inner| inner.row(&run).await)
+    }
+
+    fn list<'a>(
+        &'a self,
+        namespace: &'a str,
+        filter: &'a RunFilter,
+        after: Option<&'a ListCursor>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<RunRow>> {
+        let (namespace, filter, after) = (namespace.to_owned(), filter.clone(), after.cloned());
+        self.run(async move |inner| inner.list(&namespace, &filter, after.as_ref(), limit).await)
+    }
+
+    fn due<'a>(
+        &'a self,
+        by: Timestamp,
+        after: Option<(Timestamp, RunKey)>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<RunRow>> {
+        self.run(async move |inner| inner.due(by, after, limit).await)
+    }
+
+    fn settle<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, ()> {
+        let run = run.clone();
+        self.run(async move |inner| {
+            inner
+                .amend(&run, |row| {
+                    if row.status.is_closed() {
+                        row.due = None
+                    }
+                })
+                .await
+        })
+    }
+
+    fn park<'a>(&'a self, run: &'a RunKey, parked: Option<Parked>) -> StoreFuture<'a, ()> {
+        let run = run.clone();
+        self.run(async move |inner| inner.amend(&run, |row| row.parked.clone_from(&parked)).await)
+    }
+
+    fn swap<'a>(&'a self, key: &'a AttemptKey, expected: Option<u64>, record: Bytes) -> StoreFuture<'a, Swap> {
+        let key = key.clone();
+        self.run(async move |inner| inner.swap(&key, expected, record).await)
+    }
+
+    fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>> {
+        let key = key.clone();
+        self.run(async move |inner| {
+            let path = inner.keys.attempt(&key.run, key.activity)?;
+            Ok(inner.attempt(&path).await?.map(|(standing, _)| standing))
+        })
+    }
+
+    fn epoch(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,313 @@
+//! Running activities: claim, run user code within its limits, report. Needs a tokio runtime, as user code does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dormouse_core::{
+    Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, Failure, Payload, RetryState, RunKey, TimeoutKind,
+    Timestamp, Verdict, panic_message,
+};
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::attempts::{Claim, Claiming, Standing, claim, lost_to};
+use crate::ports::Ports;
+use crate::seams::RunMessage;
+use crate::store::StoreError;
+
+/// Heartbeats are written no more often than this share of the heartbeat limit.
+const HEARTBEAT_SHARE: f64 = 0.8;
+/// The interval between written heartbeats when there is no heartbeat limit.
+const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(30);
+/// The longest interval between written heartbeats.
+const HEARTBEAT_LONGEST: Duration = Duration::from_secs(60);
+
+/// Handles one delivery of an activity task: at most one attempt.
+///
+/// # Errors
+/// [`StoreError`] when the store did not answer: deliver the task again.
+pub async fn handle_task(app: &Arc<App>, ports: &Ports, task: ActivityTask) -> Result<(), StoreError> {
+    let arrival = match claim(ports, &task).await? {
+        Claiming::Nothing => return Ok(()),
+        Claiming::NotYet(not_before) => return ports.activities.send(ActivityTask { not_before, ..task }).await,
+        Claiming::Lost { attempt, last_heartbeat } => {
+            Arrival::AttemptLost { id: task.id, attempt, timeout: lost_to(&task), last_heartbeat }
+        }
+        Claiming::Claimed(claim) => {
+            let attempt = claim.attempt;
+            match Attempt::begin(app, ports, &task, claim).run().await {
+                Ended::Superseded => return Ok(()),
+                Ended::Succeeded(result) => Arrival::ActivityCompleted { id: task.id, attempt, result },
+                Ended::Retry(not_before) => return ports.activities.send(ActivityTask { not_before, ..task }).await,
+                Ended::Failed(failure, retry_state) => {
+                    Arrival::ActivityFailed { id: task.id, attempt, failure, retry_state }
+                }
+            }
+        }
+    };
+    ports.runs.send(RunMessage::Arrived { run: task.run, run_id: task.run_id, arrival }).await
+}
+
+enum Ended {
+    Succeeded(Payload),
+    /// Another attempt will be made, no earlier than this; the record says so.
+    Retry(Timestamp),
+    Failed(Failure, RetryState),
+    /// Somebody else has the activity now, or nobody wants it.
+    Superseded,
+}
+
+struct Attempt<'a> {
+    ports: &'a Ports,
+    task: &'a ActivityTask,
+    claim: Claim,
+    started: Timestamp,
+    code: JoinHandle<Result<Payload, Failure>>,
+    beats: watch::Receiver<Option<Payload>>,
+    cancel: watch::Sender<bool>,
+}
+
+impl<'a> Attempt<'a> {
+    fn begin(app: &Arc<App>, ports: &'a Ports, task: &'a ActivityTask, claim: Claim) -> Self {
+        let info = ActivityInfo {
+            run: task.run.clone(),
+            run_id: task.run_id,
+            activity_type: task.activity_type.clone(),
+            activity_id: task.id,
+            attempt: claim.attempt,
+            scheduled_at: task.scheduled_at,
+            last_heartbeat: claim.last_heartbeat.clone(),
+        };
+        let (beat, beats) = watch::channel(None);
+        let (cancel, canceled) = watch::channel(false);
+        let cx = Activity::new(info, Arc::clone(app), Arc::new(Line { beat, canceled }));
+        let code = spawn_activity(app, &task.activity_type, cx, &task.input);
+        Self { ports, task, claim, started: ports.now(), code, beats, cancel }
+    }
+
+    /// Waits for user code, its time limits and its heartbeats, whichever comes first, until the attempt has ended.
+    async fn run(mut self) -> Ended {
+        let limits = [
+            (TimeoutKind::StartToClose, self.task.options.start_to_close_ms.map(Duration::from_millis)),
+            (
+                TimeoutKind::ScheduleToClose,
+                self.task.options.schedule_to_close_ms.map(|ms| {
+                    (self.task.scheduled_at + Duration::from_millis(ms)).since(self.started)
+                }),
+            ),
+        ];
+        let limit = limits.into_iter().filter_map(|(kind, limit)| Some((limit?, kind))).min_by_key(|(limit, _)| *limit);
+        let silence = self.task.options.heartbeat_ms.map(Duration::from_millis);
+        let interval = silence.map_or(HEARTBEAT_DEFAULT, |limit| limit.mul_f64(HEARTBEAT_SHARE)).min(HEARTBEAT_LONGEST);
+
+        let began = tokio::time::Instant::now();
+        let mut last_beat = began;
+        let mut last_write: Option<tokio::time::Instant> = None;
+        let mut unwritten = false;
+        let far = began + Duration::from_hours(24 * 365);
+        loop {
+            let time_up = limit.map_or(far, |(limit, _)| began + limit);
+            let silent = silence.map_or(far, |silence| last_beat + silence);
+            let write_at = if unwritten { last_write.map_or(began, |at| at + interval) } else { far };
+            tokio::select! {
+                biased;
+                ended = &mut self.code => return self.ended(ended).await,
+                () = tokio::time::sleep_until(time_up) => {
+                    let kind = limit.map_or(TimeoutKind::StartToClose, |(_, kind)| kind);
+                    return self.timed_out(kind).await;
+                }
+                () = tokio::time::sleep_until(write_at) => {
+                    unwritten = false;
+                    last_write = Some(tokio::time::Instant::now());
+                    let details = self.beats.borrow().clone();
+                    if let Some(details) = details {
+                        match self.claim.heartbeat(self.ports, self.task, self.started, &details).await {
+                            Ok(Standing::Held) => {}
+                            Ok(Standing::Unwanted) => { self.cancel.send_replace(true); }
+                            Ok(Standing::Superseded) => {
+                                self.cancel.send_replace(true);
+                                self.code.abort();
+                                return Ended::Superseded;
+                            }
+                            // The next beat tries again; the lease has room for it.
+                            Err(error) => tracing::warn!(run = %self.task.run, activity = self.task.id, %error, "heartbeat not recorded"),
+                        }
+                    }
+                }
+                Ok(()) = self.beats.changed() => {
+                    last_beat = tokio::time::Instant::now();
+                    unwritten = true;
+                }
+                () = tokio::time::sleep_until(silent) => return self.timed_out(TimeoutKind::Heartbeat).await,
+            }
+        }
+    }
+
+    async fn ended(self, ended: Result<Result<Payload, Failure>, tokio::task::JoinError>) -> Ended {
+        match ended {
+            Ok(Ok(result)) => {
+                let limit = self.ports.choices.max_payload_bytes;
+                if result.len() > limit {
+                    return Ended::Failed(too_large("result", result.len(), limit), RetryState::NonRetryableFailure);
+                }
+                Ended::Succeeded(result)
+            }
+            Ok(Err(failure)) => self.failed(failure).await,
+            Err(error) => self.failed(crashed(error)).await,
+        }
+    }
+
+    async fn timed_out(self, kind: TimeoutKind) -> Ended {
+        self.cancel.send_replace(true);
+        self.code.abort();
+        let last_heartbeat = self.beats.borrow().clone().or_else(|| self.claim.last_heartbeat.clone());
+        self.failed(Failure::timeout(kind, last_heartbeat)).await
+    }
+
+    async fn failed(mut self, failure: Failure) -> Ended {
+        if let Some(details) = self.beats.borrow().clone() {
+            self.claim.last_heartbeat = Some(details);
+        }
+        let deadline = self.task.options.schedule_to_close_ms.map(|ms| self.task.scheduled_at + Duration::from_millis(ms));
+        let verdict = self.task.options.retry.after_failure(self.claim.attempt, &failure, self.ports.now(), deadline);
+        match verdict {
+            Verdict::GiveUp(retry_state) => Ended::Failed(failure, retry_state),
+            Verdict::RetryAt(at) => match self.claim.wait(self.ports, at, failure.clone()).await {
+                Ok(Standing::Held) => Ended::Retry(at),
+                Ok(Standing::Unwanted | Standing::Superseded) => Ended::Superseded,
+                Err(error) => {
+                    // Whether the failure is recorded is unknown. The lease runs out, and the attempt counts as lost.
+                    tracing::warn!(run = %self.task.run, activity = self.task.id, %error, %failure, "failure not recorded");
+                    Ended::Superseded
+                }
+            },
+        }
+    }
+}
+
+/// Spawns an activity's code.
+pub(crate) fn spawn_activity(
+    app: &Arc<App>,
+    activity_type: &str,
+    cx: Activity,
+    input: &Payload,
+) -> JoinHandle<Result<Payload, Failure>> {
+    // Calling the function may panic too: do it inside the task.
+    let (app, activity_type, input) = (Arc::clone(app), activity_type.to_owned(), input.clone());
+    tokio::spawn(async move {
+        match app.begin_activity(&activity_type, cx, &input) {
+            Some(future) => future.await,
+            None => Err(Failure::application(format!(
+                "no activity {activity_type:?} is registered in this build; add `.activity({activity_type:?}, ...)` to the App"
+            ))
+            .with_type("UnknownActivity")),
+        }
+    })
+}
+
+/// The failure of an activity whose code panicked.
+pub(crate) fn crashed(error: tokio::task::JoinError) -> Failure {
+    let message = match error.try_into_panic() {
+        Ok(panic) => format!("the activity panicked: {}", panic_message(&*panic)),
+        Err(error) => format!("the activity was stopped: {error}"),
+    };
+    Failure::application(message).with_type("Panic")
+}
+
+/// The failure of a value beyond the configured limit.
+pub(crate) fn too_large(what: &str, length: usize, limit: usize) -> Failure {
+    Failure::application(format!(
+        "the {what} is {length} bytes of JSON; the limit is {limit} (setting max_payload_bytes). Store it elsewhere and pass a reference."
+    ))
+    .with_type("PayloadTooLarge")
+    .non_retryable()
+}
+
+/// An activity's line to the engine.
+struct Line {
+    beat: watch::Sender<Option<Payload>>,
+    canceled: watch::Receiver<bool>,
+}
+
+impl ActivityHost for Line {
+    fn heartbeat(&self, details: Payload) {
+        self.beat.send_replace(Some(details));
+    }
+
+    fn is_canceled(&self) -> bool {
+        *self.canceled.borrow()
+    }
+
+    fn canceled(&self) -> BoxFuture<'_, ()> {
+        let mut canceled = self.canceled.clone();
+        Box::pin(async move {
+            // The engine is gone: the attempt is over, and so is the wait.
+            let _ = canceled.wait_for(|canceled| *canceled).await;
+        })
+    }
+}
+
+/// A local activity to run: which, and what the workflow's code gave it.
+#[derive(Debug, Clone)]
+pub struct LocalTask {
+    /// The run.
+    pub run: RunKey,
+    /// Its identity.
+    pub run_id: dormouse_core::RunId,
+    /// The activity's id within the run.
+    pub id: u64,
+    /// The first attempt to make, from 1.
+    pub attempt: u32,
+    /// Name, argument, options.
+    pub call: dormouse_core::LocalCall,
+}
+
+/// The longest pause between attempts of a local activity that is waited out in memory; a longer one is recorded.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs a local activity until it ends or its next attempt is far enough away to be recorded.
+pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask) -> Arrival {
+    let LocalTask { run, run_id, id, mut attempt, call } = task;
+    let limit = call.start_to_close();
+    loop {
+        let info = ActivityInfo {
+            run: run.clone(),
+            run_id,
+            activity_type: call.activity_type.clone(),
+            activity_id: id,
+            attempt,
+            scheduled_at: call.scheduled_at,
+            last_heartbeat: None,
+        };
+        let (beat, _beats) = watch::channel(None);
+        let (cancel, canceled) = watch::channel(false);
+        let cx = Activity::new(info, Arc::clone(app), Arc::new(Line { beat, canceled }));
+        let mut code = spawn_activity(app, &call.activity_type, cx, &call.input);
+        let failure = match tokio::time::timeout(limit, &mut code).await {
+            Ok(Ok(Ok(result))) => {
+                let limit = ports.choices.max_payload_bytes;
+                if result.len() <= limit {
+                    return Arrival::LocalCompleted { id, attempt, result };
+                }
+                too_large("result", result.len(), limit)
+            }
+            Ok(Ok(Err(failure))) => failure,
+            Ok(Err(error)) => crashed(error),
+            Err(_) => {
+                cancel.send_replace(true);
+                code.abort();
+                Failure::timeout(TimeoutKind::StartToClose, None)
+            }
+        };
+        let now = ports.now();
+        match call.retry().after_failure(attempt, &failure, now, None) {
+            Verdict::GiveUp(retry_state) => return Arrival::LocalFailed { id, attempt, failure, retry_state },
+            Verdict::RetryAt(retry_at) if retry_at.since(now) > LONGEST_PAUSE => {
+                return Arrival::LocalBackoff { id, attempt, failure, retry_at };
+            }
+            Verdict::RetryAt(retry_at) => tokio::time::sleep(retry_at.since(now)).await,
+        }
+        attempt += 1;
+    }
+}

@@ -1,0 +1,211 @@
+//! What a storage backend is: the cases that each must pass. One call per backend.
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use dormouse_engine::stores::object::ObjectStore;
+//! let make = async || ObjectStore::new(Arc::new(object_store::memory::InMemory::new()), "anywhere");
+//! let report = futures::executor::block_on(dormouse_testing::store_conformance(make));
+//! println!("{report}");
+//! ```
+//!
+//! The futures run wherever the caller runs them; what races, races on threads of its own. Whether an acknowledged
+//! write survives a crash is not asked here: that needs a process to kill.
+
+mod attempts;
+mod batches;
+mod due;
+mod rows;
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dormouse_core::{RunId, RunKey, Timestamp, WorkflowKey};
+use dormouse_engine::store::{Creation, RowChange, Store, StoreError};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+/// One case: its name, and what it does to a fresh store.
+pub type Case = (&'static str, fn(Arc<dyn Store>) -> BoxFuture<'static, ()>);
+
+macro_rules! cases {
+    ($($room:ident: $($case:ident),+;)+) => {
+        &[$($((concat!(stringify!($room), "::", stringify!($case)), |store| Box::pin($room::$case(store)))),+),+]
+    };
+}
+
+/// All cases.
+pub const CASES: &[Case] = cases! {
+    batches:
+        creates_only_if_absent,
+        nothing_is_an_empty_stretch,
+        refuses_what_has_no_run,
+        one_of_many_wins,
+        racing_chains_have_no_gaps,
+        an_answer_may_be_lost,
+        a_request_may_be_lost,
+        a_put_may_be_sent_twice,
+        a_zombie_finds_its_sequence_taken,
+        pages_are_read_back_whole,
+        large_batches_are_read_back_whole,
+        a_stretch_ends_at_a_gap;
+    rows:
+        a_row_begins_with_batch_0,
+        a_row_follows_its_batches,
+        a_loser_leaves_the_row_alone,
+        racing_starts_leave_the_winner_s_row,
+        the_latest_has_the_highest_ordinal,
+        hostile_ids_are_ids,
+        lists_from_the_latest_start,
+        lists_what_the_filter_admits,
+        pages_of_lists_neither_lose_nor_repeat,
+        parks_and_unparks;
+    due:
+        the_earliest_comes_first,
+        is_lowered_raised_and_taken_away,
+        pages_neither_lose_nor_repeat,
+        settles_only_what_is_closed,
+        racing_commits_leave_the_last_due_time;
+    attempts:
+        are_created_read_and_replaced,
+        belong_to_one_activity_of_one_run,
+        racing_swaps_have_one_winner_each,
+        an_answer_may_be_lost;
+};
+
+/// What has run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The names of the cases that passed: all, or there would be no report.
+    pub passed: Vec<&'static str>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} cases of store conformance passed", self.passed.len(), CASES.len())
+    }
+}
+
+/// Runs every case against a fresh store of its own.
+///
+/// # Panics
+/// At the first case that fails; the message names it.
+pub async fn store_conformance<S: Store>(make: impl AsyncFn() -> S) -> Report {
+    let mut passed = Vec::with_capacity(CASES.len());
+    for (name, case) in CASES {
+        let store: Arc<dyn Store> = Arc::new(make().await);
+        if let Err(panic) = AssertUnwindSafe(case(store)).catch_unwind().await {
+            panic!("store conformance, case {name}: {}", message(&*panic));
+        }
+        passed.push(*name);
+    }
+    Report { passed }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it panicked without a message")
+}
+
+/// Runs `work` for each number on a thread of its own, all at once; answers in the order of the numbers.
+fn race<T: Send + 'static, F: Future<Output = T>>(
+    racers: usize,
+    work: impl Fn(usize) -> F + Send + Sync + Clone + 'static,
+) -> Vec<T> {
+    let start = Arc::new(std::sync::Barrier::new(racers));
+    let threads: Vec<_> = (0..racers)
+        .map(|racer| {
+            let (start, work) = (Arc::clone(&start), work.clone());
+            std::thread::spawn(move || {
+                start.wait();
+                futures::executor::block_on(work(racer))
+            })
+        })
+        .collect();
+    threads
+        .into_iter()
+        .map(|thread| match thread.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+        .collect()
+}
+
+fn run(workflow_id: &str) -> RunKey {
+    run_in("conformance", workflow_id, 0)
+}
+
+fn run_in(namespace: &str, workflow_id: &str, ordinal: u64) -> RunKey {
+    WorkflowKey { namespace: namespace.into(), workflow_id: workflow_id.into() }.run(ordinal)
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn opening(workflow_type: &str, started_at: u64, due: u64) -> RowChange {
+    RowChange::Open {
+        run_id: RunId::from_bytes([7; 16]),
+        workflow_type: workflow_type.into(),
+        started_at: at(started_at),
+        due: at(due),
+    }
+}
+
+/// Starts a run at time 1,000, due at 2,000.
+async fn start(store: &Arc<dyn Store>, run: &RunKey) {
+    start_as(store, run, opening("test", 1_000, 2_000)).await;
+}
+
+async fn start_as(store: &Arc<dyn Store>, run: &RunKey, opening: RowChange) {
+    append(store, run, 0, &b"batch 0"[..], Some(opening)).await;
+}
+
+/// A create that must win.
+async fn append(
+    store: &Arc<dyn Store>,
+    run: &RunKey,
+    sequence: u64,
+    record: impl Into<Bytes>,
+    change: Option<RowChange>,
+) {
+    let creation = create(store, run, sequence, record.into(), change).await;
+    assert_eq!(creation, Creation::Created, "batch {sequence} of {run}");
+}
+
+/// A create as rule C1 has it: what is unknown is tried again with the same bytes, and to find one's own bytes is to
+/// have won.
+async fn create(
+    store: &Arc<dyn Store>,
+    run: &RunKey,
+    sequence: u64,
+    record: Bytes,
+    change: Option<RowChange>,
+) -> Creation {
+    for _ in 0..1_000 {
+        match store.create(run, sequence, record.clone(), change.clone()).await {
+            Ok(Creation::Exists(found)) if found == record => return Creation::Created,
+            Ok(creation) => return creation,
+            Err(StoreError::Unknown(_)) => {}
+            Err(refused) => panic!("batch {sequence} of {run}: {refused}"),
+        }
+    }
+    panic!("batch {sequence} of {run}: the outcome stays unknown");
+}
+
+/// A whole history from a sequence on, through all its pages.
+async fn read_from(store: &Arc<dyn Store>, run: &RunKey, from: u64) -> Vec<Bytes> {
+    let mut records = Vec::new();
+    loop {
+        let stretch = store.read(run, from + records.len() as u64).await.expect("a page of history");
+        assert!(!stretch.more || !stretch.records.is_empty(), "a page that promises more brings something");
+        records.extend(stretch.records);
+        if !stretch.more {
+            return records;
+        }
+    }
+}

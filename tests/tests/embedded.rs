@@ -1,0 +1,85 @@
+//! The embedded runtime, through its front door: the sample application on a real store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dormouse_core::api::{ResultBody, StartBody};
+use dormouse_core::{Payload, Status};
+use dormouse_engine::embedded::{Embedded, Settings};
+use dormouse_engine::front::Target;
+use dormouse_engine::stores::sqlite::SqliteStore;
+use functions::ledger::Ledger;
+use serde_json::{Value, json};
+
+struct Server {
+    engine: Embedded,
+    ledger: Ledger,
+    _dir: tempfile::TempDir,
+}
+
+async fn server() -> Server {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::at(dir.path().join("ledger.jsonl"));
+    let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+    let app = Arc::new(functions::app(ledger.clone()));
+    let engine = Embedded::open(app, store, Settings::default()).await.unwrap();
+    Server { engine, ledger, _dir: dir }
+}
+
+fn start(workflow_type: &str, id: &str, input: Value) -> StartBody {
+    StartBody {
+        workflow_type: workflow_type.into(),
+        workflow_id: Some(id.into()),
+        input,
+        id_reuse_policy: Default::default(),
+        id_conflict_policy: Default::default(),
+    }
+}
+
+fn target(id: &str) -> Target {
+    Target { workflow_id: id.into(), run_id: None }
+}
+
+impl Server {
+    async fn result(&self, id: &str) -> ResultBody {
+        let result = self.engine.front().result(&target(id), Duration::from_secs(20)).await.unwrap();
+        assert!(result.status.is_closed(), "{id}: {result:?}");
+        result
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_goes_its_way() {
+    let server = server().await;
+    let input = json!({ "order_id": "o1", "amount_cents": 4200, "fulfilment_delay_ms": 50 });
+    server.engine.front().start(Some("r1"), start("orderWorkflow", "o1", input)).await.unwrap();
+    let result = server.result("o1").await;
+    assert_eq!(result.status, Status::Completed, "{result:?}");
+    assert_eq!(result.result.unwrap(), json!({ "order_id": "o1", "tracking": "TRACK-o1" }));
+    let activities: Vec<_> = server.ledger.entries().unwrap().into_iter().map(|entry| entry.activity).collect();
+    assert_eq!(activities, ["charge", "sendConfirmation", "ship"]);
+    server.engine.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expense_waits_for_its_manager() {
+    let server = server().await;
+    let front = server.engine.front();
+    let input = json!({ "expense_id": "e1", "amount_cents": 900 });
+    front.start(None, start("expenseApprovalWorkflow", "e1", input)).await.unwrap();
+    let status = loop {
+        // Published with the first turn, which may not be over yet.
+        match front.query(&target("e1"), "status", Payload::NULL).await {
+            Ok(status) => break status,
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    assert_eq!(status.to_value(), json!("awaiting_approval"));
+    let yes = Payload::encode(&true).unwrap();
+    front.signal(&target("e1"), Some("s1"), "approval", yes.clone()).await.unwrap();
+    front.signal(&target("e1"), Some("s1"), "approval", yes).await.unwrap();
+    let result = server.result("e1").await;
+    assert_eq!(result.result.unwrap(), json!("paid"));
+    assert_eq!(server.ledger.entries().unwrap().len(), 1);
+    server.engine.shutdown(Duration::from_secs(1)).await;
+}

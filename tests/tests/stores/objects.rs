@@ -1,0 +1,248 @@
+//! Object stores without transactions: what a crash, a lost answer or an old listing leaves behind.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use dormouse_core::{Status, Timestamp};
+use dormouse_engine::store::{Creation, RowChange, RunFilter, Store, StoreError};
+use dormouse_engine::stores::object::ObjectStore;
+use futures::StreamExt;
+use futures::executor::block_on;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result,
+};
+
+use super::{opening, run};
+
+/// What happens to a put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoil {
+    /// It never arrives.
+    Before,
+    /// Its answer is lost.
+    After,
+    /// It meets a conflict, and nothing is written: S3's 409.
+    Conflict,
+}
+
+/// Objects in memory, some requests spoiled.
+#[derive(Debug, Default)]
+struct Spoiled {
+    inner: InMemory,
+    /// All puts to keys that contain this.
+    puts: Mutex<Option<(&'static str, Spoil)>>,
+    /// The next listing does not show keys that end so.
+    hidden: Mutex<Option<String>>,
+}
+
+impl Spoiled {
+    fn spoil(&self, puts: Option<(&'static str, Spoil)>) {
+        *self.puts.lock().unwrap() = puts;
+    }
+
+    fn hide(&self, end: &str) {
+        *self.hidden.lock().unwrap() = Some(end.to_owned());
+    }
+
+    fn stale(&self, listing: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+        match self.hidden.lock().unwrap().take() {
+            None => listing,
+            Some(end) => listing
+                .filter(move |meta| {
+                    let hidden = meta.as_ref().is_ok_and(|meta| meta.location.as_ref().ends_with(&end));
+                    std::future::ready(!hidden)
+                })
+                .boxed(),
+        }
+    }
+}
+
+impl fmt::Display for Spoiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("spoiled")
+    }
+}
+
+#[async_trait]
+impl object_store::ObjectStore for Spoiled {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let spoil = *self.puts.lock().unwrap();
+        let lost = || Error::Generic { store: "spoiled", source: "lost".into() };
+        match spoil.filter(|(key, _)| location.as_ref().contains(key)).map(|(_, spoil)| spoil) {
+            None => self.inner.put_opts(location, payload, opts).await,
+            Some(Spoil::Before) => Err(lost()),
+            Some(Spoil::After) => {
+                self.inner.put_opts(location, payload, opts).await?;
+                Err(lost())
+            }
+            Some(Spoil::Conflict) => Err(Error::AlreadyExists { path: location.to_string(), source: "409".into() }),
+        }
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.stale(self.inner.list(prefix))
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.stale(self.inner.list_with_offset(prefix, offset))
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+/// A store, and another process on the same objects.
+fn two() -> (Arc<Spoiled>, ObjectStore, ObjectStore) {
+    let objects = Arc::new(Spoiled::default());
+    let store = ObjectStore::new(Arc::clone(&objects) as Arc<dyn object_store::ObjectStore>, "p");
+    let other = ObjectStore::new(Arc::clone(&objects) as Arc<dyn object_store::ObjectStore>, "p");
+    (objects, store, other)
+}
+
+/// Rule C4.
+#[test]
+fn a_gap_in_a_listing_is_looked_at_again() {
+    let (objects, store, other) = two();
+    let run = run("listed", 0);
+    block_on(async {
+        store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+        for sequence in 1..20_u64 {
+            store.create(&run, sequence, format!("batch {sequence}").into(), None).await.unwrap();
+        }
+        for hidden in [0, 1, 7, 18, 19_u64] {
+            for from in [0, 1, 5] {
+                objects.hide(&format!("/log/{hidden:020}"));
+                let log = other.read(&run, from).await.unwrap();
+                let expected: Vec<Bytes> = (from..20).map(|sequence| format!("batch {sequence}").into()).collect();
+                assert_eq!(log.records, expected, "from {from}, with {hidden} hidden");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_start_without_its_batch_is_not_shown() {
+    let (objects, store, other) = two();
+    let (first, second) = (run("started", 0), run("started", 1));
+    block_on(async {
+        store.create(&first, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+        objects.spoil(Some(("/log/", Spoil::Before)));
+        let lost = store.create(&second, 0, "batch 0 of the second".into(), Some(opening(1_500))).await;
+        assert!(matches!(lost, Err(StoreError::Unknown(_))), "{lost:?}");
+        for store in [&store, &other] {
+            assert_eq!(store.row(&second).await, Ok(None));
+            assert_eq!(store.latest(&first.workflow).await.unwrap().map(|row| row.run), Some(first.clone()));
+            assert_eq!(store.list("default", &RunFilter::default(), None, 10).await.unwrap().len(), 1);
+            assert_eq!(store.due(at(9_000), None, 10).await.unwrap().len(), 1);
+            let refused = store.create(&second, 1, "x".into(), None).await;
+            assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+        }
+        // Another start comes in its place: the row is that one's.
+        objects.spoil(None);
+        let opening = RowChange::Open {
+            run_id: dormouse_core::RunId::from_bytes([9; 16]),
+            workflow_type: "another".into(),
+            started_at: at(1_100),
+            due: at(3_000),
+        };
+        assert_eq!(other.create(&second, 0, "another".into(), Some(opening)).await, Ok(Creation::Created));
+        for store in [&store, &other] {
+            let row = store.latest(&first.workflow).await.unwrap().expect("a row");
+            assert_eq!((row.run, row.workflow_type.as_str(), row.due), (second.clone(), "another", Some(at(3_000))));
+        }
+    });
+}
+
+#[test]
+fn a_batch_carries_its_row_even_if_the_writer_dies() {
+    let (objects, store, other) = two();
+    let run = run("cut short", 0);
+    let close = RowChange::Close { status: Status::Completed, closed_at: at(5_000), due: None };
+    let changes = [opening(2_000), RowChange::Due(at(1_000)), RowChange::Due(at(8_000)), close];
+    block_on(async {
+        for (sequence, change) in (0..).zip(changes) {
+            // The batch lands; neither its answer nor anything behind it is ever heard of.
+            objects.spoil(Some(("/log/", Spoil::After)));
+            let record = Bytes::from(format!("batch {sequence}"));
+            let lost = store.create(&run, sequence, record.clone(), Some(change.clone())).await;
+            assert!(matches!(lost, Err(StoreError::Unknown(_))), "{lost:?}");
+            objects.spoil(None);
+            let row = other.row(&run).await.unwrap().expect("a row");
+            assert_eq!(other.list("default", &RunFilter::default(), None, 9).await, Ok(vec![row.clone()]));
+            match &change {
+                RowChange::Open { due, .. } | RowChange::Due(due) => assert_eq!(row.due, Some(*due)),
+                RowChange::Close { .. } => assert_eq!((row.status, row.due), (Status::Completed, None)),
+            }
+            // Whoever tries again, here or there, finds his own.
+            let again = other.create(&run, sequence, record.clone(), Some(change)).await;
+            assert_eq!(again, Ok(Creation::Exists(record)));
+            assert_eq!(other.row(&run).await, Ok(Some(row)));
+        }
+    });
+}
+
+#[test]
+fn a_due_time_is_never_too_late() {
+    let (objects, store, other) = two();
+    let run = run("raised", 0);
+    block_on(async {
+        store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+        // Sequence 1 raises it; its writer never gets to the row. Sequence 2, from elsewhere, lowers it again.
+        objects.spoil(Some((".rows/", Spoil::Before)));
+        let unmarked = store.create(&run, 1, "one".into(), Some(RowChange::Due(at(9_000)))).await;
+        assert!(unmarked.is_err(), "no intent, no batch");
+        assert!(other.read(&run, 1).await.unwrap().records.is_empty());
+        objects.spoil(None);
+        store.create(&run, 1, "one".into(), Some(RowChange::Due(at(9_000)))).await.unwrap();
+        objects.spoil(Some(("/log/", Spoil::After)));
+        assert!(other.create(&run, 2, "two".into(), Some(RowChange::Due(at(3_000)))).await.is_err());
+        objects.spoil(None);
+        assert_eq!(store.due(at(3_000), None, 9).await.unwrap().len(), 1);
+        // A batch that never lands makes it earlier at most.
+        objects.spoil(Some(("/log/", Spoil::Before)));
+        assert!(store.create(&run, 3, "three".into(), Some(RowChange::Due(at(7_000)))).await.is_err());
+        assert!(other.create(&run, 3, "other".into(), Some(RowChange::Due(at(2_500)))).await.is_err());
+        assert_eq!(store.row(&run).await.unwrap().unwrap().due, Some(at(2_500)));
+    });
+}
+
+#[test]
+fn a_conflict_where_nothing_is_written_is_unknown() {
+    let (objects, store, _) = two();
+    let run = run("in conflict", 0);
+    block_on(async {
+        store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+        objects.spoil(Some(("/log/", Spoil::Conflict)));
+        let unknown = store.create(&run, 1, "one".into(), None).await;
+        assert!(matches!(unknown, Err(StoreError::Unknown(_))), "{unknown:?}");
+        objects.spoil(None);
+        assert_eq!(store.create(&run, 1, "one".into(), None).await, Ok(Creation::Created));
+    });
+}
