@@ -161,9 +161,15 @@ mod tests {
 
     #[test]
     fn a_life_can_be_read_from_top_to_bottom() {
-        let failure = Failure::activity("ship", 3, 5, RetryState::MaximumAttemptsReached, Failure::application("no ship"));
+        let failure =
+            Failure::activity("ship", 3, 5, RetryState::MaximumAttemptsReached, Failure::application("no ship"));
         let events = [
-            event(1, 0, "WorkflowStarted", json!({"workflow_type": "orderWorkflow", "input": {"id": 1}, "request_id": "r"})),
+            event(
+                1,
+                0,
+                "WorkflowStarted",
+                json!({"workflow_type": "orderWorkflow", "input": {"id": 1}, "request_id": "r"}),
+            ),
             event(2, 4, "TurnTaken", json!({})),
             event(3, 4, "ActivityScheduled", json!({"activity_id": 1, "activity_type": "charge", "input": {"id": 1}})),
             event(4, 1_250, "ActivityCompleted", json!({"activity_id": 1, "attempt": 2, "result": {"paid": true}})),
@@ -198,9 +204,13 @@ mod tests {
 
     #[test]
     fn time_is_told_in_the_units_that_matter() {
-        for (millis, text) in
-            [(0, "0.000s"), (59_999, "59.999s"), (63_250, "1m 03.2s"), (3_723_000, "1h 02m 03s"), (90_061_000, "1d 01h 01m")]
-        {
+        for (millis, text) in [
+            (0, "0.000s"),
+            (59_999, "59.999s"),
+            (63_250, "1m 03.2s"),
+            (3_723_000, "1h 02m 03s"),
+            (90_061_000, "1d 01h 01m"),
+        ] {
             assert_eq!(elapsed(Duration::from_millis(millis)), text);
         }
     }

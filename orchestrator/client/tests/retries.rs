@@ -97,7 +97,8 @@ async fn a_write_is_repeated_with_the_same_key() {
 
 #[tokio::test]
 async fn two_writes_have_two_keys_and_a_given_key_is_kept() {
-    let (address, seen) = server(vec![answer("202 Accepted", ""), answer("202 Accepted", ""), problem(409, "already-started")]);
+    let (address, seen) =
+        server(vec![answer("202 Accepted", ""), answer("202 Accepted", ""), problem(409, "already-started")]);
     let client = Client::connect(&address, &app()).unwrap();
     let handle = client.workflow(order_workflow, "a/b", None);
     const APPROVAL: Signal<bool> = Signal::new("approve/now");
@@ -115,7 +116,12 @@ async fn two_writes_have_two_keys_and_a_given_key_is_kept() {
 
 #[tokio::test]
 async fn refusals_are_not_repeated_and_keep_their_kind() {
-    let (address, seen) = server(vec![problem(404, "not-found"), problem(409, "closed"), problem(422, "query-failed"), answer("502 Bad Gateway", "<html>")]);
+    let (address, seen) = server(vec![
+        problem(404, "not-found"),
+        problem(409, "closed"),
+        problem(422, "query-failed"),
+        answer("502 Bad Gateway", "<html>"),
+    ]);
     let handle = RawClient::new(&address).unwrap().workflow("x", None);
     assert!(matches!(handle.describe().await, Err(ClientError::NotFound(_))));
     let closed = handle.terminate("", None).await.unwrap_err();
@@ -136,20 +142,27 @@ async fn nobody_there_is_told_after_a_few_tries() {
 
 #[tokio::test]
 async fn results_are_awaited_over_breaks_and_runs() {
-    let result = |status: &str, more: &str| answer("200 OK", &format!(r#"{{"run_id":"{RUN}","status":"{status}"{more}}}"#));
+    let result =
+        |status: &str, more: &str| answer("200 OK", &format!(r#"{{"run_id":"{RUN}","status":"{status}"{more}}}"#));
     let (address, seen) = server(vec![
         result("Running", ""),
         String::new(),
         result("ContinuedAsNew", ""),
         result("Running", ""),
         result("Completed", r#","result":3"#),
-        result("Failed", r#","failure":{"message":"no tea","kind":"application","cause":{"message":"dry","kind":"application"}}"#),
+        result(
+            "Failed",
+            r#","failure":{"message":"no tea","kind":"application","cause":{"message":"dry","kind":"application"}}"#,
+        ),
     ]);
     let client = Client::connect(&address, &app()).unwrap();
     let handle = client.workflow(order_workflow, "x", Some(RUN.parse().unwrap()));
     assert_eq!(handle.result().await.unwrap(), 3);
     let lines: Vec<String> = seen.try_iter().map(|one| one.line).collect();
-    assert!(lines[..3].iter().all(|line| line.contains(RUN)) && !lines[3].contains(RUN) && !lines[4].contains(RUN), "{lines:?}");
+    assert!(
+        lines[..3].iter().all(|line| line.contains(RUN)) && !lines[3].contains(RUN) && !lines[4].contains(RUN),
+        "{lines:?}"
+    );
 
     let failed = handle.result().await.unwrap_err();
     assert!(failed.to_string().ends_with("ended as Failed: no tea: dry"), "{failed}");
@@ -157,7 +170,8 @@ async fn results_are_awaited_over_breaks_and_runs() {
 
 #[tokio::test]
 async fn answers_of_another_type_are_told() {
-    let (address, _seen) = server(vec![answer("200 OK", r#"{"result": 12345678901234567890}"#), answer("200 OK", r#"{"result": "x"}"#)]);
+    let (address, _seen) =
+        server(vec![answer("200 OK", r#"{"result": 12345678901234567890}"#), answer("200 OK", r#"{"result": "x"}"#)]);
     let client = Client::connect(&address, &app()).unwrap();
     let handle = client.workflow(order_workflow, "x", None);
     const COUNT: Query<u64> = Query::new("count");

@@ -82,7 +82,8 @@ async fn catch_panics(request: Request, next: Next) -> Response {
 async fn no_cross_site_writes(request: Request, next: Next) -> Result<Response, Refused> {
     let cross_site = request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     if cross_site && request.method() == Method::POST {
-        return Err(Kind::CrossSite.because("a page of another site may not write here; send the request from your own backend"));
+        return Err(Kind::CrossSite
+            .because("a page of another site may not write here; send the request from your own backend"));
     }
     Ok(next.run(request).await)
 }

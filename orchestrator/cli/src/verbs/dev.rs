@@ -45,7 +45,10 @@ impl Verb for Dev {
         let app = Arc::new(cx.app.clone());
         let server = Server::start(app, &self.data_dir, Settings::default(), &self.listen).await.map_err(explain)?;
         if !server.address().ip().is_loopback() {
-            tracing::warn!("{} is open to other machines, and there is no authentication: whoever reaches it may do everything", server.address());
+            tracing::warn!(
+                "{} is open to other machines, and there is no authentication: whoever reaches it may do everything",
+                server.address()
+            );
         }
         self.announce(&server, &cx)?;
 
