@@ -35,6 +35,8 @@ pub use dormouse_core::{
     select,
 };
 pub use dormouse_engine::embedded::{Embedded, OpenError, Settings};
+pub use dormouse_engine::store::Store;
+pub use dormouse_engine::stores::sqlite::SqliteStore;
 pub use dormouse_http::{Limits, Server, StartError, openapi_json, router};
 
 /// The program of this application: `dev` runs it, `workflow ...` uses it, `--help` says more.

@@ -1,14 +1,12 @@
 //! The embedded engine behind its HTTP API, in this process.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::App;
 use dormouse_engine::embedded::{Embedded, OpenError, Settings};
 use dormouse_engine::store::Store;
-use dormouse_engine::stores::sqlite::{self, SqliteStore};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -39,39 +37,26 @@ pub enum StartError {
         #[source]
         error: std::io::Error,
     },
-    /// The data directory is in use, or damaged, or out of reach.
-    #[error(transparent)]
-    Store(#[from] sqlite::OpenError),
     /// The engine did not start.
     #[error(transparent)]
     Open(#[from] OpenError),
 }
 
 impl Server {
-    /// Listens at `listen` (port 0: any free one), keeps everything in this directory, and begins. Call it inside a
-    /// tokio runtime.
+    /// Listens at `listen` (port 0: any free one), opens the engine over this store and begins. Call inside a tokio
+    /// runtime.
     ///
     /// # Errors
-    /// [`StartError`]: the address or the data directory is in the way.
-    pub async fn start(app: Arc<App>, data_dir: &Path, settings: Settings, listen: &str) -> Result<Self, StartError> {
-        let cannot = |error| StartError::Listen { listen: listen.to_owned(), error };
-        // First the address: when another process holds it, the data directory is better left alone.
-        let listener = TcpListener::bind(listen).await.map_err(cannot)?;
-        let store = Arc::new(SqliteStore::open(data_dir)?);
-        Self::over(app, store, settings, listener).await
-    }
-
-    /// The same over any store, at a socket that listens already.
-    ///
-    /// # Errors
-    /// [`StartError`].
-    pub async fn over(
+    /// [`StartError`]: the address is in the way, or the engine does not start.
+    pub async fn start(
         app: Arc<App>,
         store: Arc<dyn Store>,
         settings: Settings,
-        listener: TcpListener,
+        listen: &str,
     ) -> Result<Self, StartError> {
-        let cannot = |error| StartError::Listen { listen: "the given socket".to_owned(), error };
+        let cannot = |error| StartError::Listen { listen: listen.to_owned(), error };
+        // First the address: when another process holds it, work is better not begun.
+        let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let limits = Limits { max_payload_bytes: settings.max_payload_bytes };
         let engine = Embedded::open(app, store, settings).await?;

@@ -5,5 +5,5 @@ pub mod counting;
 pub mod faulty;
 
 pub use conformance::store_conformance;
-pub use counting::{Counts, CountingStore};
+pub use counting::{CountingStore, Counts};
 pub use faulty::{Fault, FaultyStore, On};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use dormouse_engine::embedded::Settings;
+use dormouse_engine::stores::sqlite::SqliteStore;
 use dormouse_http::{Server, StartError, parse_duration};
 use serde_json::json;
 
@@ -43,7 +44,8 @@ impl Verb for Dev {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let mut stop = StopSignals::new()?;
         let app = Arc::new(cx.app.clone());
-        let server = Server::start(app, &self.data_dir, Settings::default(), &self.listen).await.map_err(explain)?;
+        let store = Arc::new(SqliteStore::open(&self.data_dir)?);
+        let server = Server::start(app, store, Settings::default(), &self.listen).await.map_err(explain)?;
         if !server.address().ip().is_loopback() {
             tracing::warn!(
                 "{} is open to other machines, and there is no authentication: whoever reaches it may do everything",
