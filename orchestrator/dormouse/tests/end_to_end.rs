@@ -27,7 +27,7 @@ async fn doubling_workflow(cx: Workflow, start: u64) -> Result<u64, Failure> {
     if number == 0 {
         return Err(Failure::application("nothing to double").with_type("Zero").non_retryable());
     }
-    Ok(cx.activity(double, &number).options(PATIENT).await?)
+    cx.activity(double, &number).options(PATIENT).await
 }
 
 fn app() -> App {
