@@ -29,7 +29,7 @@ pub struct Failure {
     /// Where in the source it arose, as `file:line`.
     #[n(2)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<String>,
+    pub place: Option<Box<str>>,
     /// What caused it.
     #[n(3)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,7 +46,7 @@ pub enum FailureKind {
         /// A name that retry policies can match, chosen by the user; never a Rust type name.
         #[n(0)]
         #[serde(default, skip_serializing_if = "Option::is_none", rename = "type")]
-        r#type: Option<String>,
+        r#type: Option<Box<str>>,
         /// No retry can mend it.
         #[n(1)]
         #[serde(default)]
@@ -157,7 +157,7 @@ impl Failure {
                 details: None,
                 next_retry_delay_ms: None,
             },
-            place: Some(here(Location::caller())),
+            place: Some(here(Location::caller()).into()),
             cause: None,
         }
     }
@@ -200,7 +200,7 @@ impl Failure {
     #[must_use]
     pub fn with_type(mut self, name: impl Into<String>) -> Self {
         if let FailureKind::Application { r#type, .. } = &mut self.kind {
-            *r#type = Some(name.into());
+            *r#type = Some(name.into().into_boxed_str());
         }
         self
     }
@@ -293,11 +293,11 @@ impl From<Canceled> for Failure {
 impl<E: std::error::Error> From<E> for Failure {
     #[track_caller]
     fn from(error: E) -> Self {
-        from_error(&error, Some(here(Location::caller())))
+        from_error(&error, Some(here(Location::caller()).into()))
     }
 }
 
-fn from_error(error: &dyn std::error::Error, place: Option<String>) -> Failure {
+fn from_error(error: &dyn std::error::Error, place: Option<Box<str>>) -> Failure {
     let mut chain = std::iter::successors(error.source(), |e| e.source()).map(ToString::to_string);
     let kept: Vec<String> = chain.by_ref().take(MAX_CAUSES).collect();
     let cause = kept.into_iter().rev().fold(None, |cause, message| {
@@ -324,7 +324,7 @@ pub trait OrFail<T> {
 impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> OrFail<T> for Result<T, E> {
     #[track_caller]
     fn or_fail(self) -> Result<T, Failure> {
-        let place = Some(here(Location::caller()));
+        let place = Some(here(Location::caller()).into());
         self.map_err(|error| from_error(&*error.into(), place))
     }
 }

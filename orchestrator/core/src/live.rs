@@ -217,7 +217,7 @@ impl LiveRun {
             // Once more after the last stir, for what a condition did not see.
             let look = stirred || !still;
             still = !stirred;
-            if !woken && !(look && machine.wake_conditions()) {
+            if !(woken || look && machine.wake_conditions()) {
                 return Ok(Poll::Pending);
             }
         }

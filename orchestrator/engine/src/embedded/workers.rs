@@ -67,7 +67,11 @@ impl ActivityQueue for Workers {
         let (app, places, stopping) = (Arc::clone(&self.app), Arc::clone(&self.places), self.stopping.clone());
         let work = async move {
             let place = async {
-                tokio::time::sleep(task.not_before.since(ports.now())).await;
+                // Even an empty sleep lasts until the next millisecond.
+                let wait = task.not_before.since(ports.now());
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
                 places.acquire().await
             };
             let Some(Ok(_place)) = stopping.run_until_cancelled(place).await else { return };
