@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 
 use axum::Router;
+use axum::body::HttpBody;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn};
@@ -31,7 +32,7 @@ async fn log(request: Request, next: Next) -> Response {
     async move {
         let mut response = next.run(request).await;
         let (status, millis) = (response.status(), began.elapsed().as_millis() as u64);
-        let answer_bytes = length(response.headers());
+        let answer_bytes = response.body().size_hint().exact();
         if status.is_server_error() {
             tracing::warn!(status = status.as_u16(), millis, bytes, answer_bytes, "answered with an error");
         } else if method == Method::GET {
@@ -81,7 +82,8 @@ async fn catch_panics(request: Request, next: Next) -> Response {
 async fn no_cross_site_writes(request: Request, next: Next) -> Result<Response, Refused> {
     let cross_site = request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     if cross_site && request.method() == Method::POST {
-        return Err(Kind::CrossSite.because("a page of another site may not write here; send the request from your own backend"));
+        return Err(Kind::CrossSite
+            .because("a page of another site may not write here; send the request from your own backend"));
     }
     Ok(next.run(request).await)
 }

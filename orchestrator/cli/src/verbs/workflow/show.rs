@@ -66,6 +66,7 @@ impl Verb for Show {
 }
 
 fn ends_run(event: &HistoryEvent) -> bool {
-    let ends = ["WorkflowCompleted", "WorkflowFailed", "WorkflowCanceled", "WorkflowTerminated", "WorkflowContinuedAsNew"];
+    let ends =
+        ["WorkflowCompleted", "WorkflowFailed", "WorkflowCanceled", "WorkflowTerminated", "WorkflowContinuedAsNew"];
     ends.contains(&event.event_type.as_str())
 }
