@@ -147,6 +147,7 @@ impl RawClient {
     }
 
     pub(crate) async fn write(&self, url: Url, body: Vec<u8>, request_id: Option<&str>) -> Result<Answer, ClientError> {
+        #[allow(clippy::disallowed_methods, reason = "a client is no workflow: its requests need fresh names")]
         let key = request_id.map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned);
         self.send(|| self.post(&url, &body).header("Idempotency-Key", &key)).await
     }
