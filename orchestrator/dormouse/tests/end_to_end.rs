@@ -65,7 +65,6 @@ async fn ids_of_any_shape_name_their_workflow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "an engine that was shut down keeps its store open until the process ends"]
 async fn a_workflow_outlives_its_server() {
     let dir = tempfile::tempdir().unwrap();
     let (server, client) = serve(dir.path()).await;

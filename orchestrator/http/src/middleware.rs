@@ -53,10 +53,15 @@ fn request_id(headers: &HeaderMap) -> (String, HeaderValue) {
     if let Some((text, value)) = given.filter(|(text, _)| check_id("the request id", text).is_ok()) {
         return (text.to_owned(), value.clone());
     }
-    #[allow(clippy::disallowed_methods, reason = "names a request in the log; nothing is decided by it")]
-    let id = uuid::Uuid::new_v4().to_string();
+    let id = fresh_id();
     let value = HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("-"));
     (id, value)
+}
+
+/// For logs alone; nothing that is stored depends on it.
+#[expect(clippy::disallowed_methods, reason = "names a line in a log, outside of workflows and engine alike")]
+fn fresh_id() -> String {
+    uuid::Uuid::new_v4().to_string()
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

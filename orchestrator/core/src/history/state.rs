@@ -241,6 +241,7 @@ impl RunState {
             self.due = due;
         }
         if batch.kind == BatchKind::Swept {
+            self.events += 1;
             self.sweeps += 1;
         } else {
             self.sweeps = 0;
@@ -280,7 +281,8 @@ impl RunState {
     /// # Errors
     /// What contradicts the history so far.
     pub fn apply(&mut self, event: &Event, time: Timestamp) -> Result<(), String> {
-        self.events += 1;
+        // As people read them: a turn that brought an input of its own shows as two.
+        self.events += 1 + u64::from(matches!(event, Event::Turn(Turn { input: Some(_), .. })));
         match event {
             Event::Input(input) => {
                 self.note(input, time)?;
