@@ -16,7 +16,10 @@ use serde_json::{Map, Value, json};
 /// One row of the report: a name, and figures by name.
 type Figures = Map<String, Value>;
 
-const SCENARIOS: &[(&str, fn() -> Figures)] = &[
+/// What is measured, under which name.
+type Scenario = (&'static str, fn() -> Figures);
+
+const SCENARIOS: &[Scenario] = &[
     ("limit: one fdatasync of 1 KiB", limits::single_fdatasync),
     ("limit: group commit, 10 writers", || limits::group_commit(10)),
     ("limit: group commit, 100 writers", || limits::group_commit(100)),
