@@ -59,6 +59,15 @@ impl FrontDoor {
     pub async fn start(&self, request_id: Option<&str>, body: StartBody) -> Result<(StartedBody, bool), ApiError> {
         let request_id = self.request_id(request_id)?;
         check("the workflow type", &body.workflow_type)?;
+        let known = &self.ports.choices.workflow_types;
+        if !known.contains(&body.workflow_type) {
+            let known: Vec<_> = known.iter().map(String::as_str).collect();
+            return Err(ApiError::Invalid(format!(
+                "there is no workflow type {:?}; this application has: {}",
+                body.workflow_type,
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            )));
+        }
         // A repeat must find the same workflow, so a missing id is derived from the request.
         let workflow_id = body.workflow_id.clone().unwrap_or_else(|| derived_id(&request_id));
         let workflow = self.workflow(&workflow_id)?;

@@ -469,13 +469,20 @@ impl<S: Surroundings> Decider<S> {
     }
 }
 
+/// How long a parked run waits before the same build tries it again; it doubles.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The same for a run whose turn did not end.
+const ENDLESS_PAUSE: Duration = Duration::from_hours(1);
+
 /// Parks a run durably: why, since when, and when it is tried again.
 ///
 /// # Errors
 /// [`StoreError`] when the store does not answer.
 pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<(), StoreError> {
     let attempts = ports.parkings.get(run).map_or(0, |parked| parked.attempts) + 1;
-    let delay = Duration::from_secs(1) * 2u32.pow(attempts.min(10) - 1);
+    // Every try of an endless turn costs a thread that never comes back.
+    let first = if matches!(failure, TurnFailure::Endless { .. }) { ENDLESS_PAUSE } else { PAUSE };
+    let delay = first * 2u32.pow(attempts.min(10) - 1);
     let state = match read_state(&*ports.store, run).await {
         Ok(state) => state,
         Err(LoadError::Turn(_)) => None,

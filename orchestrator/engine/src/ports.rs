@@ -1,6 +1,6 @@
 //! Everything that the engine reaches, in one place.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub struct Choices {
     pub sweep_interval: Duration,
     /// The largest input, signal or query argument, in bytes.
     pub max_payload_bytes: usize,
+    /// The workflows of this build: a start of any other is refused before anything is written.
+    pub workflow_types: Arc<BTreeSet<String>>,
 }
 
 impl Ports {

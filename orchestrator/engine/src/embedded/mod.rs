@@ -127,6 +127,7 @@ impl Embedded {
                 build: settings.build.into(),
                 sweep_interval: settings.sweep_interval,
                 max_payload_bytes: settings.max_payload_bytes,
+                workflow_types: Arc::new(app.workflow_types().map(str::to_owned).collect()),
             },
         };
         workers.begin(ports.clone());
