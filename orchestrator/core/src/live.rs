@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::history::{Batch, BatchKind, Command, CommandId, Damage, Event, Input, RunState, Turn, turn_time};
 use crate::ids::{CommitId, RunKey};
 use crate::payload::Payload;
+use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 use crate::workflow::{CONTINUE_AS_NEW, LocalCall, Machine, Mode, Workflow};
 
@@ -66,6 +67,8 @@ pub enum Decision {
 /// What is kept of a draft whose last turn is taken anew.
 #[derive(Debug)]
 pub struct Retake {
+    /// Turns in the history that the draft continued.
+    turns: u64,
     kept: Vec<Event>,
     base: Timestamp,
     arrived: VecDeque<Input>,
@@ -304,7 +307,7 @@ impl LiveRun {
                 let Some(command) = self.machine.borrow_mut().issued.pop_front() else { break };
                 let closes = command.closes();
                 self.draft_event(Event::Command(command))?;
-                if closes && unseen {
+                if closes && unseen && !planted(Bug::C2CloseDeaf) {
                     return Ok(Decision::Retake(self.retake()));
                 }
             }
@@ -324,26 +327,28 @@ impl LiveRun {
     /// Gives up what closed the run: its last turn, or a termination. What that was told on the spot is told again.
     fn retake(&mut self) -> Retake {
         let mut kept = std::mem::take(&mut self.draft);
+        let drafted = kept.iter().filter(|event| matches!(event, Event::Turn(_))).count() as u64;
         let closing = match kept.last() {
             Some(Event::Command(_)) => kept.iter().rposition(|event| matches!(event, Event::Turn(_))).unwrap_or(0),
             _ => kept.len().saturating_sub(1),
         };
         let mut arrived: VecDeque<_> = kept.drain(closing..).filter_map(told_on_the_spot).collect();
         arrived.append(&mut self.arrived);
-        Retake { kept, base: self.draft_base, arrived }
+        Retake { turns: self.turns - drafted, kept, base: self.draft_base, arrived }
     }
 
-    /// Puts back what was kept of a draft, on a run that was just replayed.
+    /// Puts back what was kept of a draft, on a run that was just replayed. `false`: somebody has decided meanwhile and
+    /// its turns fit no more; what it was told on the spot is told again, as far as that still fits.
     ///
     /// # Errors
     /// [`TurnFailure`] as in [`decide`](Self::decide).
-    pub fn resume(&mut self, retake: Retake) -> Result<(), TurnFailure> {
-        let Retake { kept, base, arrived } = retake;
+    pub fn resume(&mut self, retake: Retake) -> Result<bool, TurnFailure> {
+        let Retake { turns, kept, base, arrived } = retake;
         self.take_all = true;
-        if !self.continues_with(&kept, base) {
+        if self.turns != turns || !self.continues_with(&kept, base) {
             // What came in between says the same or the opposite: all that was told on the spot is held against it.
             self.arrived = kept.into_iter().filter_map(told_on_the_spot).chain(arrived).collect();
-            return Ok(());
+            return Ok(false);
         }
         let waiting = self.state.inbox.clone();
         self.draft_base = base;
@@ -352,7 +357,7 @@ impl LiveRun {
         }
         self.retrace(&kept, base, waiting)?;
         self.arrived = arrived;
-        Ok(())
+        Ok(true)
     }
 
     /// Whether these events, decided on an earlier state, still follow from the present one.
@@ -394,7 +399,7 @@ impl LiveRun {
                 turn.at_offset_ms -= later;
             }
         }
-        let due = self.state.due_after_change(time, sweep);
+        let due = self.state.due_after(time, sweep);
         let due = if self.state.closed.is_some() { due } else { due.filter(|due| *due < self.state.due) };
         Batch { commit_id, previous: self.state.head, time, kind: BatchKind::Decided, events, due }
     }

@@ -272,7 +272,7 @@ fn a_start_that_replaces_an_open_run() {
     assert_eq!(world.status(), Status::Terminated);
     assert_eq!(world.refused(*order), Refusal::Duplicate(0));
     assert_eq!(world.refused(signal("s", "go", "true")), Refusal::Closed(Status::Terminated));
-    let next = world.state().next_run(SWEEP).unwrap();
+    let next = world.state().next_run().unwrap();
     let second = World::of(world.app.clone(), run_key(1), vec![next.encode()]);
     assert_eq!(second.state().started.continued_from, None);
     assert_eq!(request.against(Some(second.state())), StartVerdict::Existing(1));

@@ -272,7 +272,7 @@ fn everyone_derives_the_same_next_run() {
     );
     assert_eq!(world.refused(signal("late", "go", "true")), Refusal::MovedOn);
     assert_eq!(world.refused(signal("g", "go", "true")), Refusal::Duplicate(0));
-    let next = world.state().next_run(SWEEP).unwrap();
+    let next = world.state().next_run().unwrap();
     // The sweep passes over the closed run: who has seen that derives the same bytes as who has not.
     let swept = Batch {
         commit_id: CommitId::from_bytes([7; 16]),
@@ -284,7 +284,7 @@ fn everyone_derives_the_same_next_run() {
     };
     world.log.push(swept.encode());
     let again = world.replay().unwrap();
-    assert_eq!(again.state().next_run(SWEEP).unwrap().encode(), next.encode());
+    assert_eq!(again.state().next_run().unwrap().encode(), next.encode());
 
     let mut second = World::of(world.app.clone(), run_key(1), vec![next.encode()]);
     second.settle();
@@ -292,7 +292,7 @@ fn everyone_derives_the_same_next_run() {
     assert_eq!(second.refused(signal("g", "go", "true")), Refusal::Duplicate(0), "answered by the run before");
     assert_eq!(start_request("test", common::json("1")).against(Some(second.state())), StartVerdict::Existing(0));
     second.arrive(signal("g2", "go", "true"));
-    let third = second.state().next_run(SWEEP).unwrap();
+    let third = second.state().next_run().unwrap();
     let mut third = World::of(world.app.clone(), run_key(2), vec![third.encode()]);
     assert_eq!(third.settle(), ["complete 8"]);
 }
@@ -329,8 +329,8 @@ fn a_sweep_forgets_its_patience_when_something_happens() {
     for sweeps in 0..4u64 {
         let state = world.state();
         let time = Timestamp::from_millis(state.due.as_millis());
-        let due = state.due_after(time, SWEEP);
-        assert_eq!(due, Some(time + SWEEP * 2u32.pow(sweeps as u32)));
+        let due = state.due_after(time, state.patience(SWEEP));
+        assert_eq!(due, Some(time + SWEEP * 2u32.pow(sweeps as u32 + 1)));
         let batch = Batch {
             commit_id: CommitId::from_bytes([50 + sweeps as u8; 16]),
             previous: state.head,

@@ -205,6 +205,11 @@ pub async fn claim(ports: &Ports, task: &ActivityTask) -> Result<Claiming, Store
             AttemptState::Waiting { .. } => found.attempt.max(task.lost),
             // The history has ended this lease.
             AttemptState::Claimed { .. } if found.attempt <= task.lost => task.lost,
+            AttemptState::Claimed { lease_until_ms, .. }
+                if planted(Bug::A1EndLease) && lease_until_ms < now.as_millis() =>
+            {
+                found.attempt
+            }
             AttemptState::Claimed { epoch, lease_until_ms, .. } => {
                 let dead = epoch < store.epoch() || lease_until_ms < now.as_millis();
                 return Ok(if dead {
@@ -284,6 +289,9 @@ impl Claim {
 /// # Errors
 /// [`StoreError`] when it may or may not have been recorded.
 pub async fn mark_unwanted(store: &dyn Store, key: &AttemptKey) -> Result<(), StoreError> {
+    if planted(Bug::A1RetryForever) {
+        return Ok(());
+    }
     let closed = AttemptRecord {
         attempt: 0,
         state: AttemptState::Closed,

@@ -223,7 +223,7 @@ impl FrontDoor {
     /// [`ApiError`].
     pub async fn history(&self, target: &Target, after: u64, limit: usize) -> Result<HistoryBody, ApiError> {
         let row = self.resolve(target).await?;
-        let records = read_history(&*self.ports.store, &row.run).await?;
+        let records = read_history(&*self.ports.store, &row.run).await.map_err(unreadable)?;
         let mut next_id = 1;
         let mut events = Vec::new();
         for (sequence, record) in records.iter().enumerate() {

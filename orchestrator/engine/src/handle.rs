@@ -24,7 +24,7 @@ use bytes::Bytes;
 use dormouse_core::history::{Batch, BatchKind, Command, CommandId, Event, Input};
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{
-    App, Arrival, Decision, LiveRun, Merge, Payload, QueryFailure, Refusal, Retake, RunKey, TurnFailure,
+    App, Arrival, Decision, LiveRun, Merge, Payload, QueryFailure, Retake, RunKey, TurnFailure,
 };
 use lru::LruCache;
 
@@ -132,6 +132,8 @@ impl<S: Surroundings> Decider<S> {
         mut fresh: bool,
         mut dispatch: Dispatch,
     ) -> Result<(), LoadError> {
+        // Somebody else's batch may close the run; then it is for us to do what follows.
+        let mut may_close = !accepted.is_empty();
         let mut live = match self.load(run, accepted, fresh).await? {
             Some((live, read)) => {
                 fresh |= read;
@@ -145,8 +147,10 @@ impl<S: Surroundings> Decider<S> {
         let mut waiting: Vec<_> = arrivals.iter().collect();
         let mut resumed: Option<Retake> = None;
         loop {
-            if let Some(retake) = resumed.take() {
-                self.in_turn(run, || live.resume(retake))?;
+            if let Some(retake) = resumed.take()
+                && !self.in_turn(run, || live.resume(retake))?
+            {
+                dispatch = Dispatch::All;
             }
             // What waits in the history comes before what arrives now. It may also be what asks for the local
             // activities whose results arrive.
@@ -166,8 +170,7 @@ impl<S: Surroundings> Decider<S> {
                 }
                 match live.state().accept(arrival, now) {
                     Ok(inputs) => live.take_in(inputs),
-                    Err(Refusal::NothingDue) => {}
-                    Err(refusal) if fresh => tracing::debug!(%run, ?refusal, "not taken in"),
+                    Err(refusal) if fresh || planted(Bug::C3TrustCache) => tracing::debug!(%run, ?refusal, "not taken in"),
                     Err(_) => refused = true,
                 }
             }
@@ -201,6 +204,7 @@ impl<S: Surroundings> Decider<S> {
                 Outcome::Won => {
                     live.committed(&batch, &record);
                     self.dispatch_batch(&live, &batch).await?;
+                    may_close = false;
                     break;
                 }
                 Outcome::Lost(_) if planted(Bug::C2DropLocalResults) => {
@@ -220,18 +224,24 @@ impl<S: Surroundings> Decider<S> {
                 },
             }
         }
-        self.after(run, live, dispatch).await
+        self.after(run, live, dispatch, may_close).await
     }
 
     /// Hands out what is left after the commits, and keeps the run warm.
-    async fn after(&self, run: &RunKey, live: LiveRun, mut dispatch: Dispatch) -> Result<(), LoadError> {
+    async fn after(
+        &self,
+        run: &RunKey,
+        live: LiveRun,
+        mut dispatch: Dispatch,
+        may_close: bool,
+    ) -> Result<(), LoadError> {
         if self.ports.parkings.remove(run) {
             self.ports.store.park(run, None).await?;
             dispatch = Dispatch::All;
         }
         if live.state().closed.is_some() {
             self.ports.closings.closed(run);
-            if dispatch == Dispatch::All {
+            if dispatch == Dispatch::All || may_close {
                 self.after_close(&live).await?;
             }
             return Ok(());
@@ -287,12 +297,8 @@ impl<S: Surroundings> Decider<S> {
 
     async fn after_close(&self, live: &LiveRun) -> Result<(), LoadError> {
         let state = live.state();
-        for id in &state.canceled_activities {
-            let key = AttemptKey { run: state.run.clone(), activity: *id };
-            mark_unwanted(&*self.ports.store, &key).await?;
-        }
         self.ports.alarms.set(&state.run, state.run_id(), None).await?;
-        if state.closed.as_ref().is_some_and(|closed| closed.next().is_some()) {
+        if state.owes() {
             self.intake.roll_forward(&state.run).await?;
         }
         Ok(())
@@ -331,8 +337,8 @@ impl<S: Surroundings> Decider<S> {
             let mut accepted = accepted.into_iter().peekable();
             let live = match (warm, accepted.peek()) {
                 (Some(live), _) => Some(live),
-                // A run that has just begun: its message carries all there is.
-                (None, Some((0, first))) => {
+                // A run that has just begun: its message carries all there is. A message that comes late does not.
+                (None, Some((0, first))) if self.is_news(first) => {
                     let first = first.clone();
                     Some(self.in_turn(run, || LiveRun::replay(&self.app, run, &[first]))?)
                 }
@@ -349,6 +355,13 @@ impl<S: Surroundings> Decider<S> {
             return Ok(None);
         }
         Ok(Some((self.in_turn(run, || LiveRun::replay(&self.app, run, &records))?, true)))
+    }
+
+    /// Whether the first batch of a run is so young that hardly anything can have followed it. Were it believed
+    /// whenever it comes, a late copy of its message would have local activities run again that are long recorded.
+    fn is_news(&self, first: &Bytes) -> bool {
+        Batch::decode(0, first)
+            .is_ok_and(|batch| self.ports.now().since(batch.time) < self.ports.choices.sweep_interval)
     }
 
     async fn replay(&self, run: &RunKey) -> Result<LiveRun, LoadError> {
@@ -414,16 +427,14 @@ impl<S: Surroundings> Decider<S> {
             return Ok(());
         }
         // A draft that waits for local results does not go along: read the run afresh and sweep that.
-        let mut state = match read_state(&*self.ports.store, run).await {
+        let state = match read_state(&*self.ports.store, run).await {
             Ok(Some(state)) if state.closed.is_none() && state.due <= now => state,
             Ok(_) | Err(LoadError::Turn(_)) => return Ok(()),
             Err(LoadError::Store(error)) => return Err(error),
         };
-        state.sweeps += 1;
         let time = state.recorded_time(now);
         let far = Duration::from_hours(24 * 365 * 100);
-        let due = state.due_after(time, self.ports.choices.sweep_interval).unwrap_or(time + far);
-        state.sweeps -= 1;
+        let due = state.due_after(time, state.patience(self.ports.choices.sweep_interval)).unwrap_or(time + far);
         let batch = Batch {
             commit_id: self.ports.commit_id(),
             previous: state.head,
