@@ -34,5 +34,7 @@ mod runs;
 mod sweep;
 #[path = "rules/tamper.rs"]
 mod tamper;
+#[path = "rules/walk.rs"]
+mod walk;
 #[path = "rules/workflows.rs"]
 mod workflows;

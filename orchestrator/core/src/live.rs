@@ -337,15 +337,15 @@ impl LiveRun {
         Retake { turns: self.turns - drafted, kept, base: self.draft_base, arrived }
     }
 
-    /// Puts back what was kept of a draft, on a run that was just replayed. `false`: somebody has decided meanwhile and
-    /// its turns fit no more; what it was told on the spot is told again, as far as that still fits.
+    /// Puts back what was kept of a draft, on a run that was just replayed. `false`: somebody has decided meanwhile, or
+    /// ended the run, and its turns fit no more; what it was told on the spot is told again, as far as that still fits.
     ///
     /// # Errors
     /// [`TurnFailure`] as in [`decide`](Self::decide).
     pub fn resume(&mut self, retake: Retake) -> Result<bool, TurnFailure> {
         let Retake { turns, kept, base, arrived } = retake;
         self.take_all = true;
-        if self.turns != turns || !self.continues_with(&kept, base) {
+        if self.turns != turns || self.state.closed.is_some() || !self.continues_with(&kept, base) {
             // What came in between says the same or the opposite: all that was told on the spot is held against it.
             self.arrived = kept.into_iter().filter_map(told_on_the_spot).chain(arrived).collect();
             return Ok(false);

@@ -412,6 +412,7 @@ fn summary(row: RunRow) -> RunSummary {
         status: row.status,
         started_at: row.started_at,
         closed_at: row.closed_at,
-        parked: row.parked.map(|Parked { reason, build, retry_at, .. }| ParkedBody { reason, build, retry_at }),
+        // Nothing can stand still that has ended.
+        parked: row.parked.filter(|_| !row.status.is_closed()).map(|Parked { reason, build, retry_at, .. }| ParkedBody { reason, build, retry_at }),
     }
 }

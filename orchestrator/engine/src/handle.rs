@@ -420,7 +420,7 @@ impl<S: Surroundings> Decider<S> {
 
     /// The sweep has looked: the run is due again later, said in one write with a batch of its own (rule F5).
     async fn raise_due(&self, run: &RunKey) -> Result<(), StoreError> {
-        let Some(live) = self.warm.borrow_mut().pop(run) else { return Ok(()) };
+        let Some(mut live) = self.warm.borrow_mut().pop(run) else { return Ok(()) };
         let now = self.ports.now();
         if live.state().due > now || live.must_commit() {
             self.warm.borrow_mut().put(run.clone(), live);
@@ -446,8 +446,10 @@ impl<S: Surroundings> Decider<S> {
         let record = batch.encode();
         let change = row_change(&batch, &state);
         // Lost: somebody is at work on the run, and the next sweep looks again.
-        if commit(&*self.ports.store, run, state.next_sequence, &record, change).await? == Outcome::Won {
-            self.ports.runs.send(RunMessage::Accepted { run: run.clone(), sequence: state.next_sequence, record }).await?;
+        if commit(&*self.ports.store, run, state.next_sequence, &record, change).await? == Outcome::Won
+            && live.extend(state.next_sequence, &record)
+        {
+            self.warm.borrow_mut().put(run.clone(), live);
         }
         Ok(())
     }

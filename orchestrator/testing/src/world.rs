@@ -159,6 +159,14 @@ impl Mail {
         std::mem::take(&mut self.lock().messages).into_iter().map(|(_, message)| message).collect()
     }
 
+    /// Takes one message off the run queue, wherever it stands there.
+    ///
+    /// # Panics
+    /// When there is none at that place.
+    pub fn take_message(&self, at: usize) -> RunMessage {
+        self.lock().messages.remove(at).1
+    }
+
     /// Takes the activity tasks that were sent.
     pub fn take_tasks(&self) -> Vec<ActivityTask> {
         std::mem::take(&mut self.lock().tasks)

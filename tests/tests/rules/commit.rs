@@ -170,32 +170,39 @@ fn c2_a_close_that_loses_hears_what_was_first() {
     assert_eq!(world.state(&run).status(), Status::Completed);
 }
 
-/// A decision to close is taken anew on a history in which somebody else has decided meanwhile: what was kept of the
-/// old decision does not fit, and must neither be forced on the run nor stop it.
+/// A decision to close is taken anew on a history in which somebody else has decided meanwhile, or has ended the run:
+/// what was kept of the old decision does not fit, and must neither be forced on the run nor stop it.
 #[test]
-fn c2_a_close_that_is_taken_anew_gives_way_to_a_decision() {
-    let world = World::new(app());
-    let (one, other) = (world.process(), world.process());
-    let run = one.start("local, then words", "w", "r1", &2);
-    one.deliver();
-    let [task] = &world.mail.take_locals()[..] else { panic!("one local step") };
-    one.complete_local(task, &7);
-    // `one` hears of a and b; of c it does not, and its close loses to it. By then `other` has decided on a.
-    other.signal("w", "a", "word", &"a");
-    let a = world.mail.drop_messages();
-    other.signal("w", "b", "word", &"b");
-    let b = world.mail.drop_messages();
-    other.signal("w", "c", "word", &"c");
-    world.mail.drop_messages();
-    let sweep = RunMessage::Sweep { run: run.clone() };
-    // `other` decides everything, then `one` wakes up with what it knew.
-    other.handle(sweep).unwrap().unwrap();
-    for message in a.into_iter().chain(b) {
-        one.handle(message).unwrap().unwrap();
+fn c2_a_close_that_is_taken_anew_gives_way() {
+    for terminated in [false, true] {
+        let world = World::new(app());
+        let (one, other) = (world.process(), world.process());
+        let run = one.start("local, then words", "w", "r1", &2);
+        one.deliver();
+        let [task] = &world.mail.take_locals()[..] else { panic!("one local step") };
+        one.complete_local(task, &7);
+        let messages: Vec<_> = ["a", "b", "c"]
+            .into_iter()
+            .flat_map(|word| {
+                other.signal("w", word, "word", &word);
+                world.mail.drop_messages()
+            })
+            .collect();
+        if terminated {
+            drive(other.front.terminate(&latest("w"), Some("t"), "enough")).unwrap().unwrap();
+        } else {
+            other.handle(RunMessage::Sweep { run: run.clone() }).unwrap().unwrap();
+        }
+        world.mail.drop_messages();
+        // It hears of a; its decision on a and b would close the run, but loses to c.
+        for message in &messages[..2] {
+            one.handle(message.clone()).unwrap().unwrap();
+        }
+        one.deliver();
+        assert_eq!(one.counts().parks, 0, "nothing is wrong with this run");
+        let heard = Some(json!([7, ["a", "b", "c"]])).filter(|_| !terminated);
+        assert_eq!(world.result(&run), heard);
     }
-    one.deliver();
-    assert_eq!(one.counts().parks, 0, "nothing is wrong with this run");
-    assert_eq!(world.result(&run), Some(json!([7, ["a", "b", "c"]])));
 }
 
 /// What a cache refuses, the store is asked about. Here, the activity is younger than the cache.

@@ -1,5 +1,6 @@
 //! F1 to F5: the way of an event.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dormouse::{Payload, Status};
@@ -8,11 +9,12 @@ use dormouse_core::history::{BatchKind, Event};
 use dormouse_engine::ApiError;
 use dormouse_engine::front::Target;
 use dormouse_engine::seams::{Intent, RunMessage, Wish};
+use dormouse_engine::store::RunFilter;
 use dormouse_testing::world::{SWEEP, drive, latest, run, start_body};
 use dormouse_testing::{Fault, On, World};
 use serde_json::json;
 
-use super::workflows::app;
+use super::workflows::{BROKEN, app};
 
 fn word(request_id: &str) -> Arrival {
     let payload = Payload::encode(request_id).unwrap();
@@ -59,6 +61,48 @@ fn f1_an_accepted_input_is_decided_when_anything_comes_again() {
     world.mail.put(RunMessage::Intent(Intent { run: run.clone(), wish }));
     world.process().deliver();
     assert_eq!(world.result(&run), Some(json!(["a", "b"])));
+}
+
+/// Code that cannot go on stops its run, not the taking in. When it is mended, everything is there.
+#[test]
+fn f1_a_parked_run_takes_inputs_in() {
+    let world = World::new(app());
+    let process = world.process();
+    let run = process.start("brittle", "w", "r1", &());
+    process.deliver();
+    let task = world.mail.take_tasks().remove(0);
+    BROKEN.store(true, Ordering::SeqCst);
+    process.signal("w", "a", "word", &"a");
+    process.deliver();
+    let parked = world.row(&run).unwrap().parked.expect("it is parked");
+    assert!(parked.reason.contains("broken"), "{}", parked.reason);
+    assert_eq!(world.mail.alarm(&run), Some(parked.retry_at));
+
+    // A result, a signal, and alarms, while it stands still and at the next try.
+    process.complete(&task, 1, &7);
+    process.signal("w", "b", "word", &"b");
+    process.deliver();
+    world.pass_sweeps(1);
+    world.ring();
+    world.sweep();
+    process.deliver();
+    let again = world.row(&run).unwrap().parked.expect("it is still parked");
+    assert!(again.attempts > parked.attempts && again.retry_at > world.now(), "tried again, less often: {again:?}");
+    assert!(!world.state(&run).activities.contains_key(&task.id), "the result is in the history");
+
+    let other = world.process();
+    BROKEN.store(false, Ordering::SeqCst);
+    world.clock.set(again.retry_at);
+    world.ring();
+    // Who knows nothing of the trouble may take over just as well.
+    let alarm = world.mail.take_message(0);
+    other.handle(alarm.clone()).unwrap().unwrap();
+    process.handle(alarm).unwrap().unwrap();
+    assert_eq!(world.result(&run), Some(json!([7, ["a", "b"]])));
+    for process in [&process, &other] {
+        let (listed, _) = drive(process.front.list(&RunFilter::default(), None, 10)).unwrap().unwrap();
+        assert!(listed.workflows[0].parked.is_none(), "and nobody says that it stands still");
+    }
 }
 
 /// The caller dies after its intent is on the queue. The queue carries it out.
@@ -350,7 +394,9 @@ fn f5_the_sweep_raises_the_row_with_a_batch_of_its_own() {
     for look in 1..=3 {
         world.clock.set(world.due(&run).unwrap() + Duration::from_secs(1));
         assert_eq!(world.sweep(), std::slice::from_ref(&run));
+        let sent = world.mail.sent().messages;
         process.deliver();
+        assert_eq!(world.mail.sent().messages, sent, "which nobody needs to be told of");
         let batches = world.batches(&run);
         let swept = batches.last().unwrap();
         assert_eq!((swept.kind, swept.due, batches.len()), (BatchKind::Swept, world.due(&run), 2 + look));

@@ -1,7 +1,7 @@
 //! The workflows that the rules are shown on: small, each with one thing to go wrong.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use dormouse::{Activity, ActivityOptions, App, Failure, LocalActivityOptions, RetryPolicy, Signal, Timestamp, Workflow, select};
@@ -43,6 +43,7 @@ pub fn app_that_counts(ran: Ran) -> App {
         .workflow("word, then nap", word_then_nap)
         .workflow("times", times)
         .workflow("once", once)
+        .workflow("brittle", brittle)
         .workflow("failing", failing)
         .workflow("failing, or a word", failing_or_a_word)
         .activity("count", count)
@@ -158,6 +159,22 @@ pub async fn times(cx: Workflow, words: usize) -> Result<Vec<Timestamp>, Failure
 /// An activity that is tried once.
 pub async fn once(cx: Workflow, _: ()) -> Result<u32, Failure> {
     cx.activity(count, &0).options(ONCE).await
+}
+
+/// Whether the code of [`brittle`] is broken just now, as by a bad deploy. One test uses it.
+pub static BROKEN: AtomicBool = AtomicBool::new(false);
+
+/// After a word, an activity.
+pub async fn brittle(cx: Workflow, _: ()) -> Result<(u32, Vec<String>), Failure> {
+    let step = cx.activity(count, &0).options(PATIENT).start();
+    let mut heard = vec![cx.signal(WORD).await?];
+    assert!(!BROKEN.load(Ordering::SeqCst), "broken");
+    let step = step.await?;
+    let mut more = cx.signals(WORD);
+    while let Some(word) = more.try_next() {
+        heard.push(word);
+    }
+    Ok((step, heard))
 }
 
 /// An activity that always fails.
