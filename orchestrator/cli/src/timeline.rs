@@ -15,7 +15,8 @@ const VALUE_WIDTH: usize = 60;
 /// How much of a failure is shown.
 const FAILURE_WIDTH: usize = 160;
 
-/// Renders a history from its beginning: a line for each event, each ended by a newline, without colours.
+/// Renders a history from its beginning: a line for each event, each ended by a newline, without colours and without
+/// the engine's own bookkeeping.
 ///
 /// ```text
 ///    1  2026-03-01T09:00:00.000Z       0.000s  WorkflowStarted         orderWorkflow, input {"id":"order-1"}
@@ -24,7 +25,14 @@ const FAILURE_WIDTH: usize = 160;
 #[must_use]
 pub fn timeline(events: &[HistoryEvent]) -> String {
     let mut timeline = Timeline::new();
-    events.iter().fold(String::new(), |text, event| text + &timeline.line(event) + "\n")
+    events.iter().filter(|event| !is_bookkeeping(event)).fold(String::new(), |text, event| {
+        text + &timeline.line(event) + "\n"
+    })
+}
+
+/// Whether an event says how the engine went about it rather than what happened to the workflow.
+pub(crate) fn is_bookkeeping(event: &HistoryEvent) -> bool {
+    matches!(event.event_type.as_str(), "TurnTaken" | "Swept")
 }
 
 /// Renders events as they come: remembers when the first happened, and what the activities are called.
@@ -180,7 +188,6 @@ mod tests {
             event(9, 86_401_500, "Novelty", json!({"some_key": "x\u{1b}[2J"})),
         ];
         let expected = "   1  2026-03-01T09:00:00.000Z        0.000s  WorkflowStarted         orderWorkflow, input {\"id\":1}
-   2  2026-03-01T09:00:00.004Z        0.004s  TurnTaken
    3  2026-03-01T09:00:00.004Z        0.004s  ActivityScheduled       charge #1, input {\"id\":1}
    4  2026-03-01T09:00:01.250Z        1.250s  ActivityCompleted       charge #1, attempt 2, → {\"paid\":true}
    5  2026-03-01T09:00:01.300Z        1.300s  TimerStarted            timer #2, fire at 2026-03-02T09:00:01.300Z

@@ -9,8 +9,7 @@ mod steps;
 
 use std::process::{Command, ExitCode};
 
-use comfy_table::Table;
-use comfy_table::presets;
+use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Map, Value, json};
 
 /// One row of the report: a name, and figures by name.
@@ -135,10 +134,15 @@ fn ratios(all: &Map<String, Value>) -> Vec<(String, f64, &'static str)> {
     ]
 }
 
+fn rounded(value: &Value) -> String {
+    value.as_f64().filter(|_| value.is_f64()).map_or_else(|| value.to_string(), |value| format!("{value:.4}"))
+}
+
 fn table(all: &Map<String, Value>) -> Table {
     let columns = ["per_second", "p50_us", "p99_us", "cpu_s", "peak_mib"];
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(150);
     table.set_header(["scenario", "per second", "p50 µs", "p99 µs", "CPU s", "peak MiB", "also"]);
     for (name, figures) in all {
         let cell = |column: &str| match figures.get(column).and_then(Value::as_f64) {
@@ -147,7 +151,7 @@ fn table(all: &Map<String, Value>) -> Table {
             None => String::new(),
         };
         let rest = figures.as_object().into_iter().flatten().filter(|(key, _)| !columns.contains(&key.as_str()));
-        let rest: Vec<_> = rest.map(|(key, value)| format!("{key} {value}")).collect();
+        let rest: Vec<_> = rest.map(|(key, value)| format!("{key} {}", rounded(value))).collect();
         let mut row = vec![name.clone()];
         row.extend(columns.iter().map(|column| cell(column)));
         row.push(rest.join(", "));
