@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dormouse_core::{RunId, RunKey, Timestamp, WorkflowKey};
-use dormouse_engine::store::RowChange;
+use dormouse_engine::store::{AttemptKey, RowChange, Store, Stretch};
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_engine::stores::sqlite::SqliteStore;
-use dormouse_testing::store_conformance;
+use dormouse_testing::{CountingStore, Counts, Fault, FaultyStore, On, store_conformance};
 use futures::executor::block_on;
 use object_store::memory::InMemory;
 
@@ -35,11 +35,14 @@ fn objects_in_memory_conform() {
 /// `scripts/local-s3 start` says how to set the environment.
 #[test]
 fn s3_conforms() {
+    // Written past the capture of the test harness: a test that asked nobody should not look like one that did.
+    use std::io::Write;
+    let skipped = |needed: &str| writeln!(std::io::stderr(), "SKIPPED: S3 is asked only with {needed}").unwrap();
     #[cfg(not(feature = "s3"))]
-    println!("SKIPPED: S3 is asked only with the feature `s3`");
+    skipped("the feature `s3`");
     #[cfg(feature = "s3")]
     match std::env::var("DORMOUSE_TEST_S3_ENDPOINT") {
-        Err(_) => println!("SKIPPED: S3 is asked only with DORMOUSE_TEST_S3_ENDPOINT"),
+        Err(_) => skipped("DORMOUSE_TEST_S3_ENDPOINT"),
         Ok(endpoint) => s3::conforms(&endpoint),
     }
 }
@@ -77,4 +80,50 @@ fn opening(due: u64) -> RowChange {
         started_at: Timestamp::from_millis(1_000),
         due: Timestamp::from_millis(due),
     }
+}
+
+/// What the counts and faults of other tests rest on.
+#[test]
+fn counting_and_faulty_stores_do_as_they_say() {
+    let objects: Arc<dyn Store> = Arc::new(ObjectStore::new(Arc::new(InMemory::new()), ""));
+    let faulty = Arc::new(FaultyStore::new(objects));
+    let store = CountingStore::new(Arc::clone(&faulty) as Arc<dyn Store>);
+    let run = run("counted", 0);
+    block_on(async {
+        store.create(&run, 0, "12345".into(), Some(opening(2_000))).await.unwrap();
+        for sequence in 1..4 {
+            store.create(&run, sequence, "1234567890".into(), None).await.unwrap();
+        }
+        store.create(&run, 2, "too late".into(), None).await.unwrap();
+        faulty.plan(On::Create(Some(9)), Fault::FailBefore);
+        faulty.plan(On::Read(None), Fault::FailBefore);
+        faulty.plan(On::Create(Some(4)), Fault::FailAfter);
+        assert!(store.create(&run, 4, "x".into(), None).await.is_err());
+        assert!(store.read(&run, 0).await.is_err());
+        assert_eq!(faulty.outstanding(), 1, "the one for sequence 9");
+        assert_eq!(store.read(&run, 0).await.unwrap().records.len(), 5);
+        faulty.show_only_before(Some(3));
+        assert_eq!(store.read(&run, 1).await.unwrap().records.len(), 2);
+        assert_eq!(store.read(&run, 7).await.unwrap(), Stretch::default());
+        faulty.show_only_before(None);
+        let key = AttemptKey { run: run.clone(), activity: 1 };
+        store.swap(&key, None, "123".into()).await.unwrap();
+        store.swap(&key, None, "123".into()).await.unwrap();
+    });
+    let expected = Counts {
+        creates: 6,
+        created: 4,
+        exists: 1,
+        row_changes: 1,
+        reads: 4,
+        swaps: 2,
+        swapped: 1,
+        stale: 1,
+        errors: 2,
+        bytes_written: 5 + 3 * 10 + 3,
+        ..Counts::default()
+    };
+    assert_eq!(store.reset(), expected);
+    assert_eq!(store.counts(), Counts::default());
+    assert_eq!((expected.all_reads(), expected.all_writes()), (4, 8));
 }

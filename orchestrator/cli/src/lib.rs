@@ -1,1 +1,29 @@
-//! placeholder
+//! The command line: an application's binary with its verbs, one file each.
+//!
+//! [`Cli`] is the program: `dev`, `workflow ...` and `completion`, and whatever [`Verb`]s the application adds.
+
+mod cli;
+mod error;
+mod input;
+mod output;
+mod remote;
+mod timeline;
+mod verb;
+mod verbs;
+
+use std::process::ExitCode;
+
+use dormouse_core::App;
+
+pub use cli::Cli;
+pub use error::{CliError, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE};
+pub use output::Format;
+pub use remote::Remote;
+pub use timeline::{Timeline, timeline};
+pub use verb::{Context, Verb};
+
+/// Runs the command line of this application, without verbs of its own.
+#[must_use]
+pub fn run(app: App) -> ExitCode {
+    Cli::new(app).main()
+}

@@ -1,1 +1,21 @@
-//! placeholder
+//! The client: workflows from afar, over the HTTP API.
+//!
+//! [`Client`] knows the application, so that workflows are named by their functions and inputs and results have their
+//! types. [`RawClient`] beneath it knows names and JSON only; the command line uses it.
+//!
+//! Every write carries an idempotency key and is repeated with the same key when the connection breaks or the server
+//! is not available; so it takes effect once, however often it was sent.
+
+mod address;
+mod client;
+mod error;
+mod handle;
+mod raw;
+mod raw_handle;
+mod send;
+
+pub use client::{Client, StartCall};
+pub use error::ClientError;
+pub use handle::WorkflowHandle;
+pub use raw::{ListFilter, RawClient};
+pub use raw_handle::RawHandle;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::failure::{Failure, RetryState, TimeoutKind};
+use crate::failure::{Failure, FailureKind, RetryState, TimeoutKind};
 use crate::history::{
     Batch, BatchKind, CommandId, Event, Input, NextRun, RunState, Started,
 };
@@ -159,7 +159,7 @@ impl RunState {
             }
             Arrival::ActivityFailed { id, attempt, failure, retry_state } => {
                 self.live_attempt(id, attempt)?;
-                Ok(vec![Input::ActivityFailed { id, attempt, failure, retry_state }])
+                Ok(vec![Input::ActivityFailed { id, attempt, failure: failure.storable(), retry_state }])
             }
             Arrival::AttemptLost { id, attempt, timeout, last_heartbeat } => {
                 self.live_attempt(id, attempt)?;
@@ -181,11 +181,11 @@ impl RunState {
             }
             Arrival::LocalFailed { id, attempt, failure, retry_state } => {
                 self.live_local(id, attempt)?;
-                Ok(vec![Input::LocalFailed { id, attempt, failure, retry_state }])
+                Ok(vec![Input::LocalFailed { id, attempt, failure: failure.storable(), retry_state }])
             }
             Arrival::LocalBackoff { id, attempt, failure, retry_at } => {
                 self.live_local(id, attempt)?;
-                Ok(vec![Input::LocalBackoff { id, attempt, failure, retry_at }])
+                Ok(vec![Input::LocalBackoff { id, attempt, failure: failure.storable(), retry_at }])
             }
             Arrival::Alarm => self.due_by(now),
         }
@@ -203,6 +203,32 @@ impl RunState {
         match self.locals.get(&id) {
             Some(pending) if attempt > pending.attempts => Ok(()),
             _ => Err(Refusal::Superseded),
+        }
+    }
+
+    /// Whether an input that was accepted a moment ago still changes something. What was decided since may have settled
+    /// it (the workflow dropped a timer that was due together with another), and of two copies that were accepted
+    /// together, only the first counts.
+    pub(crate) fn still_fits(&self, input: &Input) -> bool {
+        match input {
+            Input::Started(_) => false,
+            Input::Signaled { request_id, .. }
+            | Input::CancelRequested { request_id, .. }
+            | Input::Terminated { request_id, .. } => self.answered_in(request_id).is_none(),
+            Input::ActivityCompleted { id, attempt, .. } | Input::AttemptLost { id, attempt, .. } => {
+                self.live_attempt(*id, *attempt).is_ok()
+            }
+            // A time limit ends an activity whatever its attempts do.
+            Input::ActivityFailed { id, attempt, failure, .. } => match failure.kind {
+                FailureKind::Timeout { timeout: TimeoutKind::ScheduleToClose | TimeoutKind::ScheduleToStart, .. } => {
+                    self.activities.contains_key(id)
+                }
+                _ => self.live_attempt(*id, *attempt).is_ok(),
+            },
+            Input::TimerFired { id } => self.timers.contains_key(id),
+            Input::LocalCompleted { id, attempt, .. }
+            | Input::LocalFailed { id, attempt, .. }
+            | Input::LocalBackoff { id, attempt, .. } => self.live_local(*id, *attempt).is_ok(),
         }
     }
 

@@ -33,7 +33,6 @@ bodies! {
         pub workflow_id: Option<String>,
         /// Its argument; `null` when missing.
         #[serde(default)]
-        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
         pub input: Value,
         /// Whether an id whose runs are closed may be used again.
         #[serde(default)]
@@ -103,7 +102,6 @@ bodies! {
         /// How many runs of this workflow id came before.
         pub ordinal: u64,
         /// Its argument.
-        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
         pub input: Value,
         /// The run that it continues.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,7 +118,6 @@ bodies! {
         /// Timers that have not fired.
         pub timers: Vec<TimerBody>,
         /// Published query values.
-        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
         pub published: BTreeMap<String, Value>,
     }
 
@@ -150,7 +147,6 @@ bodies! {
         pub last_failure: Option<Failure>,
         /// The details of the last heartbeat.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
         pub last_heartbeat: Option<Value>,
     }
 
@@ -183,7 +179,6 @@ bodies! {
         #[serde(rename = "type")]
         pub event_type: String,
         /// Its particulars.
-        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
         pub attributes: Value,
     }
 
@@ -196,7 +191,6 @@ bodies! {
         pub status: Status,
         /// What it returned, when it completed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
         pub result: Option<Value>,
         /// Why it did not complete.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,7 +201,6 @@ bodies! {
     /// A query's answer.
     pub struct QueryBody {
         /// The answer.
-        #[cfg_attr(feature = "openapi", schema(value_type = Object))]
         pub result: Value,
     }
 
@@ -231,5 +224,13 @@ bodies! {
         pub status: u16,
         /// What happened this time, and what to do.
         pub detail: String,
+        /// The run that is in the way, when a start is refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uuid"))]
+        pub run_id: Option<RunId>,
+        /// What the query's handler returned, when a query fails.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+        pub failure: Option<Failure>,
     }
 }

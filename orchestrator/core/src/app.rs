@@ -205,7 +205,9 @@ impl App {
         self.activities.get(name).map(|entry| entry(cx, input))
     }
 
-    pub(crate) fn tool<T: Send + Sync + 'static>(&self) -> Option<&T> {
+    /// A tool that was provided.
+    #[must_use]
+    pub fn tool<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.tools.get(&TypeId::of::<T>())?.downcast_ref()
     }
 }

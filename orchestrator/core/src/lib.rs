@@ -45,12 +45,13 @@ pub use payload::Payload;
 pub use status::{Status, UnknownStatus};
 pub use time::{Timestamp, millis};
 pub use workflow::{
-    ActivityCall, LocalActivityCall, LocalCall, NeedsCloseLimit, Pending, Published, Random, Signals, Sleep, Timeout,
+    ActivityCall, CloseLimit, LocalActivityCall, LocalCall, NeedsCloseLimit, Pending, Published, Random, Signals, Sleep, Timeout,
     WaitSignal, WaitUntil, Workflow, WorkflowInfo,
 };
 
 /// What the macros expand to; not for direct use.
 #[doc(hidden)]
 pub mod __macros {
+    pub use futures::future::Either;
     pub use futures::{FutureExt, join, select_biased};
 }

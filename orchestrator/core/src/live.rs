@@ -5,11 +5,13 @@
 //! [`seal`](LiveRun::seal)s the draft into a batch, and tells the run what became of it.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +24,7 @@ use crate::ids::{CommitId, RunKey};
 use crate::payload::Payload;
 use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
-use crate::workflow::{LocalCall, Machine, Mode, Workflow};
+use crate::workflow::{CONTINUE_AS_NEW, LocalCall, Machine, Mode, Workflow};
 
 /// A run in memory, its future poised after the last turn.
 pub struct LiveRun {
@@ -36,7 +38,21 @@ pub struct LiveRun {
     draft_base: Timestamp,
     /// The next turn takes all waiting inputs at once.
     take_all: bool,
+    bell: Arc<Bell>,
 }
+
+/// Rings when something within the workflow's future wants to be polled again in the same turn.
+#[derive(Default)]
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// How often a turn polls the future while it keeps waking itself.
+const MAX_POLLS: u32 = 10_000;
 
 /// What a decision comes to.
 #[derive(Debug)]
@@ -92,6 +108,7 @@ impl LiveRun {
             arrived: VecDeque::new(),
             draft: Vec::new(),
             take_all: false,
+            bell: Arc::default(),
         };
         for record in rest {
             live.follow(record)?;
@@ -163,7 +180,7 @@ impl LiveRun {
         }
     }
 
-    /// One turn: deliver, poll once. What the code asks for is in the machine afterwards.
+    /// One turn: deliver, then poll until nothing stirs. What the code asks for is in the machine afterwards.
     fn run_turn(&mut self, at: Timestamp, inputs: &[Input]) -> Result<(), TurnFailure> {
         self.turns += 1;
         let turn = self.turns;
@@ -173,11 +190,11 @@ impl LiveRun {
             machine.mode = Mode::Turn;
             inputs.iter().for_each(|input| machine.deliver(input));
         }
-        let polled = catch_unwind(AssertUnwindSafe(|| self.poll_future()));
+        let polled = catch_unwind(AssertUnwindSafe(|| self.poll_until_still()));
         match polled {
             Err(panic) => Err(TurnFailure::panicked(turn, &*panic)),
             Ok(Err(failure)) => Err(failure),
-            Ok(Ok(Poll::Pending)) if self.machine.borrow().waiting == 0 => Err(TurnFailure::ForeignFuture { turn }),
+            Ok(Ok(Poll::Pending)) if self.machine.borrow().waiting() == 0 => Err(TurnFailure::ForeignFuture { turn }),
             Ok(Ok(Poll::Pending)) => Ok(()),
             Ok(Ok(Poll::Ready(result))) => {
                 let close = self.closing_command(result);
@@ -185,6 +202,29 @@ impl LiveRun {
                 Ok(())
             }
         }
+    }
+
+    /// Polls the future until it is ready or nothing within it stirs. Events wake nobody by themselves (every turn
+    /// polls), but parts of the future may wake each other, and what one part did may make a condition true that
+    /// another looked at before.
+    fn poll_until_still(&mut self) -> Result<Poll<Result<Payload, Failure>>, TurnFailure> {
+        let mut still = false;
+        for _ in 0..MAX_POLLS {
+            self.bell.0.store(false, Relaxed);
+            if let Poll::Ready(result) = self.poll_future()? {
+                return Ok(Poll::Ready(result));
+            }
+            let woken = self.bell.0.load(Relaxed);
+            let mut machine = self.machine.borrow_mut();
+            let stirred = std::mem::take(&mut machine.progress) || woken;
+            // Once more after the last stir, for what a condition did not see.
+            let look = stirred || !still;
+            still = !stirred;
+            if !(woken || (look && machine.wake_conditions())) {
+                return Ok(Poll::Pending);
+            }
+        }
+        Err(TurnFailure::ForeignFuture { turn: self.turns })
     }
 
     fn poll_future(&mut self) -> Result<Poll<Result<Payload, Failure>>, TurnFailure> {
@@ -199,20 +239,23 @@ impl LiveRun {
             }
         }
         let Some(future) = &mut self.future else { unreachable!("it was just put there") };
-        // Every turn polls, so nobody needs to be woken; futures inside wake each other through their own wakers.
-        Ok(future.as_mut().poll(&mut Context::from_waker(Waker::noop())))
+        let waker = Waker::from(Arc::clone(&self.bell));
+        Ok(future.as_mut().poll(&mut Context::from_waker(&waker)))
     }
 
     fn closing_command(&self, result: Result<Payload, Failure>) -> Command {
         let mut machine = self.machine.borrow_mut();
-        if let Some(mut next) = machine.next_run.take() {
+        let continues = matches!(&result, Err(failure) if failure.type_name() == Some(CONTINUE_AS_NEW));
+        // Asked for and then not returned: the workflow thought better of it.
+        let next = machine.next_run.take().filter(|_| continues);
+        if let Some(mut next) = next {
             next.carried = machine.unconsumed();
             return Command::ContinueAsNew { next: Box::new(next) };
         }
         match result {
             Ok(result) => Command::Complete { result },
-            Err(failure) if failure.is_canceled() && machine.is_canceled() => Command::Cancel { failure },
-            Err(failure) => Command::Fail { failure },
+            Err(failure) if failure.is_canceled() && machine.is_canceled() => Command::Cancel { failure: failure.storable() },
+            Err(failure) => Command::Fail { failure: failure.storable() },
         }
     }
 
@@ -243,6 +286,9 @@ impl LiveRun {
                 inputs = self.state.inbox.iter().take(taken).cloned().collect();
                 Turn { at_offset_ms: offset(self.draft_base, now), taken: taken as u32, input: None }
             } else if let Some(input) = self.arrived.pop_front() {
+                if !self.state.still_fits(&input) {
+                    continue;
+                }
                 if !input.is_delivered() {
                     self.draft_event(Event::Input(input))?;
                     continue;
@@ -278,37 +324,53 @@ impl LiveRun {
         Ok(())
     }
 
-    /// Gives the draft up but for the turns before the last; what that one was told on the spot is told again.
+    /// Gives up what closed the run: its last turn, or a termination. What that was told on the spot is told again.
     fn retake(&mut self) -> Retake {
         let mut kept = std::mem::take(&mut self.draft);
         let drafted = kept.iter().filter(|event| matches!(event, Event::Turn(_))).count() as u64;
-        let last = kept.iter().rposition(|event| matches!(event, Event::Turn(_))).unwrap_or(0);
-        let mut arrived = VecDeque::new();
-        if let Some(Event::Turn(turn)) = kept.drain(last..).next() {
-            arrived.extend(turn.input);
-        }
+        let closing = match kept.last() {
+            Some(Event::Command(_)) => kept.iter().rposition(|event| matches!(event, Event::Turn(_))).unwrap_or(0),
+            _ => kept.len().saturating_sub(1),
+        };
+        let mut arrived: VecDeque<_> = kept.drain(closing..).filter_map(told_on_the_spot).collect();
         arrived.append(&mut self.arrived);
         Retake { turns: self.turns - drafted, kept, base: self.draft_base, arrived }
     }
 
     /// Puts back what was kept of a draft, on a run that was just replayed. `false`: somebody has decided meanwhile, or
-    /// ended the run; nothing of the draft fits any more, and this run is as it was.
+    /// ended the run, and its turns fit no more; what it was told on the spot is told again, as far as that still fits.
     ///
     /// # Errors
     /// [`TurnFailure`] as in [`decide`](Self::decide).
     pub fn resume(&mut self, retake: Retake) -> Result<bool, TurnFailure> {
-        if self.turns != retake.turns || self.state.closed.is_some() {
+        let Retake { turns, kept, base, arrived } = retake;
+        self.take_all = true;
+        if self.turns != turns || self.state.closed.is_some() || !self.continues_with(&kept, base) {
+            // What came in between says the same or the opposite: all that was told on the spot is held against it.
+            self.arrived = kept.into_iter().filter_map(told_on_the_spot).chain(arrived).collect();
             return Ok(false);
         }
         let waiting = self.state.inbox.clone();
-        self.draft_base = retake.base;
-        for event in &retake.kept {
+        self.draft_base = base;
+        for event in &kept {
             self.draft_event(event.clone())?;
         }
-        self.retrace(&retake.kept, retake.base, waiting)?;
-        self.arrived = retake.arrived;
-        self.take_all = true;
+        self.retrace(&kept, base, waiting)?;
+        self.arrived = arrived;
         Ok(true)
+    }
+
+    /// Whether these events, decided on an earlier state, still follow from the present one.
+    fn continues_with(&self, events: &[Event], base: Timestamp) -> bool {
+        let mut state = self.state.clone();
+        events.iter().all(|event| {
+            let told = match event {
+                Event::Input(input) => Some(input),
+                Event::Turn(turn) => turn.input.as_ref(),
+                Event::Command(_) => None,
+            };
+            told.is_none_or(|input| state.still_fits(input)) && state.apply(event, base).is_ok()
+        })
     }
 
     /// Whether there is something to commit now. Turns that only asked for local activities wait for their results:
@@ -321,7 +383,9 @@ impl LiveRun {
                 Event::Turn(Turn { input: None, .. }) | Event::Command(Command::ScheduleLocal { .. })
             )
         };
-        !self.draft.iter().all(may_wait) || (!self.draft.is_empty() && self.state.locals.is_empty())
+        // One that backs off has its result later than a write should wait.
+        let runs = self.state.locals.values().any(|local| local.retry_at <= self.state.decided_at);
+        !self.draft.iter().all(may_wait) || (!self.draft.is_empty() && !runs)
     }
 
     /// The draft as a batch, at the host's time `clock`. The draft stays until [`committed`](Self::committed).
@@ -356,8 +420,21 @@ impl LiveRun {
         if batch.kind == BatchKind::Decided || batch.events.iter().any(ends) {
             return Merge::Reload;
         }
+        // The sweep's batches bring nothing that the close has not seen.
         if batch.kind == BatchKind::Accepted && self.state.closed.is_some() {
             return Merge::Retake(self.retake());
+        }
+        // The draft holds the same message: it must not count twice.
+        let known = |event: &Event| {
+            let Event::Input(input) = event else { return false };
+            input.request_id().is_some_and(|id| self.state.answered_in(id).is_some())
+        };
+        // The draft will stand behind this batch: both must not be about the same activity or timer, or what follows
+        // from one order would not follow from the other.
+        let settled: BTreeSet<_> = self.draft.iter().filter_map(about).collect();
+        let contradicts = |event: &Event| about(event).is_some_and(|id| settled.contains(&id));
+        if batch.events.iter().any(|event| known(event) || contradicts(event)) {
+            return Merge::Reload;
         }
         match self.state.append(record) {
             Ok(_) => Merge::Merged,
@@ -392,6 +469,9 @@ impl LiveRun {
         let answer = {
             let mut machine = self.machine.borrow_mut();
             let Some(answer) = machine.answers.get(name).cloned() else {
+                if let Some(value) = self.state.published.get(name) {
+                    return Ok(value.clone());
+                }
                 let known = machine.answers.keys().map(|name| (*name).to_owned());
                 return Err(QueryFailure::Unknown(known.chain(self.state.published.keys().cloned()).collect()));
             };
@@ -411,14 +491,23 @@ impl Drop for LiveRun {
     fn drop(&mut self) {
         // Leaving memory is neither canceling a timer nor abandoning an activity.
         self.machine.borrow_mut().mode = Mode::Unloading;
-        self.future = None;
-        self.machine.borrow_mut().answers.clear();
+        let future = self.future.take();
+        // Taken out first: what handlers hold may need the machine when it is dropped. They may also hold the machine,
+        // which would keep both alive for ever.
+        let answers = std::mem::take(&mut self.machine.borrow_mut().answers);
+        if catch_unwind(AssertUnwindSafe(|| drop((future, answers)))).is_err() {
+            tracing::warn!(run = %self.state.run, "the workflow's code panicked while it left memory");
+        }
     }
 }
 
 impl std::fmt::Debug for LiveRun {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LiveRun").field("run", &self.state.run).field("turns", &self.turns).finish_non_exhaustive()
+        f.debug_struct("LiveRun")
+            .field("run", &self.state.run)
+            .field("turns", &self.turns)
+            .field("waiting", &self.machine.borrow().waiting())
+            .finish_non_exhaustive()
     }
 }
 
@@ -433,6 +522,24 @@ pub enum QueryFailure {
 
 fn offset(base: Timestamp, at: Timestamp) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX) - i64::try_from(base.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The activity or timer that an event settles, or says something about.
+fn about(event: &Event) -> Option<CommandId> {
+    match event {
+        Event::Input(input) | Event::Turn(Turn { input: Some(input), .. }) => input.about(),
+        Event::Command(Command::CancelActivity { id } | Command::CancelTimer { id }) => Some(*id),
+        Event::Turn(_) | Event::Command(_) => None,
+    }
+}
+
+/// What an event brought that no earlier batch holds.
+fn told_on_the_spot(event: Event) -> Option<Input> {
+    match event {
+        Event::Input(input) => Some(input),
+        Event::Turn(turn) => turn.input,
+        Event::Command(_) => None,
+    }
 }
 
 fn arguments_changed(recorded: &Command, attempted: &Command) -> bool {

@@ -282,7 +282,7 @@ impl RecordedRetry {
         let mut delay = self.delay_ms(attempt);
         match &failure.kind {
             FailureKind::Application { non_retryable, r#type, next_retry_delay_ms, .. } => {
-                let listed = r#type.as_ref().is_some_and(|t| self.non_retryable_types.contains(t));
+                let listed = r#type.as_ref().is_some_and(|t| self.non_retryable_types.iter().any(|listed| **listed == **t));
                 if *non_retryable || listed {
                     return Verdict::GiveUp(RetryState::NonRetryableFailure);
                 }

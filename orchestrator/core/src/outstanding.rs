@@ -60,7 +60,8 @@ impl RunState {
     }
 
     /// The run's one alarm after this time: the earliest of its timers and time limits. A schedule-to-start limit
-    /// that has passed rings no more: whether the activity was taken up, only its record knows.
+    /// that has passed rings no more (whether the activity was taken up, only its record knows), nor does a local
+    /// activity that may begin already.
     #[must_use]
     pub fn alarm(&self, now: Timestamp) -> Option<Timestamp> {
         let timers = self.timers.values().copied();
@@ -69,7 +70,7 @@ impl RunState {
             .values()
             .flat_map(|a| [a.close_deadline(), a.start_deadline().filter(|deadline| *deadline > now)])
             .flatten();
-        let locals = self.locals.values().map(|local| local.retry_at).filter(|at| *at > Timestamp::default());
+        let locals = self.locals.values().map(|local| local.retry_at).filter(|at| *at > now);
         timers.chain(limits).chain(locals).min()
     }
 

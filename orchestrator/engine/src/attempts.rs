@@ -81,7 +81,7 @@ impl AttemptRecord {
 #[derive(Debug)]
 pub enum Claiming {
     /// Run it.
-    Claimed(Claim),
+    Claimed(Box<Claim>),
     /// Another worker runs it, or nobody may: do nothing.
     Nothing,
     /// The next attempt is not due before this.
@@ -173,7 +173,7 @@ pub async fn claim(ports: &Ports, task: &ActivityTask) -> Result<Claiming, Store
             cancel_requested: false,
         };
         let claimed = |version| {
-            Claiming::Claimed(Claim {
+            Claiming::Claimed(Box::new(Claim {
                 key: key.clone(),
                 claim: id,
                 epoch: store.epoch(),
@@ -181,7 +181,7 @@ pub async fn claim(ports: &Ports, task: &ActivityTask) -> Result<Claiming, Store
                 attempt,
                 last_heartbeat: record.heartbeat.clone(),
                 last_failure: record.last_failure.clone(),
-            })
+            }))
         };
         let found = match swap(store, &key, expected, &record.encode()?).await? {
             Swap::Done(version) => return Ok(claimed(version)),

@@ -110,7 +110,7 @@ impl<S: Surroundings> Decider<S> {
             }
         }
         let swept = dispatch == Dispatch::All;
-        if self.stands_still(run, &accepted) {
+        if self.ports.parkings.stands_still(run, self.ports.now(), !accepted.is_empty()) {
             return self.take_in_only(run, arrivals).await;
         }
         match self.advance(run, accepted, &arrivals, fresh, dispatch).await {
@@ -152,7 +152,7 @@ impl<S: Surroundings> Decider<S> {
             if let Some(retake) = resumed.take()
                 && !self.in_turn(run, || live.resume(retake))?
             {
-                (dispatch, waiting) = (Dispatch::All, arrivals.iter().collect());
+                dispatch = Dispatch::All;
             }
             // What waits in the history comes before what arrives now. It may also be what asks for the local
             // activities whose results arrive.
@@ -406,11 +406,6 @@ impl<S: Surroundings> Decider<S> {
         }
     }
 
-    /// Whether the run is parked and its time has not come: no commit since, and not yet due again.
-    fn stands_still(&self, run: &RunKey, accepted: &[(u64, Bytes)]) -> bool {
-        accepted.is_empty() && self.ports.parkings.get(run).is_some_and(|parked| self.ports.now() < parked.retry_at)
-    }
-
     /// Records arrivals of a run whose code cannot go on, without running it.
     async fn take_in_only(
         &self,
@@ -490,13 +485,21 @@ impl<S: Surroundings> Decider<S> {
     }
 }
 
+/// How long a parked run waits before the same build tries it again; it doubles.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The same for a run whose turn did not end.
+const ENDLESS_PAUSE: Duration = Duration::from_hours(1);
+
 /// Parks a run durably: why, since when, and when it is tried again.
 ///
 /// # Errors
 /// [`StoreError`] when the store does not answer.
 pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<(), StoreError> {
     let attempts = ports.parkings.get(run).map_or(0, |parked| parked.attempts) + 1;
-    let delay = Duration::from_secs(1) * 2u32.pow(attempts.min(10) - 1);
+    // Every try of an endless turn costs a thread that never comes back.
+    let endless = matches!(failure, TurnFailure::Endless { .. });
+    let first = if endless { ENDLESS_PAUSE } else { PAUSE };
+    let delay = first * 2u32.pow(attempts.min(10) - 1);
     let state = match read_state(&*ports.store, run).await {
         Ok(state) => state,
         Err(LoadError::Turn(_)) => None,
@@ -514,6 +517,6 @@ pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<
     if let Some(state) = state.filter(|state| state.closed.is_none()) {
         ports.alarms.set(run, state.run_id(), Some(parked.retry_at)).await?;
     }
-    ports.parkings.insert(run.clone(), parked);
+    ports.parkings.insert(run.clone(), parked, endless);
     Ok(())
 }

@@ -141,22 +141,27 @@ impl Intake {
     fn seal_inputs(&self, state: &RunState, inputs: Vec<Input>) -> (Batch, Option<RowChange>) {
         let time = state.recorded_time(self.ports.now());
         let sweep = self.ports.choices.sweep_interval;
-        let mut after = state.clone();
+        let ends = inputs.iter().any(|input| matches!(input, Input::Terminated { .. }));
         let events: Vec<_> = inputs.into_iter().map(Event::Input).collect();
-        for event in &events {
-            // Accepted inputs fit the state that accepted them; were it otherwise, `append` would say so.
-            let _ = after.apply(event, time);
-        }
-        let due = after.due_after(time, sweep);
-        let due = if after.closed.is_some() { due } else { due.filter(|due| *due < state.due) };
-        let batch = Batch {
+        let mut batch = Batch {
             commit_id: self.ports.commit_id(),
             previous: state.head,
             time,
             kind: BatchKind::Accepted,
             events,
-            due,
+            // An input waits to be decided: due in one interval, unless the run is due sooner anyway.
+            due: Some(time + sweep).filter(|due| *due < state.due),
         };
+        if !ends {
+            let change = row_change(&batch, state);
+            return (batch, change);
+        }
+        let mut after = state.clone();
+        for event in &batch.events {
+            // Accepted inputs fit the state that accepted them; were it otherwise, `append` would say so.
+            let _ = after.apply(event, time);
+        }
+        batch.due = after.due_after(time, sweep);
         let change = row_change(&batch, &after);
         (batch, change)
     }

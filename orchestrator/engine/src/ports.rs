@@ -1,6 +1,6 @@
 //! Everything that the engine reaches, in one place.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub struct Choices {
     pub sweep_interval: Duration,
     /// The largest input, signal or query argument, in bytes.
     pub max_payload_bytes: usize,
+    /// The workflows of this build: a start of any other is refused before anything is written.
+    pub workflow_types: Arc<BTreeSet<String>>,
 }
 
 impl Ports {
@@ -59,22 +61,35 @@ impl Ports {
 
 /// Runs that this process has parked. The index row is the durable copy.
 #[derive(Debug, Default)]
-pub struct Parkings(Mutex<HashMap<RunKey, Parked>>);
+pub struct Parkings(Mutex<HashMap<RunKey, Standstill>>);
+
+#[derive(Debug, Clone)]
+struct Standstill {
+    parked: Parked,
+    /// New inputs are no reason to try again: the last try cost a thread.
+    dear: bool,
+}
 
 impl Parkings {
-    fn lock(&self) -> MutexGuard<'_, HashMap<RunKey, Parked>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunKey, Standstill>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why a run stands still.
     #[must_use]
     pub fn get(&self, run: &RunKey) -> Option<Parked> {
-        self.lock().get(run).cloned()
+        self.lock().get(run).map(|standstill| standstill.parked.clone())
     }
 
-    /// A run stands still.
-    pub fn insert(&self, run: RunKey, parked: Parked) {
-        self.lock().insert(run, parked);
+    /// Whether a run is left alone at this time. A new input voids a parking, unless trying is dear.
+    #[must_use]
+    pub fn stands_still(&self, run: &RunKey, now: Timestamp, new_input: bool) -> bool {
+        self.lock().get(run).is_some_and(|still| now < still.parked.retry_at && (still.dear || !new_input))
+    }
+
+    /// A run stands still; `dear` when trying it again costs a thread.
+    pub fn insert(&self, run: RunKey, parked: Parked, dear: bool) {
+        self.lock().insert(run, Standstill { parked, dear });
     }
 
     /// A run goes on. Whether it stood still.

@@ -36,7 +36,7 @@ pub async fn handle_task(app: &Arc<App>, ports: &Ports, task: ActivityTask) -> R
         }
         Claiming::Claimed(claim) => {
             let attempt = claim.attempt;
-            match Attempt::begin(app, ports, &task, claim).run().await {
+            match Attempt::begin(app, ports, &task, *claim).run().await {
                 Ended::Superseded => return Ok(()),
                 Ended::Succeeded(result) => Arrival::ActivityCompleted { id: task.id, attempt, result },
                 Ended::Retry(not_before) => return ports.activities.send(ActivityTask { not_before, ..task }).await,

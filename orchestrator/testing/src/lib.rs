@@ -7,6 +7,6 @@ pub mod faulty;
 pub mod world;
 
 pub use conformance::store_conformance;
-pub use counting::{Counts, CountingStore};
+pub use counting::{CountingStore, Counts};
 pub use faulty::{Fault, FaultyStore, On};
 pub use world::World;

@@ -338,6 +338,7 @@ impl World {
                 build: "test".into(),
                 sweep_interval: SWEEP,
                 max_payload_bytes: 64 * 1024,
+                workflow_types: Arc::new(self.app.workflow_types().map(str::to_owned).collect()),
             },
         };
         let intake = Arc::new(Intake::new(ports.clone()));

@@ -128,7 +128,7 @@ fn c6_a_start_that_replaces_a_run_has_created_its_own() {
     assert_eq!(world.result(&run("w", 1)), Some(json!(["done"])));
 }
 
-fn anyone_may(world: &World, closed: &dormouse::RunKey, next: &dormouse::RunKey, derived: &[u8]) {
+fn anyone_may(world: &World, closed: &dormouse_core::RunKey, next: &dormouse_core::RunKey, derived: &[u8]) {
     for minute in 0..3 {
         // Another time, another process.
         world.pass(Duration::from_mins(minute));

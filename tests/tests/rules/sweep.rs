@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dormouse::{RunKey, Status};
+use dormouse_core::{RunKey, Status};
 use dormouse_engine::attempts::{Claiming, claim};
 use dormouse_testing::world::{Process, drive, run};
 use dormouse_testing::{Fault, On, World};

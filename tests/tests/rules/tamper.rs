@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use dormouse::RunKey;
+use dormouse_core::RunKey;
 use dormouse_engine::seams::RunMessage;
 use dormouse_testing::World;
 use dormouse_testing::world::{drive, latest};

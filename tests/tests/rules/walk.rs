@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dormouse::{Failure, IdConflictPolicy, Payload, RunKey, TimeoutKind};
+use dormouse_core::{Failure, IdConflictPolicy, Payload, RunKey, TimeoutKind};
 use dormouse_core::history::{Event, Input};
 use dormouse_core::{ActivityTask, Arrival};
 use dormouse_engine::attempts::{Claiming, claim};

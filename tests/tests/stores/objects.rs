@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use dormouse_core::{Status, Timestamp};
-use dormouse_engine::store::{Creation, RowChange, RunFilter, Store, StoreError};
+use dormouse_engine::store::{Creation, Parked, RowChange, RunFilter, Store, StoreError};
 use dormouse_engine::stores::object::ObjectStore;
 use futures::StreamExt;
 use futures::executor::block_on;
@@ -230,6 +230,22 @@ fn a_due_time_is_never_too_late() {
         assert!(store.create(&run, 3, "three".into(), Some(RowChange::Due(at(7_000)))).await.is_err());
         assert!(other.create(&run, 3, "other".into(), Some(RowChange::Due(at(2_500)))).await.is_err());
         assert_eq!(store.row(&run).await.unwrap().unwrap().due, Some(at(2_500)));
+    });
+}
+
+#[test]
+fn what_another_process_wrote_is_not_overwritten() {
+    let (_, store, other) = two();
+    let run = run("shared", 0);
+    let parked =
+        Parked { reason: "another opinion".into(), build: "b".into(), sequence: 1, attempts: 1, retry_at: at(3_000) };
+    block_on(async {
+        store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+        other.park(&run, Some(parked.clone())).await.unwrap();
+        // This one still remembers the row without it.
+        store.create(&run, 1, "one".into(), Some(RowChange::Due(at(1_500)))).await.unwrap();
+        let row = other.row(&run).await.unwrap().expect("a row");
+        assert_eq!((row.parked, row.due), (Some(parked), Some(at(1_500))));
     });
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use dormouse_core::Timestamp;
-use dormouse_engine::store::{Creation, RowChange, RunFilter, Store};
+use dormouse_engine::store::{Creation, RowChange, RunFilter, Store, StoreError};
 use dormouse_engine::stores::sqlite::{OpenError, SqliteStore};
 use futures::FutureExt;
 use futures::executor::block_on;
@@ -76,6 +76,53 @@ fn one_bad_request_does_not_spoil_its_group() {
         assert_eq!(answers.iter().filter(|answer| matches!(answer, Ok(Creation::Exists(_)))).count(), 100);
         assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 99);
     });
+}
+
+#[test]
+fn one_failing_statement_does_not_fail_its_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    // It fails late: the run's row has been inserted by then, and must not stay.
+    rusqlite::Connection::open(dir.path().join("dormouse.db"))
+        .unwrap()
+        .execute_batch(
+            "CREATE TRIGGER planned BEFORE INSERT ON batches WHEN NEW.record = CAST('bad' AS BLOB)
+             BEGIN SELECT RAISE(ABORT, 'planned'); END",
+        )
+        .unwrap();
+    let runs: Vec<_> = (0..200).map(|i| run(&format!("grouped {i}"), 0)).collect();
+    block_on(async {
+        let answers = futures::future::join_all(runs.iter().enumerate().map(|(i, run)| {
+            let record = if i == 100 { "bad" } else { "good" };
+            store.create(run, 0, record.into(), Some(opening(2_000)))
+        }))
+        .await;
+        for (i, (run, answer)) in runs.iter().zip(answers).enumerate() {
+            let row = store.row(run).await.unwrap();
+            if i == 100 {
+                assert!(matches!(answer, Err(StoreError::Unknown(_))), "{answer:?}");
+                assert_eq!(row, None);
+                let refused = store.create(run, 1, "next".into(), None).await;
+                assert!(matches!(refused, Err(StoreError::Refused(_))), "it was never there: {refused:?}");
+            } else {
+                assert_eq!(answer, Ok(Creation::Created));
+                assert_eq!(row.map(|row| row.run).as_ref(), Some(run));
+                assert_eq!(store.read(run, 0).await.unwrap().records, ["good"]);
+            }
+        }
+    });
+}
+
+#[test]
+fn the_log_has_its_working_size_from_the_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let size = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().len();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    let grown = size("dormouse.db-wal");
+    assert!(grown >= 2_000 * 4_096, "{grown}");
+    drop(store);
+    assert_eq!(size("dormouse.db-wal"), grown, "and keeps it for the next");
+    assert!(size("dormouse.db") < 1 << 20, "the file itself has not grown");
 }
 
 #[test]

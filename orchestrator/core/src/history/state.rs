@@ -39,6 +39,8 @@ pub struct RunState {
     pub decided_at: Timestamp,
     /// When something other than a sweep was last committed.
     pub changed_at: Timestamp,
+    /// The due time that it set.
+    pub changed_due: Timestamp,
     /// How often in a row the sweep has looked and found it waiting.
     pub sweeps: u32,
     /// The due time in the index row, as the history last set it.
@@ -65,6 +67,8 @@ pub struct RunState {
     pub published: BTreeMap<String, Payload>,
     requests: BTreeMap<u64, usize>,
     answered: Vec<EarlierRequest>,
+    /// How many of those are in the history; the others are a draft's.
+    recorded: usize,
 }
 
 /// How a run ended.
@@ -173,6 +177,7 @@ impl RunState {
             time: batch.time,
             decided_at: batch.time,
             changed_at: batch.time,
+            changed_due: batch.time,
             sweeps: 0,
             due: batch.due.ok_or_else(|| contradiction("it sets no due time"))?,
             events: 0,
@@ -187,6 +192,7 @@ impl RunState {
             published: BTreeMap::new(),
             requests: BTreeMap::new(),
             answered: started.earlier.clone(),
+            recorded: started.earlier.len(),
             run,
         };
         for (index, earlier) in state.answered.iter().enumerate() {
@@ -206,13 +212,30 @@ impl RunState {
     pub fn append(&mut self, record: &[u8]) -> Result<Batch, Damage> {
         let batch = Batch::decode(self.next_sequence, record)?;
         self.link(&batch)?;
+        let known = self.answered.len();
         self.fold(&batch)?;
-        self.committed(&batch, record);
+        // A draft's requests come after those of a batch that was put before it.
+        let (drafted, new) = (known - self.recorded, self.answered.len() - known);
+        if drafted > 0 && new > 0 {
+            self.answered[self.recorded..].rotate_left(drafted);
+            for (index, request) in self.answered.iter().enumerate().skip(self.recorded) {
+                self.requests.insert(request.hash, index);
+            }
+        }
+        self.recorded += new;
+        self.chain(&batch, record);
         Ok(batch)
     }
 
     /// The batch was committed and its events are folded in already: only the chain moves on.
     pub fn committed(&mut self, batch: &Batch, record: &[u8]) {
+        // A draft knows its requests before it knows its time.
+        self.answered[self.recorded..].iter_mut().for_each(|request| request.at = batch.time);
+        self.recorded = self.answered.len();
+        self.chain(batch, record);
+    }
+
+    fn chain(&mut self, batch: &Batch, record: &[u8]) {
         self.head = BatchHash::of(record);
         self.next_sequence += 1;
         self.bytes += record.len() as u64;
@@ -221,10 +244,12 @@ impl RunState {
             self.due = due;
         }
         if batch.kind == BatchKind::Swept {
+            self.events += 1;
             self.sweeps += 1;
         } else {
             self.sweeps = 0;
             self.changed_at = batch.time;
+            self.changed_due = self.due;
         }
     }
 
@@ -260,7 +285,8 @@ impl RunState {
     /// # Errors
     /// What contradicts the history so far.
     pub fn apply(&mut self, event: &Event, time: Timestamp) -> Result<(), String> {
-        self.events += 1;
+        // As people read them: a turn that brought an input of its own shows as two.
+        self.events += 1 + u64::from(matches!(event, Event::Turn(Turn { input: Some(_), .. })));
         match event {
             Event::Input(input) => {
                 self.note(input, time)?;
@@ -340,6 +366,8 @@ impl RunState {
                 if self.activities.remove(id).is_some() {
                     self.canceled_activities.insert(*id);
                 }
+                // A local one has no worker to be told: it is no longer waited for, that is all.
+                self.locals.remove(id);
             }
             Command::ScheduleLocal { id, .. } => {
                 self.locals.insert(*id, PendingLocal::default());
@@ -418,6 +446,8 @@ impl RunState {
         let next_id = derive("dormouse 2026 next run", &[seed, &self.run.ordinal.to_le_bytes()]);
         let commit_id = derive("dormouse 2026 next run commit", &[seed, &self.run.ordinal.to_le_bytes()]);
         let continues = next.request_id.is_none();
+        // Not the time of the last batch: some have seen the sweep pass over the closed run, some have not.
+        let closed_at = self.changed_at;
         let started = Started {
             run_id: RunId::from_bytes(next_id),
             workflow_type: next.workflow_type.clone(),
@@ -426,16 +456,16 @@ impl RunState {
             request_id: next.request_id.clone().unwrap_or_else(|| format!("continued:{run_id}")),
             continued_from: continues.then_some(run_id),
             carried: next.carried.clone(),
-            earlier: self.requests_to_remember(self.time),
+            earlier: self.requests_to_remember(closed_at),
         };
         Some(Batch {
             commit_id: crate::ids::CommitId::from_bytes(commit_id),
             previous: BatchHash::origin(&self.run.workflow.run(self.run.ordinal + 1)),
-            time: self.time,
+            time: closed_at,
             kind: BatchKind::Accepted,
             events: vec![Event::Input(Input::Started(Box::new(started)))],
             // When this run is due for owing the next, so is the next for being owed its first turn.
-            due: Some(self.due),
+            due: Some(self.changed_due),
         })
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::machine::{LocalCall, Outcome};
+use super::machine::{LocalCall, Outcome, Waiter};
 use super::waits::Waiting;
 use super::Workflow;
 use crate::failure::{Canceled, Failure, here};
@@ -22,6 +22,29 @@ use crate::payload::Payload;
 /// schedule-to-close limit before it can be awaited.
 #[derive(Clone, Copy, Debug)]
 pub struct NeedsCloseLimit(());
+
+/// Options with which an activity may begin: those that hold a close limit.
+#[diagnostic::on_unimplemented(
+    message = "an activity needs a close limit before it can be awaited or started",
+    label = "this call has no close limit",
+    note = "add `.start_to_close(..)`, `.schedule_to_close(..)` or `.options(..)` to the call"
+)]
+pub trait CloseLimit: sealed::Sealed {
+    /// The options themselves.
+    #[doc(hidden)]
+    fn into_options(self) -> ActivityOptions;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for crate::options::ActivityOptions {}
+}
+
+impl CloseLimit for ActivityOptions {
+    fn into_options(self) -> ActivityOptions {
+        self
+    }
+}
 
 /// A call of a queued activity, not yet issued. It is awaitable once it has a close limit.
 #[must_use = "a call does nothing until it is awaited or started"]
@@ -73,10 +96,16 @@ impl<O: DeserializeOwned> ActivityCall<O> {
         self.options = self.options.heartbeat(limit);
         self
     }
+}
 
+impl<O: DeserializeOwned, Options> ActivityCall<O, Options> {
     /// Begins it now; await the result later.
-    pub fn start(self) -> Pending<O> {
+    pub fn start(self) -> Pending<O>
+    where
+        Options: CloseLimit,
+    {
         let Self { cx, activity_type, input, options, place, .. } = self;
+        let options = options.into_options();
         let id = input.and_then(|input| {
             let opened = cx.machine.borrow_mut().open(cx.shielded, Some(activity_type), |_, id| Command::ScheduleActivity {
                 id,
@@ -91,7 +120,7 @@ impl<O: DeserializeOwned> ActivityCall<O> {
     }
 }
 
-impl<O: DeserializeOwned> IntoFuture for ActivityCall<O> {
+impl<O: DeserializeOwned, Options: CloseLimit> IntoFuture for ActivityCall<O, Options> {
     type Output = Result<O, Failure>;
     type IntoFuture = Pending<O>;
     fn into_future(self) -> Pending<O> {
@@ -189,7 +218,7 @@ impl<O: DeserializeOwned> Future for Pending<O> {
         };
         let outcome = self.cx.machine.borrow_mut().outcome(id, context.waker());
         let Some(outcome) = outcome else {
-            self.waiting.begin();
+            self.waiting.wait(Waiter::Command);
             return Poll::Pending;
         };
         self.waiting.end();
@@ -199,6 +228,14 @@ impl<O: DeserializeOwned> Future for Pending<O> {
             Outcome::Failed(failure) => Err(failure),
             Outcome::Canceled | Outcome::Fired => Err(Canceled.into()),
         })
+    }
+}
+
+impl<O> Drop for Pending<O> {
+    fn drop(&mut self) {
+        if let Ok(id) = self.id {
+            self.cx.machine.borrow_mut().abandon(id);
+        }
     }
 }
 

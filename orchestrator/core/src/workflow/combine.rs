@@ -20,7 +20,7 @@ macro_rules! join {
 }
 
 /// Awaits whichever arm is ready first; of several, the one written first. The others are dropped, which cancels
-/// their timers. Each arm ends with a comma.
+/// their timers; then the winner's block runs.
 ///
 /// ```
 /// # use dormouse_core::{Failure, Signal, Workflow, select};
@@ -35,16 +35,41 @@ macro_rules! join {
 /// ```
 #[macro_export]
 macro_rules! select {
-    (@arms [$($ready:tt)*]) => {
+    // Every arm is pinned: wait. What is ready is wrapped so that its place among the arms can be told afterwards.
+    (@wait [$($ready:tt)*] [$($right:tt)*]) => {
         $crate::__macros::select_biased! { $($ready)* }
     };
-    (@arms [$($ready:tt)*] $result:pat = $arm:expr => $body:expr, $($rest:tt)*) => {{
+    (@wait [$($ready:tt)*] [$($right:tt)*] $arm:expr, $($rest:tt)*) => {{
         let mut arm = ::core::pin::pin!($crate::__macros::FutureExt::fuse(
             ::core::future::IntoFuture::into_future($arm)
         ));
-        $crate::select!(@arms [$($ready)* $result = arm => $body,] $($rest)*)
+        $crate::select!(
+            @wait
+            [$($ready)* result = arm => $crate::select!(@wrap [$($right)*] $crate::__macros::Either::Left(result)),]
+            [$($right)* right]
+            $($rest)*
+        )
     }};
-    ($result:pat = $($arms:tt)+) => {
-        $crate::select!(@arms [] $result = $($arms)+)
+    (@wrap [] $result:expr) => { $result };
+    (@wrap [right $($right:tt)*] $result:expr) => {
+        $crate::__macros::Either::Right($crate::select!(@wrap [$($right)*] $result))
     };
+    (@run $ready:expr,) => {
+        match $ready {
+            $crate::__macros::Either::Left(never) | $crate::__macros::Either::Right(never) => {
+                let never: ::core::convert::Infallible = never;
+                match never {}
+            }
+        }
+    };
+    (@run $ready:expr, $result:pat => $body:expr, $($rest:tt)*) => {
+        match $ready {
+            $crate::__macros::Either::Left($result) => $body,
+            $crate::__macros::Either::Right(others) => $crate::select!(@run others, $($rest)*),
+        }
+    };
+    ($($result:pat = $arm:expr => $body:expr),+ $(,)?) => {{
+        let ready = $crate::select!(@wait [] [] $($arm,)+);
+        $crate::select!(@run ready, $($result => $body,)+)
+    }};
 }

@@ -35,12 +35,18 @@ struct Slot {
     shielded: bool,
     outcome: Option<Outcome>,
     waker: Option<Waker>,
+    /// Nobody will ask for the outcome; the slot stays, so that cancellation reaches the activity.
+    abandoned: bool,
 }
 
-#[derive(Default)]
-struct SignalBuffer {
-    waiting: VecDeque<Payload>,
-    wakers: Vec<Waker>,
+/// What a future of ours waits for, and whom to wake.
+pub(crate) enum Waiter {
+    /// The outcome of a command; its slot knows whom to wake.
+    Command,
+    /// A signal of this name.
+    Signal(&'static str, Waker),
+    /// Anything that may change a condition.
+    Condition(Waker),
 }
 
 /// A local activity to run: its arguments live here, since the history does not keep them.
@@ -83,6 +89,10 @@ pub(crate) enum Mode {
     Unloading,
 }
 
+fn read_only(what: &str) -> ! {
+    panic!("a query handler tried to act ({what}): queries are read-only")
+}
+
 pub(crate) struct Machine {
     pub(crate) run: RunKey,
     pub(crate) run_id: RunId,
@@ -95,13 +105,16 @@ pub(crate) struct Machine {
     pub(crate) local_calls: BTreeMap<CommandId, LocalCall>,
     pub(crate) answers: BTreeMap<&'static str, Answer>,
     pub(crate) next_run: Option<NextRun>,
-    /// Futures of ours that are waiting: when there is none, the code waits for something that is not ours.
-    pub(crate) waiting: usize,
+    /// Whether a future of ours has ended since this was last asked.
+    pub(crate) progress: bool,
     canceled: bool,
     last_id: CommandId,
     slots: BTreeMap<CommandId, Slot>,
-    signals: BTreeMap<String, SignalBuffer>,
-    listeners: Vec<Waker>,
+    signals: BTreeMap<String, VecDeque<Payload>>,
+    /// Futures of ours that are waiting, in the order in which they began to: when there is none, the code waits for
+    /// something that is not ours.
+    waiters: BTreeMap<u64, Waiter>,
+    last_waiter: u64,
     streams: HashMap<String, ChaCha8Rng>,
 }
 
@@ -119,12 +132,13 @@ impl Machine {
             local_calls: BTreeMap::new(),
             answers: BTreeMap::new(),
             next_run: None,
-            waiting: 0,
+            progress: false,
             canceled: false,
             last_id: 0,
             slots: BTreeMap::new(),
             signals: BTreeMap::new(),
-            listeners: Vec::new(),
+            waiters: BTreeMap::new(),
+            last_waiter: 0,
             streams: HashMap::new(),
         }
     }
@@ -145,7 +159,7 @@ impl Machine {
         let command = command(self, id);
         self.issue(command);
         self.last_id = id;
-        let slot = Slot { name: name.map(Into::into), shielded, outcome: None, waker: None };
+        let slot = Slot { name: name.map(Into::into), shielded, outcome: None, waker: None, abandoned: false };
         self.slots.insert(id, slot);
         Ok(id)
     }
@@ -157,12 +171,23 @@ impl Machine {
     pub(crate) fn issue(&mut self, command: Command) {
         match self.mode {
             Mode::Turn => self.issued.push_back(command),
-            Mode::Query => panic!("a query handler tried to {}: queries are read-only", command.kind()),
+            Mode::Query => read_only(command.kind()),
             Mode::Unloading => {}
         }
     }
 
+    /// Something is about to change that replays must change alike.
+    ///
+    /// # Panics
+    /// Inside a query handler: a query changes nothing.
+    pub(crate) fn act(&self, what: &str) {
+        if self.mode == Mode::Query {
+            read_only(what);
+        }
+    }
+
     pub(crate) fn outcome(&mut self, id: CommandId, waker: &Waker) -> Option<Outcome> {
+        self.act("await");
         let slot = self.slots.get_mut(&id)?;
         if slot.outcome.is_none() {
             slot.waker = Some(waker.clone());
@@ -175,7 +200,7 @@ impl Machine {
         self.slots.get(&id).and_then(|slot| slot.name.clone())
     }
 
-    /// The future of this command is gone. A timer is canceled by that; an activity is abandoned.
+    /// The future of this timer is gone, and the timer with it.
     pub(crate) fn drop_timer(&mut self, id: CommandId) {
         if let Some(slot) = self.slots.remove(&id)
             && slot.outcome.is_none()
@@ -184,17 +209,47 @@ impl Machine {
         }
     }
 
+    /// The future of this activity is gone: its outcome may go where it came from.
+    pub(crate) fn abandon(&mut self, id: CommandId) {
+        match self.slots.get_mut(&id) {
+            Some(slot) if slot.outcome.is_none() => slot.abandoned = true,
+            _ => drop(self.slots.remove(&id)),
+        }
+    }
+
     pub(crate) fn take_signal(&mut self, name: &str) -> Option<Payload> {
-        self.signals.get_mut(name)?.waiting.pop_front()
+        self.act("take a signal");
+        self.signals.get_mut(name)?.pop_front()
     }
 
-    pub(crate) fn wake_on_signal(&mut self, name: &str, waker: &Waker) {
-        self.signals.entry(name.to_owned()).or_default().wakers.push(waker.clone());
+    /// Enters a future among those that wait, or tells what it waits for now. What it said before comes back, to be
+    /// dropped when the machine is no longer borrowed.
+    pub(crate) fn wait(&mut self, id: &mut Option<u64>, waiter: Waiter) -> Option<Waiter> {
+        let id = *id.get_or_insert_with(|| {
+            self.last_waiter += 1;
+            self.last_waiter
+        });
+        self.waiters.insert(id, waiter)
     }
 
-    /// Wakes at every delivery.
-    pub(crate) fn wake_on_anything(&mut self, waker: &Waker) {
-        self.listeners.push(waker.clone());
+    /// A future waits no longer.
+    pub(crate) fn wait_no_more(&mut self, id: Option<u64>) -> Option<Waiter> {
+        self.progress = true;
+        self.waiters.remove(&id?)
+    }
+
+    /// How many futures wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Has every condition looked at again. False when there is none.
+    pub(crate) fn wake_conditions(&self) -> bool {
+        let conditions = self.waiters.values().filter_map(|waiter| match waiter {
+            Waiter::Condition(waker) => Some(waker),
+            _ => None,
+        });
+        conditions.inspect(|waker| waker.wake_by_ref()).count() > 0
     }
 
     pub(crate) fn is_canceled(&self) -> bool {
@@ -202,6 +257,7 @@ impl Machine {
     }
 
     pub(crate) fn stream(&mut self, name: &str) -> &mut ChaCha8Rng {
+        self.act("draw a random number");
         let run_id = self.run_id;
         self.streams.entry(name.to_owned()).or_insert_with(|| {
             let mut seed = [0; 32];
@@ -234,15 +290,22 @@ impl Machine {
             Input::TimerFired { id } => self.resolve(*id, Outcome::Fired),
             Input::Terminated { .. } | Input::AttemptLost { .. } | Input::LocalBackoff { .. } => {}
         }
-        for waker in self.listeners.drain(..) {
-            waker.wake();
-        }
+        self.wake_conditions();
     }
 
     fn buffer(&mut self, name: &str, payload: Payload) {
-        let buffer = self.signals.entry(name.to_owned()).or_default();
-        buffer.waiting.push_back(payload);
-        buffer.wakers.drain(..).for_each(Waker::wake);
+        self.signals.entry(name.to_owned()).or_default().push_back(payload);
+        self.wake_for_signals(|wanted| wanted == name);
+    }
+
+    fn wake_for_signals(&self, wakes: impl Fn(&str) -> bool) {
+        for waiter in self.waiters.values() {
+            if let Waiter::Signal(name, waker) = waiter
+                && wakes(name)
+            {
+                waker.wake_by_ref();
+            }
+        }
     }
 
     fn resolve(&mut self, id: CommandId, outcome: Outcome) {
@@ -251,6 +314,10 @@ impl Machine {
         if let Some(slot) = self.slots.get_mut(&id)
             && slot.outcome.is_none()
         {
+            if slot.abandoned {
+                self.slots.remove(&id);
+                return;
+            }
             slot.outcome = Some(outcome);
             if let Some(waker) = slot.waker.take() {
                 waker.wake();
@@ -271,9 +338,7 @@ impl Machine {
             self.issue(if is_activity { Command::CancelActivity { id } } else { Command::CancelTimer { id } });
             self.resolve(id, Outcome::Canceled);
         }
-        for buffer in self.signals.values_mut() {
-            buffer.wakers.drain(..).for_each(Waker::wake);
-        }
+        self.wake_for_signals(|_| true);
     }
 
     /// Signals that nobody consumed, by name and arrival.
@@ -281,7 +346,7 @@ impl Machine {
         self.signals
             .iter()
             .flat_map(|(name, buffer)| {
-                buffer.waiting.iter().map(|payload| CarriedSignal { name: name.clone(), payload: payload.clone() })
+                buffer.iter().map(|payload| CarriedSignal { name: name.clone(), payload: payload.clone() })
             })
             .collect()
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use call::{ActivityCall, LocalActivityCall, NeedsCloseLimit, Pending};
+pub use call::{ActivityCall, CloseLimit, LocalActivityCall, NeedsCloseLimit, Pending};
 pub(crate) use machine::{Machine, Mode};
 pub use machine::LocalCall;
 pub use random::Random;
@@ -44,6 +44,9 @@ pub struct Workflow {
     machine: Rc<RefCell<Machine>>,
     shielded: bool,
 }
+
+/// The type of the failure that carries a continue-as-new out of the workflow.
+pub(crate) const CONTINUE_AS_NEW: &str = "ContinueAsNew";
 
 /// Who a workflow is.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,7 +154,9 @@ impl Workflow {
         handler: impl Fn(A) -> T + 'static,
     ) {
         let answer = Rc::new(move |input: &Payload| Payload::encode(&handler(input.decode()?)));
-        self.machine.borrow_mut().answers.insert(query.name(), answer);
+        self.machine.borrow().act("answer");
+        // Bound to a name: what the former handler holds may need the machine when it is dropped.
+        let _former = self.machine.borrow_mut().answers.insert(query.name(), answer);
     }
 
     /// The recorded time of this turn. It does not pass while code runs.
@@ -198,12 +203,13 @@ impl Workflow {
         let _ = function;
         let input = Payload::encode(input)?;
         let mut machine = self.machine.borrow_mut();
+        machine.act("continue as new");
         let Some(name) = machine.app.name_of::<F>() else {
             panic!("workflow {} is not registered; add `.workflow(\"...\", ...)` to the App", std::any::type_name::<F>())
         };
         machine.next_run =
             Some(NextRun { workflow_type: name.into(), input, request_id: None, carried: Vec::new() });
-        Err(Failure::application("the workflow continues as new").with_type("ContinueAsNew").non_retryable())
+        Err(Failure::application("the workflow continues as new").with_type(CONTINUE_AS_NEW).non_retryable())
     }
 }
 
@@ -224,6 +230,7 @@ impl<T: Serialize + Clone> Published<T> {
     /// Changes the value.
     #[track_caller]
     pub fn set(&self, value: T) {
+        self.cx.machine.borrow().act("publish");
         self.value.replace(value);
         self.record(Location::caller());
     }

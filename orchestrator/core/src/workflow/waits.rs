@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use super::machine::Waiter;
 use super::{Machine, Workflow};
 use crate::failure::{Canceled, here};
 use crate::history::{Command, CommandId};
@@ -18,51 +19,50 @@ use crate::names::Signal;
 /// Counts a future among those that wait for the engine, from its first Pending until it ends or is dropped.
 pub(super) struct Waiting {
     machine: Rc<RefCell<Machine>>,
-    counted: bool,
+    id: Option<u64>,
 }
 
 impl Waiting {
     pub(super) fn new(cx: &Workflow) -> Self {
-        Self { machine: Rc::clone(&cx.machine), counted: false }
+        Self { machine: Rc::clone(&cx.machine), id: None }
     }
 
-    pub(super) fn begin(&mut self) {
-        if !self.counted {
-            self.counted = true;
-            self.machine.borrow_mut().waiting += 1;
-        }
+    pub(super) fn wait(&mut self, waiter: Waiter) {
+        // Bound to a name, so that foreign wakers are dropped after the machine's borrow.
+        let _before = self.machine.borrow_mut().wait(&mut self.id, waiter);
     }
 
     pub(super) fn end(&mut self) {
-        if self.counted {
-            self.counted = false;
-            self.machine.borrow_mut().waiting -= 1;
-        }
+        let id = self.id.take();
+        let _before = self.machine.borrow_mut().wait_no_more(id);
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.end();
+        if self.id.is_some() {
+            self.end();
+        }
     }
 }
 
-/// A timer. Dropping it cancels it.
+/// A timer. Dropping it cancels it; polled again after it ended, it gives the same answer again.
 #[must_use = "the timer is canceled when this is dropped"]
 pub struct Sleep {
     cx: Workflow,
-    id: Option<CommandId>,
+    /// The running timer, or how it ended.
+    timer: Result<CommandId, Result<(), Canceled>>,
     waiting: Waiting,
 }
 
 impl Sleep {
     pub(super) fn start(cx: Workflow, duration: Duration, place: &Location<'_>) -> Self {
-        let id = cx.machine.borrow_mut().open(cx.shielded, None, |machine, id| Command::StartTimer {
+        let timer = cx.machine.borrow_mut().open(cx.shielded, None, |machine, id| Command::StartTimer {
             id,
             fire_at: machine.now + duration,
             place: here(place),
         });
-        Self { waiting: Waiting::new(&cx), cx, id: id.ok() }
+        Self { waiting: Waiting::new(&cx), cx, timer: timer.map_err(Err) }
     }
 }
 
@@ -71,26 +71,28 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         use super::machine::Outcome;
-        let Some(id) = self.id else {
-            return Poll::Ready(Err(Canceled));
+        let id = match self.timer {
+            Ok(id) => id,
+            Err(ended) => return Poll::Ready(ended),
         };
         let outcome = self.cx.machine.borrow_mut().outcome(id, context.waker());
         let Some(outcome) = outcome else {
-            self.waiting.begin();
+            self.waiting.wait(Waiter::Command);
             return Poll::Pending;
         };
         self.waiting.end();
-        self.id = None;
-        Poll::Ready(match outcome {
+        let ended = match outcome {
             Outcome::Fired => Ok(()),
             _ => Err(Canceled),
-        })
+        };
+        self.timer = Err(ended);
+        Poll::Ready(ended)
     }
 }
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
+        if let Ok(id) = self.timer {
             self.cx.machine.borrow_mut().drop_timer(id);
         }
     }
@@ -112,17 +114,17 @@ impl<T: DeserializeOwned> WaitSignal<T> {
     /// The next signal that decodes. One that does not fit is passed over: failing the workflow would let any caller
     /// break it.
     fn take(&self) -> Option<T> {
-        let mut machine = self.cx.machine.borrow_mut();
-        while let Some(payload) = machine.take_signal(self.signal.name()) {
+        loop {
+            // The borrow ends before the value's own code runs.
+            let payload = self.cx.machine.borrow_mut().take_signal(self.signal.name())?;
             match payload.decode() {
                 Ok(value) => return Some(value),
                 Err(failure) => tracing::warn!(
-                    workflow = %machine.run, signal = self.signal.name(), %failure,
+                    workflow = %self.cx.machine.borrow().run, signal = self.signal.name(), %failure,
                     "a signal does not fit its declared type and is passed over"
                 ),
             }
         }
-        None
     }
 }
 
@@ -139,8 +141,8 @@ impl<T: DeserializeOwned> Future for WaitSignal<T> {
             self.waiting.end();
             return Poll::Ready(Err(Canceled));
         }
-        self.cx.machine.borrow_mut().wake_on_signal(self.signal.name(), context.waker());
-        self.waiting.begin();
+        let waiter = Waiter::Signal(self.signal.name(), context.waker().clone());
+        self.waiting.wait(waiter);
         Poll::Pending
     }
 }
@@ -199,15 +201,12 @@ impl<C: Fn() -> bool + Unpin> Future for WaitUntil<C> {
             self.waiting.end();
             return Poll::Ready(Ok(()));
         }
-        let mut machine = self.cx.machine.borrow_mut();
-        if machine.is_canceled() && !self.cx.shielded {
-            drop(machine);
+        let canceled = self.cx.machine.borrow().is_canceled() && !self.cx.shielded;
+        if canceled {
             self.waiting.end();
             return Poll::Ready(Err(Canceled));
         }
-        machine.wake_on_anything(context.waker());
-        drop(machine);
-        self.waiting.begin();
+        self.waiting.wait(Waiter::Condition(context.waker().clone()));
         Poll::Pending
     }
 }
@@ -219,12 +218,13 @@ pub struct Timeout<F> {
     duration: Duration,
     place: &'static Location<'static>,
     timer: Option<Sleep>,
-    future: Pin<Box<F>>,
+    /// Dropped as soon as either has won.
+    future: Option<Pin<Box<F>>>,
 }
 
 impl<F> Timeout<F> {
     pub(super) fn new(cx: Workflow, duration: Duration, future: F, place: &'static Location<'static>) -> Self {
-        Self { cx, duration, place, timer: None, future: Box::pin(future) }
+        Self { cx, duration, place, timer: None, future: Some(Box::pin(future)) }
     }
 }
 
@@ -233,12 +233,20 @@ impl<T, E: From<Canceled>, F: Future<Output = Result<T, E>>> Future for Timeout<
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Poll::Ready(result) = this.future.as_mut().poll(context) {
+        let Some(future) = &mut this.future else {
+            panic!("a future with a time limit was awaited again after it had ended");
+        };
+        if let Poll::Ready(result) = future.as_mut().poll(context) {
+            this.future = None;
             this.timer = None;
             return Poll::Ready(result.map(Some));
         }
         let timer = this.timer.get_or_insert_with(|| Sleep::start(this.cx.clone(), this.duration, this.place));
-        Pin::new(timer).poll(context).map(|outcome| match outcome {
+        let timer = Pin::new(timer).poll(context);
+        if timer.is_ready() {
+            this.future = None;
+        }
+        timer.map(|outcome| match outcome {
             Ok(()) => Ok(None),
             Err(canceled) => Err(canceled.into()),
         })
@@ -258,6 +266,6 @@ named_debug!(WaitSignal<T>, Signals<T>, WaitUntil<C>, Timeout<F>);
 
 impl fmt::Debug for Sleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sleep({:?})", self.id)
+        write!(f, "Sleep({:?})", self.timer)
     }
 }

@@ -126,6 +126,7 @@ impl Embedded {
                 build: settings.build.into(),
                 sweep_interval: settings.sweep_interval,
                 max_payload_bytes: settings.max_payload_bytes,
+                workflow_types: Arc::new(app.workflow_types().map(str::to_owned).collect()),
             },
         };
         workers.begin(ports.clone());
@@ -207,7 +208,7 @@ async fn pick_up(ports: &Ports) -> Result<(), StoreError> {
         for row in rows {
             if let Some(parked) = row.parked {
                 // Tried at once, as the build may be another; remembered, so that the row is told when it goes on.
-                ports.parkings.insert(row.run.clone(), Parked { retry_at: ports.now(), ..parked });
+                ports.parkings.insert(row.run.clone(), Parked { retry_at: ports.now(), ..parked }, false);
             }
             match row.due {
                 Some(due) if due > soon && !row.status.is_closed() => {

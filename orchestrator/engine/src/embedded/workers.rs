@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Workers {
     tokio: Handle,
     app: Arc<App>,
-    /// None before the beginning and after the end: they hold on to the workers in turn.
+    /// Here while tasks may come: the ports hold us, so keeping them would keep the store open for ever.
     ports: Mutex<Option<Ports>>,
     places: Arc<Semaphore>,
     running: TaskTracker,
@@ -56,22 +56,26 @@ impl Workers {
     pub(super) async fn stop(&self, grace: Duration) {
         self.stopping.cancel();
         self.running.close();
+        self.ports().take();
         if tokio::time::timeout(grace, self.running.wait()).await.is_err() {
             tracing::warn!("activities were cut off after {grace:?}; they count as lost attempts");
         }
-        *self.ports() = None;
     }
 }
 
 impl ActivityQueue for Workers {
     fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()> {
-        let Some(ports) = self.ports().clone().filter(|_| !self.stopping.is_cancelled()) else {
+        let Some(ports) = self.ports().clone() else {
             return futures::future::ready(Err(StoreError::Refused("the engine is stopping".into()))).boxed();
         };
         let (app, places, stopping) = (Arc::clone(&self.app), Arc::clone(&self.places), self.stopping.clone());
         let work = async move {
             let place = async {
-                tokio::time::sleep(task.not_before.since(ports.now())).await;
+                // Even an empty sleep lasts until the next millisecond.
+                let wait = task.not_before.since(ports.now());
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
                 places.acquire().await
             };
             let Some(Ok(_place)) = stopping.run_until_cancelled(place).await else { return };

@@ -106,6 +106,9 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`]: another process has it, a newer build wrote it, or the disk does not let us.
     pub fn open(data_dir: &Path) -> Result<SqliteStore, OpenError> {
+        let io = |source| OpenError::Io { path: data_dir.to_owned(), source };
+        // Absolute: SQLite would take a relative name that begins with "file:" for a URI.
+        let data_dir = &std::path::absolute(data_dir).map_err(io)?;
         let lock = take_lock(data_dir)?;
         let file = data_dir.join(FILE);
         let failed = |source: rusqlite::Error| OpenError::Database { file: file.clone(), source: Box::new(source) };
@@ -116,18 +119,17 @@ impl SqliteStore {
         if let Some(found) = found.filter(|found| *found > tables::SCHEMA_VERSION) {
             return Err(OpenError::TooNew { file, found, known: tables::SCHEMA_VERSION });
         }
-        let epoch = prepare(&connection, found.is_none()).map_err(failed)?;
+        let epoch = prepare(&connection, &file, found.is_none()).map_err(failed)?;
         let mut readers = Vec::with_capacity(READERS);
         for _ in 0..READERS {
             readers.push(open_reader(&file).map_err(failed)?);
         }
 
-        let thread_failed = |source| OpenError::Io { path: data_dir.to_owned(), source };
         let (sender, inbox) = mpsc::channel();
         let writer = thread::Builder::new()
             .name("dormouse-store-writer".into())
             .spawn(move || write_until_closed(Tables::new(connection), &inbox))
-            .map_err(thread_failed)?;
+            .map_err(io)?;
         let writes = Threads { sender: Some(sender), handles: vec![writer] };
 
         let (sender, inbox) = mpsc::channel();
@@ -138,7 +140,7 @@ impl SqliteStore {
             let reader = thread::Builder::new()
                 .name("dormouse-store-reader".into())
                 .spawn(move || read_until_closed(&connection, &inbox))
-                .map_err(thread_failed)?;
+                .map_err(io)?;
             reads.handles.push(reader);
         }
         Ok(SqliteStore { epoch, reads, writes, _lock: lock })
@@ -224,14 +226,17 @@ fn schema_version(connection: &Connection) -> Result<Option<i64>, rusqlite::Erro
 }
 
 /// Makes the file ready and takes it over; answers the new epoch.
-fn prepare(connection: &Connection, new: bool) -> Result<u64, rusqlite::Error> {
+fn prepare(connection: &Connection, file: &Path, new: bool) -> Result<u64, rusqlite::Error> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     // Closing would delete the log, and the next process would have to grow it again.
     connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    grow_log(connection)?;
+    if let Err(error) = grow_log(connection, file) {
+        // It is only slower without.
+        tracing::warn!(%error, "the store's log could not be grown beforehand");
+    }
 
     connection.execute_batch("BEGIN IMMEDIATE")?;
     if new {
@@ -252,18 +257,22 @@ fn prepare(connection: &Connection, new: bool) -> Result<u64, rusqlite::Error> {
 /// Grows the write-ahead log to its working size, once in the life of a data directory: a commit that need not extend
 /// the file flushes faster. A transaction too large for its cache spills into the log; rolled back, it leaves only the
 /// space behind.
-fn grow_log(connection: &Connection) -> Result<(), rusqlite::Error> {
-    let log = connection.path().map(|path| PathBuf::from(format!("{path}-wal")));
-    let size = log.and_then(|log| fs::metadata(log).ok()).map_or(0, |metadata| metadata.len());
+fn grow_log(connection: &Connection, file: &Path) -> Result<(), rusqlite::Error> {
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    let size = fs::metadata(log).map_or(0, |metadata| metadata.len());
     if size >= u64::from(LOG_PAGES * PAGE_SIZE) {
         return Ok(());
     }
     let cache: i64 = connection.pragma_query_value(None, "cache_size", |row| row.get(0))?;
     connection.pragma_update(None, "cache_size", 16)?;
-    connection.execute_batch("BEGIN IMMEDIATE; CREATE TABLE growth (filler BLOB);")?;
     // A few pages more than that, since a checkpoint begins only behind the threshold.
-    let grown = connection.execute("INSERT INTO growth VALUES (zeroblob(?1))", [(LOG_PAGES + 100) * PAGE_SIZE]);
-    connection.execute_batch("ROLLBACK")?;
+    let grown = connection
+        .execute_batch("BEGIN IMMEDIATE; CREATE TABLE growth (filler BLOB);")
+        .and_then(|()| connection.execute("INSERT INTO growth VALUES (zeroblob(?1))", [(LOG_PAGES + 100) * PAGE_SIZE]));
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
     connection.pragma_update(None, "cache_size", cache)?;
     grown.map(drop)
 }

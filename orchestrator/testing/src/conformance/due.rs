@@ -47,6 +47,7 @@ pub(super) async fn pages_neither_lose_nor_repeat(store: Arc<dyn Store>) {
             }
             assert!(page.len() <= limit);
             found.extend(places(&page));
+            assert!(found.len() <= expected.len(), "a page has repeated what another had");
         }
         let wanted: Vec<_> = expected.iter().filter(|(due, _)| *due <= at(1_300)).cloned().collect();
         assert_eq!(found, wanted, "by {limit}");

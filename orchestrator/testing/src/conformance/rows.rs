@@ -60,12 +60,15 @@ pub(super) async fn a_loser_leaves_the_row_alone(store: Arc<dyn Store>) {
     let run = run("lost");
     start(&store, &run).await;
     append(&store, &run, 1, "won", Some(RowChange::Due(at(3_000)))).await;
+    append(&store, &run, 2, "won, and changed nothing", None).await;
     let row = store.row(&run).await.unwrap().expect("a row");
     let lost = Bytes::from_static(b"lost");
     for (sequence, change) in [
         (0, opening("another type", 5, 90_000)),
         (1, RowChange::Due(at(90_000))),
         (1, RowChange::Close { status: Status::Completed, closed_at: at(4_000), due: None }),
+        (2, RowChange::Due(at(90_000))),
+        (2, RowChange::Close { status: Status::Completed, closed_at: at(4_000), due: None }),
     ] {
         let answer = store.create(&run, sequence, lost.clone(), Some(change.clone())).await;
         assert!(matches!(answer, Ok(Creation::Exists(_))), "{answer:?}");
@@ -279,6 +282,7 @@ pub(super) async fn pages_of_lists_neither_lose_nor_repeat(store: Arc<dyn Store>
             }
             assert!(page.len() <= limit);
             listed.extend(page);
+            assert!(listed.len() <= rows.len(), "a page has repeated what another had");
         }
         let expected: Vec<_> = rows.iter().filter(|row| filter.admits(row)).cloned().collect();
         assert_eq!(listed, expected, "{filter:?} by {limit}");

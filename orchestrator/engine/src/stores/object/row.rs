@@ -216,6 +216,21 @@ mod tests {
     }
 
     #[test]
+    fn changes_are_made_in_the_order_of_their_batches() {
+        let mut object = opened();
+        object.intend(&intent(2, b"two", RowChange::Due(at(20))));
+        let close = RowChange::Close { status: Status::Completed, closed_at: at(5), due: None };
+        object.intend(&intent(1, b"one", close));
+        assert_eq!(object.undecided(), Some(1));
+        object.decide(1, BatchHash::of(b"one"));
+        assert_eq!(object.undecided(), Some(2));
+        object.decide(2, BatchHash::of(b"two"));
+        assert_eq!(object.undecided(), None);
+        let row = object.visible().unwrap();
+        assert_eq!((row.status, row.due), (Status::Completed, Some(at(20))));
+    }
+
+    #[test]
     fn it_survives_its_json_form() {
         let mut object = opened();
         object.intend(&intent(1, b"x", RowChange::Close { status: Status::Failed, closed_at: at(5), due: None }));

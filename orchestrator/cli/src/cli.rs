@@ -1,0 +1,223 @@
+//! The program: verbs, what they share, and running the one that was asked for.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use dormouse_core::App;
+use tracing_subscriber::EnvFilter;
+
+use crate::error::{CliError, EXIT_USAGE};
+use crate::output::{self, Format};
+use crate::verb::{Context, Entry, Verb, chosen};
+use crate::verbs;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; for results: the workflow completed
+  1  the workflow failed or is still running, or the request was refused
+  2  the command line makes no sense
+  3  the server could not be reached";
+
+const EXAMPLES: &str = "\
+Examples:
+  dev                                            run everything here, kept in ./dormouse-data
+  workflow start --type orderWorkflow --id order-1 --input '{\"item\": \"tea\"}'
+  workflow show order-1                          what has happened to it
+  workflow result order-1 --wait 60s             wait for its result
+  workflow list --status Running --output json   for scripts
+
+";
+
+/// What every verb takes.
+#[derive(Debug, Args)]
+struct Shared {
+    /// For people, or for scripts
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table, help_heading = "Shared options")]
+    output: Format,
+    /// What to log to standard error, such as `debug` or `info,dormouse_engine=trace`
+    #[arg(long, global = true, env = "RUST_LOG", help_heading = "Shared options")]
+    log: Option<String>,
+}
+
+/// An application's command line.
+///
+/// See [`Verb`] for how an application adds verbs of its own.
+pub struct Cli {
+    app: App,
+    entries: Vec<Entry>,
+}
+
+impl Cli {
+    /// The command line of this application: `dev`, `workflow ...`, `completion`.
+    #[must_use]
+    pub fn new(app: App) -> Self {
+        Self { app, entries: verbs::all() }
+    }
+
+    /// Adds a verb, or replaces the one of this name.
+    #[must_use]
+    pub fn verb<V: Verb>(mut self, name: &'static str) -> Self {
+        self.entries.retain(|entry| entry.command.get_name() != name);
+        self.entries.push(Entry::of::<V>(name));
+        self
+    }
+
+    /// Runs the verb that the process was started with.
+    #[must_use]
+    pub fn main(self) -> ExitCode {
+        self.main_from(std::env::args_os())
+    }
+
+    /// The same with these arguments; the first is the program's name.
+    #[must_use]
+    pub fn main_from<I: IntoIterator<Item = T>, T: Into<OsString> + Clone>(self, arguments: I) -> ExitCode {
+        match self.command().try_get_matches_from(arguments) {
+            Ok(matches) => self.run(&matches).unwrap_or_else(|error| error.report()),
+            Err(error) => {
+                // Help goes to standard output; if nobody reads it, there is nobody to tell.
+                let _ = error.print();
+                ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 })
+            }
+        }
+    }
+
+    fn command(&self) -> Command {
+        let name = std::env::args_os().next().map(std::path::PathBuf::from);
+        let name = name.as_deref().and_then(|path| path.file_stem()?.to_str()).unwrap_or("dormouse").to_owned();
+        // First the shared options: what follows replaces the description that they bring along.
+        let root = Shared::augment_args(Command::new(name))
+            .about("Durable workflows: code that survives crashes, restarts and waits of any length")
+            .after_help(format!("{EXAMPLES}{EXIT_CODES}"))
+            .subcommand_required(true)
+            .arg_required_else_help(true);
+        self.entries.iter().fold(root, |root, entry| root.subcommand(&entry.command))
+    }
+
+    fn run(&self, matches: &ArgMatches) -> Result<ExitCode, CliError> {
+        self.app.check().map_err(|error| CliError::usage(error.to_string()))?;
+        let (entry, matches) =
+            chosen(&self.entries, matches).ok_or_else(|| CliError::usage("no verb was given; --help lists them"))?;
+        if entry.command.get_name() == verbs::COMPLETION {
+            return verbs::complete(matches, &mut self.command());
+        }
+        let shared = Shared::from_arg_matches(matches).map_err(|error| CliError::usage(error.to_string()))?;
+        start_logging(shared.log.as_deref().unwrap_or(entry.log()))?;
+        let cx = Context { app: self.app.clone(), format: shared.output, colour: output::colours() };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let outcome = runtime.block_on(entry.run(matches, cx));
+        // A verb that is done waits for nobody: what still runs in the background is not worth a delay.
+        runtime.shutdown_background();
+        outcome
+    }
+}
+
+fn start_logging(filter: &str) -> Result<(), CliError> {
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| CliError::usage(format!("{filter:?} is no log filter: {error}")).hint("try --log info"))?;
+    let colour = std::io::stderr().is_terminal() && !output::no_colour();
+    // An application that set up its own logging keeps it.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).try_init();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Args)]
+    struct Demo {
+        /// How many.
+        #[arg(long, default_value_t = 3)]
+        orders: u32,
+    }
+
+    impl Verb for Demo {
+        async fn run(self, _: Context) -> Result<ExitCode, CliError> {
+            Ok(ExitCode::from(u8::try_from(self.orders)?))
+        }
+    }
+
+    fn cli() -> Cli {
+        Cli::new(App::new()).verb::<Demo>("demo")
+    }
+
+    fn parse(line: &str) -> Result<ArgMatches, clap::Error> {
+        cli().command().try_get_matches_from(std::iter::once("app").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_commands_are_sound() {
+        cli().command().debug_assert();
+    }
+
+    #[test]
+    fn verbs_of_the_application_run() {
+        let code = |line: &str| format!("{:?}", cli().main_from(std::iter::once("app").chain(line.split_whitespace())));
+        assert_eq!(code("demo --orders 7"), format!("{:?}", ExitCode::from(7)));
+        assert_eq!(code("demo --orders many"), format!("{:?}", ExitCode::from(EXIT_USAGE)));
+        assert_eq!(code("nonsense"), format!("{:?}", ExitCode::from(EXIT_USAGE)));
+    }
+
+    #[test]
+    fn every_verb_is_understood() {
+        for line in [
+            "dev",
+            "dev --data-dir d --listen 127.0.0.1:0 --output json",
+            "--log debug dev",
+            "workflow start --type t",
+            "workflow start --type t --id a --input {} --wait --id-conflict-policy UseExisting",
+            "workflow list --status Running --type t --prefix order- --limit 5 --output json",
+            "workflow describe a --address http://localhost:1",
+            "workflow show a --follow",
+            "workflow result a --wait 60s",
+            "workflow signal a approval --input true",
+            "workflow query a status",
+            "workflow cancel a --reason enough --run-id 67e55044-10b1-426f-9247-bb680e5fe0c8",
+            "workflow terminate a",
+            "completion bash",
+            "demo --orders 2 --output json",
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "",
+            "workflow",
+            "workflow start",
+            "workflow start --type t --id-reuse-policy Sometimes",
+            "workflow list --status Dreaming",
+            "workflow result a --wait soon",
+            "workflow cancel a --run-id 7",
+            "dev --grace forever",
+            "completion fishes",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn shared_options_may_stand_anywhere() {
+        for line in ["--output json workflow list", "workflow --output json list", "workflow list --output json"] {
+            let matches = parse(line).unwrap();
+            let cli = cli();
+            let (_, matches) = chosen(&cli.entries, &matches).unwrap();
+            assert_eq!(Shared::from_arg_matches(matches).unwrap().output, Format::Json, "{line}");
+        }
+    }
+
+    #[test]
+    fn help_teaches() {
+        let help = cli().command().render_help().to_string();
+        assert!(help.starts_with("Durable workflows"), "{help}");
+        for word in ["dev", "workflow", "demo", "Exit codes", "Examples", "order-1"] {
+            assert!(help.contains(word), "{word} is not in:\n{help}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `dev`: everything in one process, kept in one directory.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use dormouse_engine::embedded::Settings;
+use dormouse_engine::stores::sqlite::SqliteStore;
+use dormouse_http::{Server, StartError, parse_duration};
+use serde_json::json;
+
+use crate::error::CliError;
+use crate::output::{Format, say};
+use crate::verb::{Context, Verb};
+
+/// Run workflows, activities and the HTTP API in this process, until told to stop
+///
+/// Whatever was begun goes on where it stood when the process is started again with the same data directory.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dev                                      listen on http://127.0.0.1:7780
+  dev --listen 127.0.0.1:0                 any free port; the first line printed names it
+  dev --data-dir /var/lib/orders --log debug
+
+The first Ctrl-C (or SIGTERM) stops gracefully, the second at once; nothing is lost either way.")]
+pub(crate) struct Dev {
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = "dormouse-data")]
+    data_dir: PathBuf,
+    /// Where to listen; port 0 picks a free one. There is no authentication: whoever reaches it may do everything
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7780")]
+    listen: String,
+    /// How long running activities may take to end when told to stop
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    grace: Duration,
+}
+
+impl Verb for Dev {
+    const LOG: &'static str = "info";
+
+    async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
+        let mut stop = StopSignals::new()?;
+        let app = Arc::new(cx.app.clone());
+        let store = Arc::new(SqliteStore::open(&self.data_dir)?);
+        let server = Server::start(app, store, Settings::default(), &self.listen).await.map_err(explain)?;
+        if !server.address().ip().is_loopback() {
+            tracing::warn!(
+                "{} is open to other machines, and there is no authentication: whoever reaches it may do everything",
+                server.address()
+            );
+        }
+        self.announce(&server, &cx)?;
+
+        stop.next().await;
+        tracing::info!("stopping; Ctrl-C again stops at once");
+        tokio::select! {
+            () = server.stop(self.grace) => {}
+            () = stop.next() => {
+                tracing::warn!("stopped at once; what was under way begins again at the next start");
+                return Ok(ExitCode::from(130));
+            }
+        }
+        tracing::info!("stopped");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Dev {
+    fn announce(&self, server: &Server, cx: &Context) -> Result<(), CliError> {
+        let url = server.url();
+        let data_dir = self.data_dir.display().to_string();
+        let workflows: Vec<_> = cx.app.workflow_types().collect();
+        let activities: Vec<_> = cx.app.activity_types().collect();
+        match cx.format {
+            Format::Json => say(&json!({
+                "address": url, "data_dir": data_dir, "workflows": workflows, "activities": activities,
+            })
+            .to_string()),
+            // Scripts wait for the first line.
+            Format::Table => say(&format!(
+                "Dormouse is listening on {url}\n  data        {data_dir}\n  workflows   {}\n  activities  {}\n  \
+                 API         {url}/openapi.json\n  stop        Ctrl-C; twice stops at once",
+                names(&workflows),
+                names(&activities)
+            )),
+        }
+    }
+}
+
+fn names(names: &[&str]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+fn explain(error: StartError) -> CliError {
+    let in_use = matches!(&error, StartError::Listen { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse);
+    let error = CliError::from(error);
+    if in_use { error.hint("another process listens there; --listen 127.0.0.1:0 takes a free port") } else { error }
+}
+
+/// Ctrl-C and SIGTERM, each time they come.
+struct StopSignals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The verbs that every application has, a file for each.
+
+mod completion;
+mod dev;
+mod workflow;
+
+use crate::verb::Entry;
+
+pub(crate) use completion::{COMPLETION, complete};
+
+/// All of them. To add one: write its file, name it here.
+pub(crate) fn all() -> Vec<Entry> {
+    vec![Entry::of::<dev::Dev>("dev"), workflow::group(), Entry::of::<completion::Completion>(COMPLETION)]
+}

@@ -1,0 +1,142 @@
+//! `workflow describe`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use comfy_table::{Cell, Table};
+use dormouse_core::api::DescribeBody;
+
+use crate::error::CliError;
+use crate::output::{Format, cell, render, say, say_json, short, status_cell, table};
+use crate::remote::Which;
+use crate::timeline::elapsed;
+use crate::verb::{Context, Verb};
+
+/// Show how a workflow stands: status, activities under way, timers, published values
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  workflow describe order-1")]
+pub(crate) struct Describe {
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Verb for Describe {
+    async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
+        let run = self.which.handle()?.describe().await?;
+        match cx.format {
+            Format::Json => say_json(&run)?,
+            Format::Table => say(&sections(&run, cx.colour).join("\n\n"))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn sections(body: &DescribeBody, colour: bool) -> Vec<String> {
+    let mut sections = vec![render(&facts(body, colour))];
+    if !body.pending_activities.is_empty() {
+        let mut table = table(&["ACTIVITY", "ID", "STATE", "ATTEMPT", "NEXT ATTEMPT", "LAST FAILURE"], colour);
+        for activity in &body.pending_activities {
+            let next = activity.next_attempt_at.map_or_else(String::new, |at| at.to_string());
+            let failure = activity.last_failure.as_ref().map_or_else(String::new, ToString::to_string);
+            table.add_row([
+                cell(&activity.activity_type),
+                cell(&activity.activity_id),
+                cell(&activity.state),
+                Cell::new(activity.attempt),
+                cell(&next),
+                Cell::new(short(&failure, 120)),
+            ]);
+        }
+        sections.push(render(&table));
+    }
+    if !body.timers.is_empty() {
+        let mut table = table(&["TIMER", "FIRES"], colour);
+        for timer in &body.timers {
+            table.add_row([cell(&timer.timer_id), cell(&timer.fires_at.to_string())]);
+        }
+        sections.push(render(&table));
+    }
+    if !body.published.is_empty() {
+        let mut table = table(&["QUERY", "VALUE"], colour);
+        for (name, value) in &body.published {
+            table.add_row([cell(name), Cell::new(short(&value.to_string(), 200))]);
+        }
+        sections.push(render(&table));
+    }
+    sections
+}
+
+fn facts(body: &DescribeBody, colour: bool) -> Table {
+    let run = &body.run;
+    let mut facts = table(&["WORKFLOW", ""], colour);
+    facts.set_header([cell("WORKFLOW"), cell(&run.workflow_id)]);
+    let mut fact = |name: &str, value: Cell| {
+        facts.add_row([Cell::new(name), value]);
+    };
+    fact("run", Cell::new(run.run_id));
+    fact("type", cell(&run.workflow_type));
+    fact("status", status_cell(run.status, run.parked.is_some(), colour));
+    fact("started", Cell::new(run.started_at));
+    if let Some(closed) = run.closed_at {
+        fact("closed", Cell::new(format!("{closed}, after {}", elapsed(closed.since(run.started_at)))));
+    }
+    fact("input", Cell::new(short(&body.input.to_string(), 200)));
+    fact("history", Cell::new(format!("{} events, {} bytes", body.history_events, body.history_bytes)));
+    if body.ordinal > 0 {
+        fact("earlier runs", Cell::new(body.ordinal));
+    }
+    if let Some(before) = body.continued_from {
+        fact("continues", Cell::new(before));
+    }
+    if body.cancel_requested {
+        fact("cancel", Cell::new("requested"));
+    }
+    if let Some(parked) = &run.parked {
+        fact("parked", cell(&parked.reason));
+        fact("", cell(&format!("build {}; tried again at {}", parked.build, parked.retry_at)));
+    }
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_matters_is_shown() {
+        let body: DescribeBody = serde_json::from_value(json!({
+            "workflow_id": "order-1", "run_id": "67e55044-10b1-426f-9247-bb680e5fe0c8", "workflow_type": "orderWorkflow",
+            "status": "Running", "started_at": "2026-03-01T09:00:00.000Z", "ordinal": 0, "input": {"item": "tea"},
+            "history_events": 4, "history_bytes": 512, "cancel_requested": true,
+            "pending_activities": [{
+                "activity_id": "1", "activity_type": "charge", "local": false, "state": "backing_off", "attempt": 2,
+                "last_failure": {"message": "no\u{1b}[2J money", "kind": "application"},
+            }],
+            "timers": [{"timer_id": "2", "fires_at": "2026-03-02T09:00:00.000Z"}],
+            "published": {"status": "Paid"},
+        }))
+        .unwrap();
+        let text = sections(&body, false).join("\n\n");
+        assert_eq!(
+            text,
+            " WORKFLOW  order-1
+ run       67e55044-10b1-426f-9247-bb680e5fe0c8
+ type      orderWorkflow
+ status    Running
+ started   2026-03-01T09:00:00.000Z
+ input     {\"item\":\"tea\"}
+ history   4 events, 512 bytes
+ cancel    requested
+
+ ACTIVITY  ID  STATE        ATTEMPT  NEXT ATTEMPT  LAST FAILURE
+ charge    1   backing_off  2                      no\\u{1b}[2J money
+
+ TIMER  FIRES
+ 2      2026-03-02T09:00:00.000Z
+
+ QUERY   VALUE
+ status  \"Paid\""
+        );
+    }
+}

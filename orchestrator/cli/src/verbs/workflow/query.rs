@@ -1,0 +1,37 @@
+//! `workflow query`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use dormouse_core::api::QueryBody;
+
+use crate::error::CliError;
+use crate::input::payload;
+use crate::output::{Format, say_json};
+use crate::remote::Which;
+use crate::verb::{Context, Verb};
+
+/// Ask a workflow a question, and print the answer
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  workflow query expense-7 status")]
+pub(crate) struct Query {
+    #[command(flatten)]
+    which: Which,
+    /// The query's name
+    name: String,
+    /// Its argument: JSON, @FILE, or - for standard input
+    #[arg(long, value_name = "JSON")]
+    input: Option<String>,
+}
+
+impl Verb for Query {
+    async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
+        let argument = payload(self.input.as_deref())?;
+        let result = self.which.handle()?.query(&self.name, &argument).await?.to_value();
+        match cx.format {
+            Format::Json => say_json(&QueryBody { result })?,
+            Format::Table => say_json(&result)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

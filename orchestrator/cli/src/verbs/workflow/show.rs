@@ -1,0 +1,79 @@
+//! `workflow show`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use dormouse_core::api::{HistoryBody, HistoryEvent};
+
+use crate::error::CliError;
+use crate::output::{Format, say, say_json};
+use crate::remote::Which;
+use crate::timeline::{Timeline, is_bookkeeping};
+use crate::verb::{Context, Verb};
+
+/// How often a followed history is looked at.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Show a workflow's history, a line for each event
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  workflow show order-1
+  workflow show order-1 --follow                  until it has ended
+  workflow show order-1 --follow --output json    a JSON object for each event, on a line of its own")]
+pub(crate) struct Show {
+    /// Go on showing events as they come, until the run has ended
+    #[arg(long, short)]
+    follow: bool,
+    /// Show the engine's own bookkeeping too: turns, sweeps
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Verb for Show {
+    async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
+        let handle = self.which.handle()?;
+        let mut timeline = Timeline::new().colour(cx.colour);
+        if !self.follow {
+            let events = handle.history().await?;
+            match cx.format {
+                Format::Json => say_json(&HistoryBody { events, next_page_token: None })?,
+                Format::Table => events
+                    .iter()
+                    .filter(|event| self.all || !is_bookkeeping(event))
+                    .try_for_each(|event| say(&timeline.line(event)))?,
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        // This run and no later one, also when another begins meanwhile.
+        let run_id = handle.describe().await?.run.run_id;
+        let handle = handle.of_run(Some(run_id));
+        let mut seen = 0;
+        loop {
+            let events = handle.history_after(seen).await?;
+            for event in &events {
+                match cx.format {
+                    Format::Json => say(&serde_json::to_string(event)?)?,
+                    Format::Table if !self.all && is_bookkeeping(event) => {}
+                    Format::Table => say(&timeline.line(event))?,
+                }
+                seen = event.event_id;
+            }
+            if events.iter().any(ends_run) {
+                return Ok(ExitCode::SUCCESS);
+            }
+            if events.is_empty() {
+                tokio::time::sleep(INTERVAL).await;
+            }
+        }
+    }
+}
+
+fn ends_run(event: &HistoryEvent) -> bool {
+    let ends =
+        ["WorkflowCompleted", "WorkflowFailed", "WorkflowCanceled", "WorkflowTerminated", "WorkflowContinuedAsNew"];
+    ends.contains(&event.event_type.as_str())
+}

@@ -1,0 +1,72 @@
+//! Why a call did not give what was asked for. One kind wherever callers act differently.
+
+use dormouse_core::api::Problem;
+use dormouse_core::{Failure, RunId, Status};
+
+/// Why a call did not give what was asked for.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// There is no such workflow, run or query.
+    #[error("{}", .0.detail)]
+    NotFound(Box<Problem>),
+    /// The workflow id has an open run, or may not be used again. The problem's `run_id` is the run in the way.
+    #[error("{}", .0.detail)]
+    AlreadyStarted(Box<Problem>),
+    /// The run is closed.
+    #[error("{}", .0.detail)]
+    Closed(Box<Problem>),
+    /// The server refused for another reason; the problem says which, and what to do.
+    #[error("{}", .0.detail)]
+    Problem(Box<Problem>),
+    /// The workflow closed without a result.
+    #[error("workflow {workflow_id:?} ended as {status}{}", failure_text(.failure.as_deref()))]
+    WorkflowFailed {
+        /// The workflow.
+        workflow_id: String,
+        /// Its run.
+        run_id: RunId,
+        /// How it ended.
+        status: Status,
+        /// Why, with its causes.
+        failure: Option<Box<Failure>>,
+    },
+    /// The server could not be reached, or did not answer to the end. Whether a write took effect is unknown; repeating
+    /// it with the same request id is safe.
+    #[error("{address} could not be reached: {message}")]
+    Transport {
+        /// Where the server was looked for.
+        address: String,
+        /// What went wrong.
+        message: String,
+    },
+    /// An answer or a result did not have the expected type.
+    #[error("{0}")]
+    Decode(String),
+    /// The call makes no sense; nothing was sent.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl ClientError {
+    /// Whether the server could not be reached at all, as against having refused.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Transport { .. })
+    }
+
+    pub(crate) fn from_problem(problem: Problem) -> Self {
+        let kind = problem.problem_type.rsplit('/').next().unwrap_or_default();
+        let wrap = match kind {
+            "not-found" => Self::NotFound,
+            "already-started" => Self::AlreadyStarted,
+            "closed" => Self::Closed,
+            _ => Self::Problem,
+        };
+        wrap(Box::new(problem))
+    }
+}
+
+fn failure_text(failure: Option<&Failure>) -> String {
+    failure.map_or_else(String::new, |failure| format!(": {failure}"))
+}

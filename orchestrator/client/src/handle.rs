@@ -1,0 +1,162 @@
+//! A workflow from afar, with its types.
+
+use std::marker::PhantomData;
+
+use dormouse_core::api::{DescribeBody, HistoryEvent};
+use dormouse_core::{Payload, Query, RunId, Signal, Status};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::ClientError;
+use crate::raw_handle::RawHandle;
+
+/// A workflow whose result is an `O`.
+///
+/// A handle that a start gave out waits for the result of the run that it began; signals, queries and the rest go to
+/// the workflow's latest run, so that a workflow which continues as new stays within reach. A handle to a named run
+/// means that run throughout.
+pub struct WorkflowHandle<O> {
+    raw: RawHandle,
+    result_of: Option<RunId>,
+    output: PhantomData<fn() -> O>,
+}
+
+/// *Wait*: [`result`](WorkflowHandle::result). *Influence*: [`signal`](WorkflowHandle::signal),
+/// [`cancel`](WorkflowHandle::cancel), [`terminate`](WorkflowHandle::terminate). *Look*:
+/// [`query`](WorkflowHandle::query), [`query_with`](WorkflowHandle::query_with),
+/// [`describe`](WorkflowHandle::describe), [`history`](WorkflowHandle::history).
+impl<O> WorkflowHandle<O> {
+    pub(crate) fn new(raw: RawHandle, result_of: Option<RunId>) -> Self {
+        Self { raw, result_of, output: PhantomData }
+    }
+
+    /// The workflow's id.
+    #[must_use]
+    pub fn workflow_id(&self) -> &str {
+        self.raw.workflow_id()
+    }
+
+    /// The run that was started or named.
+    #[must_use]
+    pub fn run_id(&self) -> Option<RunId> {
+        self.result_of
+    }
+
+    /// The handle beneath, which knows names and JSON only.
+    #[must_use]
+    pub fn raw(&self) -> &RawHandle {
+        &self.raw
+    }
+
+    /// Waits until the workflow has ended, however long that takes, and gives its result. Dropping the future and
+    /// asking again, also from another process, loses nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::WorkflowFailed`] when it ended without a result; [`ClientError::Transport`] when the server is
+    /// out of reach for several seconds: ask again.
+    pub async fn result(&self) -> Result<O, ClientError>
+    where
+        O: DeserializeOwned,
+    {
+        let outcome = self.raw.of_run(self.result_of).outcome(None).await?;
+        match outcome.status {
+            Status::Completed => {
+                let value = outcome.result.unwrap_or_default();
+                serde_json::from_value(value).map_err(|error| {
+                    ClientError::Decode(format!(
+                        "the result of workflow {:?} has another type: {error}",
+                        self.workflow_id()
+                    ))
+                })
+            }
+            status => Err(ClientError::WorkflowFailed {
+                workflow_id: self.workflow_id().to_owned(),
+                run_id: outcome.run_id,
+                status,
+                failure: outcome.failure.map(Box::new),
+            }),
+        }
+    }
+
+    /// Sends a signal; when this returns, it is in the history.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`] when the workflow has ended.
+    pub async fn signal<T: Serialize>(&self, signal: Signal<T>, argument: &T) -> Result<(), ClientError> {
+        self.raw.signal(signal.name(), &encode(argument)?, None).await
+    }
+
+    /// Asks a query.
+    ///
+    /// # Errors
+    /// [`ClientError::NotFound`] when the workflow answers no such query.
+    pub async fn query<T: DeserializeOwned>(&self, query: Query<T>) -> Result<T, ClientError> {
+        self.query_with(query, &()).await
+    }
+
+    /// Asks a query that takes an argument.
+    ///
+    /// # Errors
+    /// [`ClientError::NotFound`] when the workflow answers no such query.
+    pub async fn query_with<T: DeserializeOwned, A: Serialize>(
+        &self,
+        query: Query<T, A>,
+        argument: &A,
+    ) -> Result<T, ClientError> {
+        let answer = self.raw.query(query.name(), &encode(argument)?).await?;
+        answer.decode().map_err(|failure| {
+            ClientError::Decode(format!("the answer to query {:?} has another type: {}", query.name(), failure.message))
+        })
+    }
+
+    /// Asks the workflow to stop; it may clean up first.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`] when it has ended.
+    pub async fn cancel(&self, reason: &str) -> Result<(), ClientError> {
+        self.raw.cancel(reason, None).await
+    }
+
+    /// Ends the workflow at once, without asking its code.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`] when it has ended.
+    pub async fn terminate(&self, reason: &str) -> Result<(), ClientError> {
+        self.raw.terminate(reason, None).await
+    }
+
+    /// Everything about the run but its history.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn describe(&self) -> Result<DescribeBody, ClientError> {
+        self.raw.describe().await
+    }
+
+    /// The whole history.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn history(&self) -> Result<Vec<HistoryEvent>, ClientError> {
+        self.raw.history().await
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Payload, ClientError> {
+    Payload::encode(value).map_err(|failure| ClientError::Invalid(failure.message))
+}
+
+impl<O> Clone for WorkflowHandle<O> {
+    fn clone(&self) -> Self {
+        Self::new(self.raw.clone(), self.result_of)
+    }
+}
+
+impl<O> std::fmt::Debug for WorkflowHandle<O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkflowHandle")
+            .field("workflow_id", &self.workflow_id())
+            .field("run_id", &self.result_of)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,185 @@
+//! A workflow from afar, without types.
+
+use std::time::Duration;
+
+use dormouse_core::api::{DescribeBody, HistoryBody, HistoryEvent, ReasonBody, ResultBody};
+use dormouse_core::{Payload, RunId, Status};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error::ClientError;
+use crate::raw::RawClient;
+
+/// How long one request for a result waits; a next one follows.
+const POLL: Duration = Duration::from_secs(20);
+
+/// A workflow, or one run of it, in names and JSON. Making one sends nothing.
+#[derive(Debug, Clone)]
+pub struct RawHandle {
+    client: RawClient,
+    workflow_id: String,
+    run_id: Option<RunId>,
+}
+
+/// *Influence*: [`signal`](RawHandle::signal), [`cancel`](RawHandle::cancel), [`terminate`](RawHandle::terminate).
+/// *Look*: [`query`](RawHandle::query), [`describe`](RawHandle::describe), [`history`](RawHandle::history),
+/// [`history_page`](RawHandle::history_page), [`history_after`](RawHandle::history_after). *Wait*: [`result`](RawHandle::result), [`outcome`](RawHandle::outcome).
+impl RawHandle {
+    pub(crate) fn new(client: RawClient, workflow_id: String, run_id: Option<RunId>) -> Self {
+        Self { client, workflow_id, run_id }
+    }
+
+    /// The workflow's id.
+    #[must_use]
+    pub fn workflow_id(&self) -> &str {
+        &self.workflow_id
+    }
+
+    /// The run that is meant; `None` means the latest.
+    #[must_use]
+    pub fn run_id(&self) -> Option<RunId> {
+        self.run_id
+    }
+
+    /// The same workflow, this run of it.
+    #[must_use]
+    pub fn of_run(&self, run_id: Option<RunId>) -> Self {
+        Self { run_id, ..self.clone() }
+    }
+
+    /// Sends a signal; when this returns, it is in the history.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`] when nobody is there to hear it.
+    pub async fn signal(&self, name: &str, argument: &Payload, request_id: Option<&str>) -> Result<(), ClientError> {
+        let url = self.url(&["signals", name])?;
+        self.client.write(url, argument.as_bytes().to_vec(), request_id).await.map(drop)
+    }
+
+    /// Asks a query.
+    ///
+    /// # Errors
+    /// [`ClientError::NotFound`] when the workflow answers no such query; [`ClientError::Problem`] with the failure
+    /// when its handler failed.
+    pub async fn query(&self, name: &str, argument: &Payload) -> Result<Payload, ClientError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            result: Box<RawValue>,
+        }
+        let url = self.url(&["queries", name])?;
+        let answer: Answer = self.client.ask(url, argument.as_bytes().to_vec()).await?.decode()?;
+        Ok(Payload::from_json(String::from(Box::<str>::from(answer.result)).into()))
+    }
+
+    /// Asks the workflow to stop.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`] when it has ended.
+    pub async fn cancel(&self, reason: &str, request_id: Option<&str>) -> Result<(), ClientError> {
+        self.stop("cancel", reason, request_id).await
+    }
+
+    /// Ends the run at once, without asking its code.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`] when it has ended.
+    pub async fn terminate(&self, reason: &str, request_id: Option<&str>) -> Result<(), ClientError> {
+        self.stop("terminate", reason, request_id).await
+    }
+
+    async fn stop(&self, verb: &str, reason: &str, request_id: Option<&str>) -> Result<(), ClientError> {
+        let body = serde_json::to_vec(&ReasonBody { reason: reason.to_owned() })
+            .map_err(|error| ClientError::Invalid(format!("the reason is no JSON: {error}")))?;
+        self.client.write(self.url(&[verb])?, body, request_id).await.map(drop)
+    }
+
+    /// Everything about the run but its history.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn describe(&self) -> Result<DescribeBody, ClientError> {
+        self.client.read(self.url(&[])?).await?.decode()
+    }
+
+    /// A page of the history.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn history_page(&self, page_size: usize, token: Option<&str>) -> Result<HistoryBody, ClientError> {
+        let mut url = self.url(&["history"])?;
+        url.query_pairs_mut().append_pair("page_size", &page_size.clamp(1, 1000).to_string());
+        if let Some(token) = token {
+            url.query_pairs_mut().append_pair("page_token", token);
+        }
+        self.client.read(url).await?.decode()
+    }
+
+    /// Events behind the one with this id, in order: to follow a history as it grows. As many as fit a page.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn history_after(&self, event_id: u64) -> Result<Vec<HistoryEvent>, ClientError> {
+        let mut url = self.url(&["history"])?;
+        url.query_pairs_mut().append_pair("after", &event_id.to_string());
+        let page: HistoryBody = self.client.read(url).await?.decode()?;
+        Ok(page.events)
+    }
+
+    /// The whole history.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn history(&self) -> Result<Vec<HistoryEvent>, ClientError> {
+        let mut events = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            let page = self.history_page(1000, token.as_deref()).await?;
+            events.extend(page.events);
+            match page.next_page_token {
+                Some(next) => token = Some(next),
+                None => return Ok(events),
+            }
+        }
+    }
+
+    /// How the run stands; waits up to `wait` (the server grants 25 seconds) for it to close.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn result(&self, wait: Duration) -> Result<ResultBody, ClientError> {
+        let mut url = self.url(&["result"])?;
+        url.query_pairs_mut().append_pair("wait", &format!("{}ms", wait.as_millis().min(60_000)));
+        self.client.read(url).await?.decode()
+    }
+
+    /// Waits until the workflow has ended, or `limit` has passed; the answer tells which. A run that continued as new
+    /// is followed into the run that took its place.
+    ///
+    /// Dropping the future and asking again loses nothing.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn outcome(&self, limit: Option<Duration>) -> Result<ResultBody, ClientError> {
+        let mut run = self.clone();
+        let ends = limit.map(|limit| tokio::time::Instant::now() + limit);
+        loop {
+            let left = ends.map_or(POLL, |ends| ends.saturating_duration_since(tokio::time::Instant::now()));
+            let result = run.result(left.min(POLL)).await?;
+            let time_is_up = ends.is_some_and(|ends| tokio::time::Instant::now() >= ends);
+            match result.status {
+                Status::Running if !time_is_up => {}
+                Status::ContinuedAsNew if !time_is_up => {
+                    // The successor is the latest run; it begins with the same write, or a moment later.
+                    run.run_id = None;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                _ => return Ok(result),
+            }
+        }
+    }
+
+    fn url(&self, rest: &[&str]) -> Result<reqwest::Url, ClientError> {
+        let segments = [&["workflows", self.workflow_id.as_str()], rest].concat();
+        self.client.url(&segments, self.run_id)
+    }
+}

@@ -1,0 +1,349 @@
+//! Two processes, one history: losing a commit, merging what won, and taking a decision to close anew.
+
+mod common;
+
+use common::{
+    GO, MINUTE, NUMBER, SWEEP, World, cancel, completed, double, inputs, local, run_key, secs, signal, start_request,
+    terminate,
+};
+use dormouse_core::history::{Batch, BatchKind, RunState};
+use dormouse_core::{
+    Arrival, CommitId, Decision, Failure, Merge, Query, Refusal, RunId, StartVerdict, Status, TimeoutKind, Timestamp, Workflow,
+};
+
+const TIME: Query<u64> = Query::new("time");
+
+async fn two_local_steps(cx: Workflow, n: u32) -> Result<(u32, u64), Failure> {
+    let n = cx.local_activity(double, &n).await?;
+    cx.publish(TIME, cx.now().as_millis());
+    let n = cx.local_activity(double, &n).await?;
+    Ok((n, cx.now().as_millis()))
+}
+
+#[test]
+fn a_merge_keeps_the_results_of_local_activities_and_the_time_of_turns() {
+    let mut world = World::run(two_local_steps, &1);
+    let inputs = world.state().accept(&local(1, "2"), world.now()).unwrap();
+    world.live.take_in(inputs);
+    world.live.decide(world.now()).unwrap();
+    // Our batch is sealed, but somebody else's wins, three seconds later.
+    let (_, lost) = world.seal();
+    world.clock = 4_000;
+    world.merged([signal("s", "go", "true")]);
+    world.clock = 7_000;
+    let (batch, record) = world.seal();
+    assert_ne!(record, lost);
+    world.live.committed(&batch, &record);
+    world.log.push(record);
+    world.check();
+    assert_eq!(world.last_commands(), ["local 1 double", "publish time=1000", "local 2 double"]);
+    assert_eq!(batch.time, Timestamp::from_millis(7_000));
+    // The signal was merged undelivered; it is decided next, and the run ends as if nothing had happened.
+    assert_eq!(world.settle(), [""; 0]);
+    assert_eq!(world.arrive(local(2, "4")), ["complete [4,7000]"]);
+}
+
+#[test]
+fn what_was_merged_is_delivered_after_the_draft() {
+    let mut world = World::run(
+        |cx: Workflow, _: ()| async move {
+            let first = cx.signal(NUMBER).await?;
+            let second = cx.signal(NUMBER).await?;
+            Ok((first, second))
+        },
+        &(),
+    );
+    let mine = world.state().accept(&signal("mine", "number", "1"), world.now()).unwrap();
+    world.live.take_in(mine);
+    world.live.decide(world.now()).unwrap();
+    world.merged([signal("theirs", "number", "2")]);
+    world.commit();
+    assert_eq!(world.settle(), ["complete [1,2]"]);
+}
+
+#[test]
+fn requests_are_remembered_alike_by_all_who_read_the_history() {
+    let mut world = World::run(
+        |cx: Workflow, _: ()| async move {
+            for _ in 0..3 {
+                cx.signal(NUMBER).await?;
+            }
+            Ok(())
+        },
+        &(),
+    );
+    let mine = world.state().accept(&signal("mine", "number", "1"), world.now()).unwrap();
+    world.live.take_in(mine);
+    world.live.decide(world.now()).unwrap();
+    world.clock = 2_000;
+    world.merged([signal("theirs", "number", "2")]);
+    world.clock = 3_000;
+    world.commit();
+    let again = world.replay().unwrap();
+    let remembered = |state: &RunState| state.requests_to_remember(Timestamp::from_millis(9_000));
+    assert_eq!(remembered(again.state()), remembered(world.state()));
+    let times: Vec<_> = remembered(world.state()).iter().map(|request| request.at.as_millis()).collect();
+    assert_eq!(times, [1_000, 2_000, 3_000]);
+}
+
+#[test]
+fn the_same_message_does_not_count_twice() {
+    let mut world = World::run(
+        |cx: Workflow, _: ()| async move { Ok((cx.signal(NUMBER).await?, cx.signal(NUMBER).await?)) },
+        &(),
+    );
+    let twice = signal("same", "number", "1");
+    // Two copies taken in together.
+    for _ in 0..2 {
+        let inputs = world.state().accept(&twice, world.now()).unwrap();
+        world.live.take_in(inputs);
+    }
+    world.live.decide(world.now()).unwrap();
+    // And a third, that somebody else committed first.
+    let record = world.elsewhere([twice.clone()]);
+    assert!(matches!(world.live.merge(&record), Merge::Reload));
+    world.reload();
+    assert_eq!(world.refused(twice), Refusal::Duplicate(0));
+    assert_eq!(world.settle(), [""; 0]);
+    assert_eq!(world.status(), Status::Running);
+}
+
+#[test]
+fn the_same_outcome_twice_is_a_reload() {
+    let mut world =
+        World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
+    world.merged([]);
+    let first = world.state().accept(&signal("s", "go", "true"), world.now()).unwrap();
+    let second = world.state().accept(&completed(1, "2"), world.now()).unwrap();
+    world.live.take_in(first);
+    world.live.take_in(second);
+    world.live.decide(world.now()).unwrap();
+    let record = world.elsewhere([completed(1, "2")]);
+    let Merge::Retake(retake) = world.live.merge(&record) else { panic!("the draft closes the run") };
+    world.reload();
+    world.live.resume(retake).unwrap();
+    assert_eq!(world.settle(), ["complete 2"]);
+    assert_eq!(world.last_turns(), 2, "the outcome from the history, then the signal was too late");
+}
+
+#[test]
+fn a_lost_attempt_here_and_its_result_there_do_not_merge() {
+    let mut world =
+        World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
+    let lost = Arrival::AttemptLost { id: 1, attempt: 1, timeout: TimeoutKind::StartToClose, last_heartbeat: None };
+    let inputs = world.state().accept(&lost, world.now()).unwrap();
+    world.live.take_in(inputs);
+    world.live.decide(world.now()).unwrap();
+    let record = world.elsewhere([completed(1, "2")]);
+    assert!(matches!(world.live.merge(&record), Merge::Reload));
+    world.reload();
+    assert_eq!(world.refused(lost), Refusal::Superseded);
+    assert_eq!(world.settle(), ["complete 2"]);
+}
+
+#[test]
+fn kept_turns_that_the_history_overtook_are_taken_anew() {
+    let mut world = World::run(
+        |cx: Workflow, _: ()| async move {
+            let first = cx.activity(double, &1).options(MINUTE).start();
+            let second = cx.activity(double, &2).options(MINUTE).start();
+            Ok(first.await? + second.await?)
+        },
+        &(),
+    );
+    for arrival in [completed(1, "2"), completed(2, "4")] {
+        let inputs = world.state().accept(&arrival, world.now()).unwrap();
+        world.live.take_in(inputs);
+    }
+    world.live.decide(world.now()).unwrap();
+    // The turn that would be kept tells what this batch tells, too.
+    let record = world.elsewhere([completed(1, "2")]);
+    let Merge::Retake(retake) = world.live.merge(&record) else { panic!("the draft closes the run") };
+    world.reload();
+    world.live.resume(retake).unwrap();
+    assert_eq!(world.settle(), ["complete 6"]);
+}
+
+#[test]
+fn a_decision_to_close_is_taken_anew_when_inputs_were_merged() {
+    let mut world = World::run(
+        |cx: Workflow, _: ()| async move {
+            let done = cx.local_activity(double, &1).await?;
+            let late = cx.signals(NUMBER).try_next();
+            Ok((done, late))
+        },
+        &(),
+    );
+    let inputs = world.state().accept(&local(1, "2"), world.now()).unwrap();
+    world.live.take_in(inputs);
+    world.live.decide(world.now()).unwrap();
+    assert_eq!(world.live.state().status(), Status::Completed);
+    let record = world.elsewhere([signal("s", "number", "7")]);
+    let Merge::Retake(retake) = world.live.merge(&record) else { panic!("the draft closes the run") };
+    world.reload();
+    world.live.resume(retake).unwrap();
+    assert_eq!(world.settle(), ["local 1 double", "complete [2,7]"], "the local result was kept");
+}
+
+#[test]
+fn inputs_that_wait_are_delivered_before_a_close() {
+    let mut world = World::run(
+        |cx: Workflow, _: ()| async move {
+            cx.signal(GO).await?;
+            let mut numbers = cx.signals(NUMBER);
+            Ok(std::iter::from_fn(|| numbers.try_next()).collect::<Vec<_>>())
+        },
+        &(),
+    );
+    let burst = [signal("a", "number", "1"), signal("b", "go", "true"), signal("c", "number", "2"), signal("d", "number", "3")];
+    world.merged(burst);
+    let Decision::Retake(retake) = world.live.decide(world.now()).unwrap() else { panic!("inputs wait unseen") };
+    world.reload();
+    world.live.resume(retake).unwrap();
+    assert_eq!(world.settle(), ["complete [1,2,3]"]);
+    assert_eq!(world.last_turns(), 2, "the first signal alone, then all that waited");
+}
+
+#[test]
+fn a_termination_survives_a_merge() {
+    let mut world = World::run(two_local_steps, &1);
+    for arrival in [local(1, "2"), terminate("t")] {
+        let inputs = world.state().accept(&arrival, world.now()).unwrap();
+        world.live.take_in(inputs);
+    }
+    world.live.decide(world.now()).unwrap();
+    assert_eq!(world.status(), Status::Terminated);
+    let record = world.elsewhere([signal("s", "go", "true")]);
+    let Merge::Retake(retake) = world.live.merge(&record) else { panic!("the draft closes the run") };
+    world.reload();
+    world.live.resume(retake).unwrap();
+    world.settle();
+    assert_eq!(world.status(), Status::Terminated);
+    assert_eq!(inputs(&world.batch(world.log.len() - 1)).len(), 2, "the local result was kept as well");
+}
+
+#[test]
+fn what_cannot_be_merged_is_reloaded() {
+    let fresh = || World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
+    // A termination ends the draft's world.
+    let mut world = fresh();
+    let record = world.elsewhere([terminate("t")]);
+    assert!(matches!(world.live.merge(&record), Merge::Reload));
+    // Decisions, another place in the chain, and bytes that are no batch. A sweep's batch decides nothing, and fits.
+    let mut world = fresh();
+    let mine = world.state().accept(&signal("s", "go", "true"), world.now()).unwrap();
+    world.live.take_in(mine);
+    world.live.decide(world.now()).unwrap();
+    let (batch, decided) = world.seal();
+    assert!(matches!(world.live.merge(&decided), Merge::Reload));
+    let swept = Batch { kind: BatchKind::Swept, events: Vec::new(), ..batch };
+    assert!(matches!(world.live.merge(&swept.encode()), Merge::Merged));
+    assert!(matches!(world.live.merge(&world.log[0].clone()), Merge::Reload));
+    assert!(matches!(world.live.merge(&bytes::Bytes::from_static(b"\x01\xff")), Merge::Reload));
+}
+
+#[test]
+fn extend_takes_what_follows_and_nothing_else() {
+    let mut world = World::run(two_local_steps, &1);
+    world.merged([]);
+    let next = world.state().next_sequence;
+    let record = world.elsewhere([signal("s", "go", "true")]);
+    assert!(!world.live.extend(next + 1, &record), "a gap");
+    assert!(world.live.extend(next, &record));
+    assert!(world.live.extend(next, &record), "known already");
+    assert_eq!(world.state().inbox.len(), 1);
+}
+
+#[test]
+fn everyone_derives_the_same_next_run() {
+    async fn rounds(cx: Workflow, n: u32) -> Result<u32, Failure> {
+        if n == 3 {
+            return Ok(cx.signal(NUMBER).await?);
+        }
+        cx.signal(GO).await?;
+        cx.continue_as_new(rounds, &(n + 1))
+    }
+    let mut world = World::run(rounds, &1);
+    world.arrive(signal("n", "number", "8"));
+    world.arrive(signal("m", "number", "\"ill-typed, and carried all the same\""));
+    assert_eq!(
+        world.arrive(signal("g", "go", "true")),
+        ["continue test(2) carrying [\"number=8\", \"number=\\\"ill-typed, and carried all the same\\\"\"]"]
+    );
+    assert_eq!(world.refused(signal("late", "go", "true")), Refusal::MovedOn);
+    assert_eq!(world.refused(signal("g", "go", "true")), Refusal::Duplicate(0));
+    let next = world.state().next_run().unwrap();
+    // The sweep passes over the closed run: who has seen that derives the same bytes as who has not.
+    let swept = Batch {
+        commit_id: CommitId::from_bytes([7; 16]),
+        previous: world.state().head,
+        time: Timestamp::from_millis(900_000),
+        kind: BatchKind::Swept,
+        events: Vec::new(),
+        due: Some(Timestamp::from_millis(960_000)),
+    };
+    world.log.push(swept.encode());
+    let again = world.replay().unwrap();
+    assert_eq!(again.state().next_run().unwrap().encode(), next.encode());
+
+    let mut second = World::of(world.app.clone(), run_key(1), vec![next.encode()]);
+    second.settle();
+    assert_eq!(second.state().started.continued_from, Some(RunId::from_bytes([1; 16])));
+    assert_eq!(second.refused(signal("g", "go", "true")), Refusal::Duplicate(0), "answered by the run before");
+    assert_eq!(start_request("test", common::json("1")).against(Some(second.state())), StartVerdict::Existing(0));
+    second.arrive(signal("g2", "go", "true"));
+    let third = second.state().next_run().unwrap();
+    let mut third = World::of(world.app.clone(), run_key(2), vec![third.encode()]);
+    assert_eq!(third.settle(), ["complete 8"]);
+}
+
+#[test]
+fn asking_to_continue_and_thinking_better_of_it() {
+    async fn wavers(cx: Workflow, n: u32) -> Result<u32, Failure> {
+        cx.continue_as_new::<_, _, u32>(wavers, &(n + 1)).ok();
+        cx.sleep(secs(1)).await?;
+        Ok(n)
+    }
+    let mut world = World::run(wavers, &1);
+    assert_eq!(world.alarm_at(2_000), ["complete 1"]);
+}
+
+#[test]
+fn a_cancel_request_that_raced_a_close_is_seen() {
+    let mut world = World::run(
+        |cx: Workflow, _: ()| async move {
+            cx.signal(GO).await?;
+            // Nothing is asked for here; the run would complete.
+            Ok(())
+        },
+        &(),
+    );
+    world.merged([signal("a", "go", "true"), cancel("c")]);
+    assert_eq!(world.settle(), ["complete null"], "the signal came first, and code that ended well stays so");
+}
+
+#[test]
+fn a_sweep_forgets_its_patience_when_something_happens() {
+    let mut world =
+        World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
+    for sweeps in 0..4u64 {
+        let state = world.state();
+        let time = Timestamp::from_millis(state.due.as_millis());
+        let due = state.due_after(time, state.patience(SWEEP));
+        assert_eq!(due, Some(time + SWEEP * 2u32.pow(sweeps as u32 + 1)));
+        let batch = Batch {
+            commit_id: CommitId::from_bytes([50 + sweeps as u8; 16]),
+            previous: state.head,
+            time,
+            kind: BatchKind::Swept,
+            events: Vec::new(),
+            due,
+        };
+        world.log.push(batch.encode());
+        world.reload();
+    }
+    world.clock = world.state().time.as_millis() + 1;
+    let now = world.now();
+    world.arrive(Arrival::Signal { request_id: "s".into(), name: "go".into(), payload: common::json("true") });
+    assert_eq!(world.state().due, now + SWEEP);
+}

@@ -1,0 +1,48 @@
+//! The routes, a file for each noun. To add one: write its function, name it here, and renew `openapi.json`.
+
+mod history;
+mod outcomes;
+mod queries;
+mod server;
+mod signals;
+mod stops;
+mod workflows;
+
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::Api;
+
+pub use outcomes::MAX_WAIT;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Dormouse",
+        description = "Durable workflows. Ids in paths are percent-encoded UTF-8 (a `/` within an id is `%2F`). \
+                       A write with an `Idempotency-Key` may be repeated: the repeat changes nothing more. \
+                       Every error is `application/problem+json` (RFC 9457)."
+    ),
+    tags(
+        (name = "workflows", description = "Begin, look at and influence workflows"),
+        (name = "server", description = "The server itself"),
+    ),
+    components(schemas(dormouse_core::api::Problem)),
+)]
+struct Document;
+
+/// Every route, with its description.
+pub(crate) fn all() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(workflows::start, workflows::list))
+        .routes(routes!(workflows::describe))
+        .routes(routes!(history::history))
+        .routes(routes!(outcomes::result))
+        .routes(routes!(signals::signal))
+        .routes(routes!(queries::query))
+        .routes(routes!(stops::cancel))
+        .routes(routes!(stops::terminate))
+        .routes(routes!(server::healthz))
+        .routes(routes!(server::openapi))
+}

@@ -1,0 +1,47 @@
+//! Queries.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use dormouse_core::api::{Problem, QueryBody};
+use dormouse_core::check_id;
+
+use crate::Api;
+use crate::body::PayloadBody;
+use crate::extract::{Params, Query, RunQuery, target};
+use crate::problem::Refused;
+
+/// Asks a query; the body is its argument, any JSON value. Changes nothing.
+#[utoipa::path(
+    post,
+    path = "/v1/workflows/{workflow_id}/queries/{name}",
+    tag = "workflows",
+    params(
+        ("workflow_id" = String, Path, description = "The workflow, percent-encoded"),
+        ("name" = String, Path, description = "The query's name, percent-encoded"),
+        RunQuery,
+    ),
+    request_body(content = Option<serde_json::Value>, description = "The argument; nothing at all means `null`"),
+    responses(
+        (status = 200, description = "The answer", body = QueryBody),
+        (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such workflow, run or query", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The run is parked: its code cannot answer", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The query's handler failed", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn query(
+    State(api): State<Api>,
+    Params((workflow_id, name)): Params<(String, String)>,
+    Query(query): Query<RunQuery>,
+    PayloadBody(argument): PayloadBody,
+) -> Result<Response, Refused> {
+    let target = target(workflow_id, query.run_id)?;
+    check_id("the query's name", &name)?;
+    let answer = api.front()?.query(&target, &name, argument).await?;
+    // A `QueryBody`, around the answer's own bytes: parsing them would round large numbers.
+    let body = Bytes::from([&b"{\"result\":"[..], answer.as_bytes(), b"}"].concat());
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response())
+}

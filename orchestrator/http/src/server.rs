@@ -1,0 +1,115 @@
+//! The embedded engine behind its HTTP API, in this process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dormouse_core::App;
+use dormouse_engine::embedded::{Embedded, OpenError, Settings};
+use dormouse_engine::store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::{Limits, router};
+
+/// How long requests that are under way may take to end. Only those that wait for a result take longer, and whoever
+/// sent them asks again.
+const REQUEST_GRACE: Duration = Duration::from_secs(2);
+
+/// A running server. Dropping it abandons the requests that are under way; [`Server::stop`] lets them end.
+pub struct Server {
+    address: SocketAddr,
+    engine: Embedded,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It cannot listen at this address.
+    #[error("cannot listen on {listen}: {error}")]
+    Listen {
+        /// The address.
+        listen: String,
+        /// What the system says.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The engine did not start.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl Server {
+    /// Listens at `listen` (port 0: any free one), opens the engine over this store and begins. Call inside a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]: the address is in the way, or the engine does not start.
+    pub async fn start(
+        app: Arc<App>,
+        store: Arc<dyn Store>,
+        settings: Settings,
+        listen: &str,
+    ) -> Result<Self, StartError> {
+        let cannot = |error| StartError::Listen { listen: listen.to_owned(), error };
+        // First the address: when another process holds it, work is better not begun.
+        let listener = TcpListener::bind(listen).await.map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        let limits = Limits { max_payload_bytes: settings.max_payload_bytes };
+        let engine = Embedded::open(app, store, settings).await?;
+        let routes = router(engine.front(), limits);
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(async move {
+            axum::serve(listener, routes)
+                .with_graceful_shutdown(async {
+                    // A sender that is gone means the same as one that has sent.
+                    let _ = stopped.await;
+                })
+                .await
+        });
+        Ok(Self { address, engine, stop, serving })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same as clients write it; an unspecified address is named by the loopback one.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("http://{address}")
+    }
+
+    /// The engine behind it.
+    #[must_use]
+    pub fn engine(&self) -> &Embedded {
+        &self.engine
+    }
+
+    /// Takes nothing new, lets what is under way end for up to `grace`, and closes the store.
+    pub async fn stop(self, grace: Duration) {
+        let Self { engine, stop, mut serving, .. } = self;
+        // Nobody listens any more only if serving has ended already.
+        let _ = stop.send(());
+        let requests = async {
+            if tokio::time::timeout(grace.min(REQUEST_GRACE), &mut serving).await.is_err() {
+                serving.abort();
+                // It ends where it stands, and lets go of the store.
+                let _ = serving.await;
+            }
+        };
+        tokio::join!(requests, engine.shutdown(grace));
+    }
+}
