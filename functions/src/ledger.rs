@@ -1,8 +1,8 @@
 //! The outside world of the samples: a file that gets one line for every execution of an activity. It tells whether
 //! anything was ever done twice; the engine knows nothing of it.
 
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -69,14 +69,17 @@ impl Ledger {
         let path = Arc::clone(&self.path);
         // One write to a file opened for appending: lines of concurrent activities do not mix.
         let write = move || -> std::io::Result<()> {
-            let mut file = OpenOptions::new().create(true).append(true).open(&*path)?;
+            let mut file = OpenOptions::new().create(true).read(true).append(true).open(&*path)?;
+            if cut_short(&mut file)? {
+                line.insert(0, b'\n');
+            }
             file.write_all(&line)?;
             file.sync_data()
         };
         Ok(tokio::task::spawn_blocking(write).await??)
     }
 
-    /// All lines, in order. A last line that a crash cut short is left out.
+    /// All lines, in order. A line that a crash cut short is left out.
     ///
     /// # Errors
     /// What the file system says.
@@ -86,5 +89,35 @@ impl Ledger {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Whether the file ends within a line: a process may be killed half-way through a write, at the end of a page.
+fn cut_short(file: &mut File) -> std::io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = r#"{"workflow_id":"o","run_id":"r","activity":"charge","activity_id":"1","attempt":1,"idempotency_key":"r:1","at":7}"#;
+
+    #[test]
+    fn a_line_that_was_cut_short_spoils_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.jsonl");
+        for (text, cut) in [("".to_owned(), false), (format!("{LINE}\n"), false), (format!("{LINE}\n{}", &LINE[..40]), true)] {
+            std::fs::write(&path, &text).unwrap();
+            assert_eq!(cut_short(&mut File::open(&path).unwrap()).unwrap(), cut, "{text:?}");
+        }
+        std::fs::write(&path, format!("{LINE}\n{}\n{LINE}\n", &LINE[..40])).unwrap();
+        assert_eq!(Ledger::at(&path).entries().unwrap().len(), 2);
     }
 }

@@ -241,9 +241,10 @@ fn fold(run: RunKey, records: &[Bytes]) -> RunState {
     state
 }
 
+/// The ledger's lines, but for those that a kill cut short: a write may end at the end of a page, and then the activity
+/// has not done what it does.
 fn ledger(path: &Path) -> Vec<Entry> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"))).collect()
+    Ledger::at(path).entries().unwrap()
 }
 
 async fn until_all_closed(client: &RawClient) {
