@@ -111,7 +111,13 @@ impl<S: Surroundings> Decider<S> {
         }
         let swept = dispatch == Dispatch::All;
         if self.stands_still(run, &accepted) {
-            return self.take_in_only(run, arrivals).await;
+            let news = !accepted.is_empty() || !arrivals.is_empty();
+            self.take_in_only(run, arrivals).await?;
+            if !news || self.stays_parked(run).await? {
+                return Ok(());
+            }
+            // It was terminated: no code runs for that.
+            (accepted, arrivals, fresh, dispatch) = (Vec::new(), Vec::new(), true, Dispatch::All);
         }
         match self.advance(run, accepted, &arrivals, fresh, dispatch).await {
             Ok(()) if swept => self.raise_due(run).await,
@@ -385,9 +391,11 @@ impl<S: Surroundings> Decider<S> {
         }
     }
 
-    /// Whether the run is parked and its time has not come: no commit since, and not yet due again.
+    /// Whether the run is parked and its time has not come: no commit since, and not yet due again. One in whose code
+    /// a thread hangs waits for that thread, whatever comes.
     fn stands_still(&self, run: &RunKey, accepted: &[(u64, Bytes)]) -> bool {
-        accepted.is_empty() && self.ports.parkings.get(run).is_some_and(|parked| self.ports.now() < parked.retry_at)
+        let early = || self.ports.parkings.get(run).is_some_and(|parked| self.ports.now() < parked.retry_at);
+        self.ports.parkings.is_held(run) || (accepted.is_empty() && early())
     }
 
     /// Records arrivals of a run whose code cannot go on, without running it.
@@ -404,6 +412,20 @@ impl<S: Surroundings> Decider<S> {
             }
         }
         Ok(())
+    }
+
+    /// The history of a parked run has grown, and the row says that it is parked all the same. False when it is closed.
+    async fn stays_parked(&self, run: &RunKey) -> Result<bool, StoreError> {
+        let (Some(parked), Ok(Some(state))) = (self.ports.parkings.get(run), read_state(&*self.ports.store, run).await) else {
+            return Ok(true);
+        };
+        if state.closed.is_some() {
+            return Ok(false);
+        }
+        let parked = Parked { sequence: state.next_sequence, ..parked };
+        self.ports.store.park(run, Some(parked.clone())).await?;
+        self.ports.parkings.insert(run.clone(), parked);
+        Ok(true)
     }
 
     async fn park(&self, run: &RunKey, failure: &TurnFailure) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! Everything that the engine reaches, in one place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,13 +57,36 @@ impl Ports {
     }
 }
 
-/// Runs that this process has parked. The index row is the durable copy.
+/// Runs that are parked, as far as this process knows. The index row is the durable copy.
 #[derive(Debug, Default)]
-pub struct Parkings(Mutex<HashMap<RunKey, Parked>>);
+pub struct Parkings {
+    parked: Mutex<HashMap<RunKey, Parked>>,
+    held: Mutex<HashSet<RunKey>>,
+}
 
 impl Parkings {
     fn lock(&self) -> MutexGuard<'_, HashMap<RunKey, Parked>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashSet<RunKey>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread of this process hangs in this run's code: trying again would cost another one.
+    pub fn hold(&self, run: RunKey) {
+        self.held().insert(run);
+    }
+
+    /// The thread has come back.
+    pub fn let_go(&self, run: &RunKey) {
+        self.held().remove(run);
+    }
+
+    /// Whether a thread hangs in this run's code.
+    #[must_use]
+    pub fn is_held(&self, run: &RunKey) -> bool {
+        self.held().contains(run)
     }
 
     /// Why a run stands still.

@@ -132,7 +132,7 @@ impl Embedded {
         workers.begin(ports.clone());
         let intake = Arc::new(Intake::new(ports.clone()));
         let warm = NonZeroUsize::new(settings.warm_runs.div_ceil(inboxes.len())).unwrap_or(NonZeroUsize::MIN);
-        let context = shard::Context { app, ports: ports.clone(), intake: Arc::clone(&intake), tokio, warm };
+        let context = shard::Context { app, ports: ports.clone(), tokio, warm };
         let shards = Shards::begin(context, Arc::clone(&mailroom), inboxes, settings.turn_limit)?;
         let front = Arc::new(FrontDoor::new(ports.clone(), intake, mailroom));
 
