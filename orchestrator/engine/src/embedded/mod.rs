@@ -21,7 +21,7 @@ use crate::front::FrontDoor;
 use crate::intake::Intake;
 use crate::ports::{Choices, Parkings, Ports};
 use crate::seams::{Host, RunMessage};
-use crate::store::{RunRow, Store, StoreError};
+use crate::store::{Parked, RunRow, Store, StoreError};
 
 use alarms::AlarmClock;
 use closings::Notices;
@@ -202,8 +202,15 @@ async fn pick_up(ports: &Ports) -> Result<(), StoreError> {
             return Ok(());
         }
         for row in rows {
+            let parked = row.parked.is_some();
+            if let Some(parked) = row.parked {
+                // Tried at once; should it go on, the row is told, even if nothing else is to be recorded.
+                let same = *parked.build == *ports.choices.build;
+                let attempts = if same { parked.attempts } else { 0 };
+                ports.parkings.insert(row.run.clone(), Parked { attempts, retry_at: ports.now(), ..parked });
+            }
             match row.due {
-                Some(due) if due > soon && !row.status.is_closed() => {
+                Some(due) if due > soon && !parked && !row.status.is_closed() => {
                     ports.alarms.set(&row.run, row.run_id, Some(due)).await?;
                 }
                 _ => ports.runs.send(RunMessage::Sweep { run: row.run }).await?,
