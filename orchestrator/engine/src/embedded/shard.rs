@@ -5,6 +5,7 @@
 //! what it was told and had not done is told to the new one. The old thread cannot be ended; should it ever come back,
 //! its commits are fenced like any stranger's. Until then its run is not tried again: each try would cost a thread.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -212,7 +213,7 @@ fn live_here(context: Context, turn: Arc<Mutex<Turn>>, told: Arc<Told>) {
     let home = Home { app: Arc::clone(&app), ports: ports.clone(), tokio: tokio.clone(), turn };
     let decider = Rc::new(Decider::new(app, ports, intake, home, warm));
     let mut pool = LocalPool::new();
-    let desk = Rc::new(Desk { decider, tokio, spawner: pool.spawner(), told: Arc::clone(&told) });
+    let desk = Rc::new(Desk { decider, tokio, spawner: pool.spawner(), told: Arc::clone(&told), stopping: Cell::new(false) });
     pool.run_until(async {
         while let Some(letter) = told.next().await {
             match letter {
@@ -228,8 +229,8 @@ fn live_here(context: Context, turn: Arc<Mutex<Turn>>, told: Arc<Told>) {
             }
         }
     });
-    // What is being handled may end; it awaits nothing but the store.
-    told.piles().values_mut().for_each(|pile| pile.waiting.clear());
+    // What came before is handled to the end; it awaits nothing but the store, and gives up if that does not answer.
+    desk.stopping.set(true);
     pool.run();
 }
 
@@ -239,6 +240,7 @@ struct Desk {
     tokio: Handle,
     spawner: LocalSpawner,
     told: Arc<Told>,
+    stopping: Cell<bool>,
 }
 
 impl Desk {
@@ -269,6 +271,10 @@ impl Desk {
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(StoreError::Refused(reason)) => {
                     tracing::error!(%run, %reason, "messages are given up; the sweep finds what they would have told");
+                }
+                Err(error) if self.stopping.get() => {
+                    tracing::warn!(%run, %error, "messages are left to the next start");
+                    return;
                 }
                 Err(error) => {
                     tracing::warn!(%run, %error, "messages are delivered again in {pause:?}");
