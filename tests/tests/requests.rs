@@ -7,7 +7,7 @@ use dormouse::{Activity, ActivityOptions, App, Failure, IdConflictPolicy, Workfl
 use dormouse_engine::embedded::{Embedded, Settings};
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_testing::world::{Sent, start_body};
-use dormouse_testing::{Counts, CountingStore, World};
+use dormouse_testing::{CountingStore, Counts, World};
 use object_store::memory::InMemory;
 use serde_json::json;
 

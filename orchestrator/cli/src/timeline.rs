@@ -25,9 +25,10 @@ const FAILURE_WIDTH: usize = 160;
 #[must_use]
 pub fn timeline(events: &[HistoryEvent]) -> String {
     let mut timeline = Timeline::new();
-    events.iter().filter(|event| !is_bookkeeping(event)).fold(String::new(), |text, event| {
-        text + &timeline.line(event) + "\n"
-    })
+    events
+        .iter()
+        .filter(|event| !is_bookkeeping(event))
+        .fold(String::new(), |text, event| text + &timeline.line(event) + "\n")
 }
 
 /// Whether an event says how the engine went about it rather than what happened to the workflow.

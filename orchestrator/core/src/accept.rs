@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use crate::failure::{Failure, FailureKind, RetryState, TimeoutKind};
-use crate::history::{
-    Batch, BatchKind, CommandId, Event, Input, NextRun, RunState, Started,
-};
+use crate::history::{Batch, BatchKind, CommandId, Event, Input, NextRun, RunState, Started};
 use crate::ids::{BatchHash, CommitId, RunId, RunKey};
 use crate::options::Verdict;
 use crate::payload::Payload;
@@ -134,9 +132,9 @@ impl RunState {
     /// [`Refusal`]. Unless this state was just read from the store, a refusal proves nothing (rule C3).
     pub fn accept(&self, arrival: &Arrival, now: Timestamp) -> Result<Vec<Input>, Refusal> {
         let request_id = match arrival {
-            Arrival::Signal { request_id, .. } | Arrival::Cancel { request_id, .. } | Arrival::Terminate { request_id, .. } => {
-                Some(request_id)
-            }
+            Arrival::Signal { request_id, .. }
+            | Arrival::Cancel { request_id, .. }
+            | Arrival::Terminate { request_id, .. } => Some(request_id),
             _ => None,
         };
         if let Some(ordinal) = request_id.and_then(|id| self.answered_in(id)).filter(|_| !planted(Bug::F4ForgetIds)) {
@@ -220,9 +218,9 @@ impl RunState {
             }
             // A time limit ends an activity whatever its attempts do.
             Input::ActivityFailed { id, attempt, failure, .. } => match failure.kind {
-                FailureKind::Timeout { timeout: TimeoutKind::ScheduleToClose | TimeoutKind::ScheduleToStart, .. } => {
-                    self.activities.contains_key(id)
-                }
+                FailureKind::Timeout {
+                    timeout: TimeoutKind::ScheduleToClose | TimeoutKind::ScheduleToStart, ..
+                } => self.activities.contains_key(id),
                 _ => self.live_attempt(*id, *attempt).is_ok(),
             },
             Input::TimerFired { id } => self.timers.contains_key(id),

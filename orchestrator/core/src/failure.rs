@@ -206,7 +206,13 @@ impl Failure {
 
     /// An activity that failed for good.
     #[must_use]
-    pub fn activity(activity_type: &str, activity_id: u64, attempt: u32, retry_state: RetryState, cause: Failure) -> Self {
+    pub fn activity(
+        activity_type: &str,
+        activity_id: u64,
+        attempt: u32,
+        retry_state: RetryState,
+        cause: Failure,
+    ) -> Self {
         let why = match retry_state {
             RetryState::NonRetryableFailure => "the failure is not retryable",
             RetryState::MaximumAttemptsReached => "no attempts are left",

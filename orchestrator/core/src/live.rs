@@ -97,7 +97,8 @@ impl LiveRun {
         };
         let (state, _) = RunState::begin(run.clone(), first)?;
         let started = &state.started;
-        let machine = Machine::new(run.clone(), started.run_id, &started.workflow_type, state.started_at, Arc::clone(app));
+        let machine =
+            Machine::new(run.clone(), started.run_id, &started.workflow_type, state.started_at, Arc::clone(app));
         let machine = Rc::new(RefCell::new(machine));
         let mut live = Self {
             draft_base: state.time,
@@ -254,7 +255,9 @@ impl LiveRun {
         }
         match result {
             Ok(result) => Command::Complete { result },
-            Err(failure) if failure.is_canceled() && machine.is_canceled() => Command::Cancel { failure: failure.storable() },
+            Err(failure) if failure.is_canceled() && machine.is_canceled() => {
+                Command::Cancel { failure: failure.storable() }
+            }
             Err(failure) => Command::Fail { failure: failure.storable() },
         }
     }
@@ -378,10 +381,7 @@ impl LiveRun {
     #[must_use]
     pub fn must_commit(&self) -> bool {
         let may_wait = |event: &Event| {
-            matches!(
-                event,
-                Event::Turn(Turn { input: None, .. }) | Event::Command(Command::ScheduleLocal { .. })
-            )
+            matches!(event, Event::Turn(Turn { input: None, .. }) | Event::Command(Command::ScheduleLocal { .. }))
         };
         // One that backs off has its result later than a write should wait.
         let runs = self.state.locals.values().any(|local| local.retry_at <= self.state.decided_at);
@@ -482,7 +482,9 @@ impl LiveRun {
         self.machine.borrow_mut().mode = Mode::Turn;
         match result {
             Ok(answer) => answer.map_err(QueryFailure::Failed),
-            Err(panic) => Err(QueryFailure::Failed(Failure::application(crate::panic_message(&*panic)).with_type("Panic"))),
+            Err(panic) => {
+                Err(QueryFailure::Failed(Failure::application(crate::panic_message(&*panic)).with_type("Panic")))
+            }
         }
     }
 }

@@ -2,11 +2,14 @@
 
 mod common;
 
-use common::{MINUTE, SWEEP, World, cancel, completed, double, failed, halve, json, local, run_key, secs, signal, start_request, terminate};
+use common::{
+    MINUTE, SWEEP, World, cancel, completed, double, failed, halve, json, local, run_key, secs, signal, start_request,
+    terminate,
+};
 use dormouse_core::history::Input;
 use dormouse_core::{
-    ActivityOptions, Arrival, CommitId, Failure, IdConflictPolicy, IdReusePolicy, Refusal, RetryPolicy, RetryState, RunId,
-    StartRequest, StartVerdict, Status, TimeoutKind, Timestamp, Workflow, join,
+    ActivityOptions, Arrival, CommitId, Failure, IdConflictPolicy, IdReusePolicy, Refusal, RetryPolicy, RetryState,
+    RunId, StartRequest, StartVerdict, Status, TimeoutKind, Timestamp, Workflow, join,
 };
 
 const LIMITED: ActivityOptions = ActivityOptions::start_to_close(secs_const(10))
@@ -83,7 +86,9 @@ fn repeats_latecomers_and_strangers_are_refused() {
         assert_eq!(found, expected, "{now:?} after {before:?}");
         // The same without a decision in between: inputs are held against the history, decided or not.
         let mut world = World::run(busy, &());
-        before.iter().for_each(|arrival| world.merged([arrival.clone()].into_iter().filter(|a| !matches!(a, Arrival::Terminate { .. }))));
+        before.iter().for_each(|arrival| {
+            world.merged([arrival.clone()].into_iter().filter(|a| !matches!(a, Arrival::Terminate { .. })))
+        });
         if !before.iter().any(|a| matches!(a, Arrival::Terminate { .. })) {
             let found = world.state().accept(&now, world.now()).map(|inputs| inputs.len());
             assert_eq!(found, expected, "{now:?} after undecided {before:?}");
@@ -141,12 +146,8 @@ fn a_lost_attempt_gives_a_task_for_the_next() {
 #[test]
 fn the_heartbeat_of_the_last_attempt_is_in_its_failure() {
     let world = World::run(busy, &());
-    let arrival = Arrival::AttemptLost {
-        id: 1,
-        attempt: 3,
-        timeout: TimeoutKind::Heartbeat,
-        last_heartbeat: Some(json("[40]")),
-    };
+    let arrival =
+        Arrival::AttemptLost { id: 1, attempt: 3, timeout: TimeoutKind::Heartbeat, last_heartbeat: Some(json("[40]")) };
     let inputs = world.state().accept(&arrival, world.now()).unwrap();
     let [Input::ActivityFailed { failure, .. }] = &inputs[..] else { panic!("{inputs:?}") };
     assert_eq!(*failure, Failure::timeout(TimeoutKind::Heartbeat, Some(json("[40]"))));
@@ -190,7 +191,8 @@ fn an_alarm_brings_all_that_is_due_in_order() {
 #[test]
 fn an_activity_that_nobody_took_up() {
     let mut world = World::run(busy, &());
-    let passed = |world: &World, clock| world.state().start_deadlines_passed(Timestamp::from_millis(clock)).collect::<Vec<_>>();
+    let passed =
+        |world: &World, clock| world.state().start_deadlines_passed(Timestamp::from_millis(clock)).collect::<Vec<_>>();
     assert_eq!(passed(&world, 20_999), [0; 0]);
     assert_eq!(passed(&world, 21_000), [1]);
     // The limit alone proves nothing: the alarm brings no outcome, for a worker may have taken it up.
@@ -199,7 +201,9 @@ fn an_activity_that_nobody_took_up() {
     // The row's due time moves on, although the limit stays passed.
     assert_eq!(world.state().due_after(world.now(), SWEEP), Some(Timestamp::from_millis(31_000)));
     let inputs = world.state().accept(&Arrival::NeverTaken { id: 1 }, world.now()).unwrap();
-    let [Input::ActivityFailed { failure, retry_state: RetryState::Timeout, .. }] = &inputs[..] else { panic!("{inputs:?}") };
+    let [Input::ActivityFailed { failure, retry_state: RetryState::Timeout, .. }] = &inputs[..] else {
+        panic!("{inputs:?}")
+    };
     assert_eq!(*failure, Failure::timeout(TimeoutKind::ScheduleToStart, None));
 }
 
@@ -243,7 +247,12 @@ fn start_policies() {
     for (how, reuse, conflict, expected) in table {
         let world = latest(how);
         let verdict = |request_id: &str| {
-            let request = StartRequest { request_id: request_id.into(), reuse, conflict, ..start_request("test", json("\"open\"")) };
+            let request = StartRequest {
+                request_id: request_id.into(),
+                reuse,
+                conflict,
+                ..start_request("test", json("\"open\""))
+            };
             match request.against(Some(world.state())) {
                 StartVerdict::Create(n) => format!("create {n}"),
                 StartVerdict::Existing(n) => format!("existing {n}"),
@@ -291,13 +300,17 @@ fn requests_are_remembered_within_bounds() {
     let begin = |clock: u64| {
         let run_id = RunId::from_bytes([2; 16]);
         let clock = Timestamp::from_millis(clock);
-        let first = request.first_batch(&run_key(1), run_id, CommitId::from_bytes([3; 16]), clock, Some(world.state()), SWEEP);
+        let first =
+            request.first_batch(&run_key(1), run_id, CommitId::from_bytes([3; 16]), clock, Some(world.state()), SWEEP);
         World::of(world.app.clone(), run_key(1), vec![first.encode()])
     };
     let next = begin(5_000);
     assert_eq!(next.refused(signal("s299", "go", "true")), Refusal::Duplicate(0));
     assert_eq!(next.refused(terminate("t")), Refusal::Duplicate(0));
-    assert!(next.state().accept(&signal("s0", "go", "true"), next.now()).is_ok(), "beyond the number that is remembered");
+    assert!(
+        next.state().accept(&signal("s0", "go", "true"), next.now()).is_ok(),
+        "beyond the number that is remembered"
+    );
     let weeks = begin(5_000 + 15 * 24 * 3_600_000);
     assert!(weeks.state().accept(&signal("s299", "go", "true"), weeks.now()).is_ok(), "beyond the time");
     // A host whose clock is behind: recorded time goes on from the run before.

@@ -46,7 +46,8 @@ fn a_failure_carries_its_retry_state_and_its_chain() {
             },
             &3,
         );
-        let cause = Failure::application("declined").with_type("CardDeclined").caused_by(Failure::application("no funds"));
+        let cause =
+            Failure::application("declined").with_type("CardDeclined").caused_by(Failure::application("no funds"));
         let text = format!("activity double failed on attempt {attempt}: {why}: declined: no funds");
         let state = serde_json::to_string(&retry_state).unwrap();
         assert_eq!(
@@ -58,8 +59,7 @@ fn a_failure_carries_its_retry_state_and_its_chain() {
 
 #[test]
 fn a_failure_passed_on_fails_the_run() {
-    let mut world =
-        World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &3);
+    let mut world = World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &3);
     let closing = world.arrive(failed(1, 1, Failure::application("no"), RetryState::NonRetryableFailure));
     assert_eq!(closing, ["fail activity double failed on attempt 1: the failure is not retryable: no"]);
     assert_eq!(world.status(), Status::Failed);
@@ -292,7 +292,8 @@ fn local_options_that_cannot_be_kept_are_refused_without_a_command() {
             let failure = cx.local_activity(double, &1).options(options).await.unwrap_err();
             Ok(failure.type_name().map(str::to_owned))
         };
-        let world = World::run(workflow, &(options == LocalActivityOptions::default().retry(RetryPolicy::max_attempts(1))));
+        let world =
+            World::run(workflow, &(options == LocalActivityOptions::default().retry(RetryPolicy::max_attempts(1))));
         assert_eq!(world.last_commands(), ["complete \"InvalidOptions\""]);
     }
 }

@@ -5,9 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{GO, MINUTE, World, app, completed, double, halve, json, run_key, secs, signal};
-use dormouse_core::{
-    Activity, App, Failure, LiveRun, Query, TurnFailure, Workflow, WorkflowFunction, join,
-};
+use dormouse_core::{Activity, App, Failure, LiveRun, Query, TurnFailure, Workflow, WorkflowFunction, join};
 
 /// Replays the history that `recorded` made on the code of `attempted`.
 fn redeploy<A, B, F: WorkflowFunction<A>, G: WorkflowFunction<B>>(
@@ -26,7 +24,9 @@ fn divergence(replayed: Result<LiveRun, TurnFailure>) -> String {
     assert!(matches!(failure, TurnFailure::Diverged { .. }), "{failure:?}");
     let text = failure.to_string();
     assert!(text.starts_with("the workflow's code no longer matches its history (turn "), "{text}");
-    assert!(text.ends_with("Deploy code that does at this point what the history holds, or let this run finish on the build that began it."));
+    assert!(text.ends_with(
+        "Deploy code that does at this point what the history holds, or let this run finish on the build that began it."
+    ));
     text
 }
 
@@ -250,7 +250,9 @@ fn an_activity_that_was_not_registered() {
             "test",
             json(if local { "true" } else { "false" }),
         );
-        let TurnFailure::Panicked { message, .. } = world.try_settle().unwrap_err() else { panic!("it is not registered") };
+        let TurnFailure::Panicked { message, .. } = world.try_settle().unwrap_err() else {
+            panic!("it is not registered")
+        };
         assert!(message.contains("stray is not registered; add `.activity(\"...\", ...)` to the App"), "{message}");
     }
 }
@@ -267,6 +269,8 @@ fn an_activity_awaited_again() {
     );
     let inputs = world.state().accept(&completed(1, "2"), world.now()).unwrap();
     world.live.take_in(inputs);
-    let TurnFailure::Panicked { turn: 2, message, .. } = world.try_settle().unwrap_err() else { panic!("it has ended") };
+    let TurnFailure::Panicked { turn: 2, message, .. } = world.try_settle().unwrap_err() else {
+        panic!("it has ended")
+    };
     assert!(message.contains("awaited again after it had ended"), "{message}");
 }

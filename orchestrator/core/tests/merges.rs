@@ -8,7 +8,8 @@ use common::{
 };
 use dormouse_core::history::{Batch, BatchKind, RunState};
 use dormouse_core::{
-    Arrival, CommitId, Decision, Failure, Merge, Query, Refusal, RunId, StartVerdict, Status, TimeoutKind, Timestamp, Workflow,
+    Arrival, CommitId, Decision, Failure, Merge, Query, Refusal, RunId, StartVerdict, Status, TimeoutKind, Timestamp,
+    Workflow,
 };
 
 const TIME: Query<u64> = Query::new("time");
@@ -88,10 +89,8 @@ fn requests_are_remembered_alike_by_all_who_read_the_history() {
 
 #[test]
 fn the_same_message_does_not_count_twice() {
-    let mut world = World::run(
-        |cx: Workflow, _: ()| async move { Ok((cx.signal(NUMBER).await?, cx.signal(NUMBER).await?)) },
-        &(),
-    );
+    let mut world =
+        World::run(|cx: Workflow, _: ()| async move { Ok((cx.signal(NUMBER).await?, cx.signal(NUMBER).await?)) }, &());
     let twice = signal("same", "number", "1");
     // Two copies taken in together.
     for _ in 0..2 {
@@ -110,8 +109,7 @@ fn the_same_message_does_not_count_twice() {
 
 #[test]
 fn the_same_outcome_twice_is_a_reload() {
-    let mut world =
-        World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
+    let mut world = World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
     world.merged([]);
     let first = world.state().accept(&signal("s", "go", "true"), world.now()).unwrap();
     let second = world.state().accept(&completed(1, "2"), world.now()).unwrap();
@@ -128,8 +126,7 @@ fn the_same_outcome_twice_is_a_reload() {
 
 #[test]
 fn a_lost_attempt_here_and_its_result_there_do_not_merge() {
-    let mut world =
-        World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
+    let mut world = World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
     let lost = Arrival::AttemptLost { id: 1, attempt: 1, timeout: TimeoutKind::StartToClose, last_heartbeat: None };
     let inputs = world.state().accept(&lost, world.now()).unwrap();
     world.live.take_in(inputs);
@@ -195,7 +192,8 @@ fn inputs_that_wait_are_delivered_before_a_close() {
         },
         &(),
     );
-    let burst = [signal("a", "number", "1"), signal("b", "go", "true"), signal("c", "number", "2"), signal("d", "number", "3")];
+    let burst =
+        [signal("a", "number", "1"), signal("b", "go", "true"), signal("c", "number", "2"), signal("d", "number", "3")];
     world.merged(burst);
     let Decision::Retake(retake) = world.live.decide(world.now()).unwrap() else { panic!("inputs wait unseen") };
     world.reload();
@@ -324,8 +322,7 @@ fn a_cancel_request_that_raced_a_close_is_seen() {
 
 #[test]
 fn a_sweep_forgets_its_patience_when_something_happens() {
-    let mut world =
-        World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
+    let mut world = World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
     for sweeps in 0..4u64 {
         let state = world.state();
         let time = Timestamp::from_millis(state.due.as_millis());

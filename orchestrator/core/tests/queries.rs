@@ -85,7 +85,9 @@ fn a_query_that_acts_is_an_error_and_changes_nothing() {
     let untouched = |meddle: bool| {
         let mut world = World::run(meddled_with, &());
         world.arrive(signal("n", "number", "5"));
-        for how in ["sleep", "activity", "local", "publish", "set", "signal", "random", "uuid", "continue", "answer", "panic"] {
+        for how in
+            ["sleep", "activity", "local", "publish", "set", "signal", "random", "uuid", "continue", "answer", "panic"]
+        {
             if meddle {
                 let answer = world.live.query("break", &Payload::encode(how).unwrap());
                 let Err(QueryFailure::Failed(failure)) = answer else { panic!("{how} went through: {answer:?}") };

@@ -5,11 +5,12 @@ mod common;
 use bytes::Bytes;
 use common::{MINUTE, World, completed, double, failed, secs, signal};
 use dormouse_core::history::{
-    Batch, BatchKind, CarriedSignal, Command, Damage, EarlierRequest, Event, Input, NextRun, RunState, Started, Turn, VERSION,
+    Batch, BatchKind, CarriedSignal, Command, Damage, EarlierRequest, Event, Input, NextRun, RunState, Started, Turn,
+    VERSION,
 };
 use dormouse_core::{
-    BatchHash, CommitId, Failure, LiveRun, Payload, Query, RecordedOptions, RecordedRetry, RetryState, RunId, Timestamp,
-    TurnFailure, Workflow,
+    BatchHash, CommitId, Failure, LiveRun, Payload, Query, RecordedOptions, RecordedRetry, RetryState, RunId,
+    Timestamp, TurnFailure, Workflow,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -61,12 +62,15 @@ fn damage_is_named() {
     assert!(matches!(changed(&|log| log[1] = Bytes::new()), Damage::Undecodable { sequence: 1, .. }));
     assert_eq!(changed(&|log| drop(log.remove(2))), Damage::BrokenChain { sequence: 2 });
     assert_eq!(changed(&|log| log.swap(1, 2)), Damage::BrokenChain { sequence: 1 });
-    assert_eq!(changed(&|log| drop(log.remove(0))), Damage::Contradiction {
-        sequence: 0,
-        problem: "it does not begin with the start of the workflow".into(),
-    });
+    assert_eq!(
+        changed(&|log| drop(log.remove(0))),
+        Damage::Contradiction { sequence: 0, problem: "it does not begin with the start of the workflow".into() }
+    );
     assert_eq!(changed(&|log| log.insert(1, log[1].clone())), Damage::BrokenChain { sequence: 2 });
-    assert_eq!(changed(&|log| log.clear()), Damage::Contradiction { sequence: 0, problem: "there is no batch 0".into() });
+    assert_eq!(
+        changed(&|log| log.clear()),
+        Damage::Contradiction { sequence: 0, problem: "there is no batch 0".into() }
+    );
     // Another run's history.
     let elsewhere = RunState::begin(common::run_key(7), &log[0]).map(|_| ());
     assert_eq!(elsewhere, Err(Damage::BrokenChain { sequence: 0 }));
@@ -101,11 +105,20 @@ fn events_that_contradict_the_history_are_seen() {
     let turn = |taken| Event::Turn(Turn { at_offset_ms: 0, taken, input: None });
     let table = [
         (Batch { events: vec![Event::Input(input(2))], ..fits.clone() }, "activity 2 is not pending"),
-        (Batch { events: vec![Event::Input(input(1)), Event::Input(input(1))], ..fits.clone() }, "activity 1 is not pending"),
+        (
+            Batch { events: vec![Event::Input(input(1)), Event::Input(input(1))], ..fits.clone() },
+            "activity 1 is not pending",
+        ),
         (Batch { events: vec![Event::Input(Input::TimerFired { id: 1 })], ..fits.clone() }, "timer 1 is not pending"),
         (Batch { events: vec![turn(0)], ..fits.clone() }, "a Accepted batch holds an event of another kind"),
-        (Batch { kind: BatchKind::Swept, events: vec![turn(0)], ..fits.clone() }, "a Swept batch holds an event of another kind"),
-        (Batch { kind: BatchKind::Decided, events: vec![turn(1)], ..fits.clone() }, "a turn takes 1 inputs, 0 are waiting"),
+        (
+            Batch { kind: BatchKind::Swept, events: vec![turn(0)], ..fits.clone() },
+            "a Swept batch holds an event of another kind",
+        ),
+        (
+            Batch { kind: BatchKind::Decided, events: vec![turn(1)], ..fits.clone() },
+            "a turn takes 1 inputs, 0 are waiting",
+        ),
         (Batch { time: Timestamp::from_millis(1), ..fits.clone() }, "its time 1970-01-01T00:00:00.001Z is before"),
     ];
     for (batch, expected) in table {
@@ -189,7 +202,9 @@ fn failure() -> impl Strategy<Value = Failure> {
         |(messages, details, last, delay)| {
             let mut messages = messages.into_iter();
             let mut failure = Failure::application(messages.next().unwrap());
-            if let dormouse_core::FailureKind::Application { details: d, non_retryable, next_retry_delay_ms, r#type } = &mut failure.kind {
+            if let dormouse_core::FailureKind::Application { details: d, non_retryable, next_retry_delay_ms, r#type } =
+                &mut failure.kind
+            {
                 (*d, *non_retryable, *next_retry_delay_ms) = (details, last, delay);
                 *r#type = last.then(|| "T".into());
             }
@@ -222,9 +237,17 @@ fn input() -> impl Strategy<Value = Input> {
                 earlier: earlier.into_iter().map(|(hash, ordinal, at)| EarlierRequest { hash, ordinal, at }).collect(),
             }))
         ),
-        (text(), text(), payload()).prop_map(|(request_id, name, payload)| Input::Signaled { request_id, name, payload }),
+        (text(), text(), payload()).prop_map(|(request_id, name, payload)| Input::Signaled {
+            request_id,
+            name,
+            payload
+        }),
         (text(), text()).prop_map(|(request_id, reason)| Input::CancelRequested { request_id, reason }),
-        (text(), text(), option::of(next_run())).prop_map(|(request_id, reason, next)| Input::Terminated { request_id, reason, next }),
+        (text(), text(), option::of(next_run())).prop_map(|(request_id, reason, next)| Input::Terminated {
+            request_id,
+            reason,
+            next
+        }),
         (id(), attempt(), payload()).prop_map(|(id, attempt, result)| Input::ActivityCompleted { id, attempt, result }),
         (id(), attempt(), failure()).prop_map(|(id, attempt, failure)| {
             Input::ActivityFailed { id, attempt, failure, retry_state: RetryState::MaximumAttemptsReached }
@@ -232,9 +255,8 @@ fn input() -> impl Strategy<Value = Input> {
         (id(), attempt(), at()).prop_map(|(id, attempt, retry_at)| Input::AttemptLost { id, attempt, retry_at }),
         id().prop_map(|id| Input::TimerFired { id }),
         (id(), attempt(), payload()).prop_map(|(id, attempt, result)| Input::LocalCompleted { id, attempt, result }),
-        (id(), attempt(), failure(), at()).prop_map(|(id, attempt, failure, retry_at)| {
-            Input::LocalBackoff { id, attempt, failure, retry_at }
-        }),
+        (id(), attempt(), failure(), at())
+            .prop_map(|(id, attempt, failure, retry_at)| { Input::LocalBackoff { id, attempt, failure, retry_at } }),
     ]
 }
 
@@ -242,7 +264,15 @@ fn command() -> impl Strategy<Value = Command> {
     let (text, id) = (any::<String>, any::<u64>);
     let ms = || option::of(any::<u64>());
     let options = (ms(), ms(), ms(), ms(), any::<(u64, u64, u32)>(), vec(any::<String>(), 0..3), 1.0..9.0).prop_map(
-        |(start_to_close_ms, schedule_to_close_ms, schedule_to_start_ms, heartbeat_ms, retry, non_retryable_types, growth)| {
+        |(
+            start_to_close_ms,
+            schedule_to_close_ms,
+            schedule_to_start_ms,
+            heartbeat_ms,
+            retry,
+            non_retryable_types,
+            growth,
+        )| {
             RecordedOptions {
                 start_to_close_ms,
                 schedule_to_close_ms,
@@ -266,9 +296,8 @@ fn command() -> impl Strategy<Value = Command> {
         (id(), text(), any::<u64>(), text()).prop_map(|(id, activity_type, fingerprint, place)| {
             Command::ScheduleLocal { id, activity_type, fingerprint, place }
         }),
-        (id(), any::<u64>(), text()).prop_map(|(id, at, place)| {
-            Command::StartTimer { id, fire_at: Timestamp::from_millis(at), place }
-        }),
+        (id(), any::<u64>(), text())
+            .prop_map(|(id, at, place)| { Command::StartTimer { id, fire_at: Timestamp::from_millis(at), place } }),
         id().prop_map(|id| Command::CancelTimer { id }),
         (text(), payload(), text()).prop_map(|(name, value, place)| Command::Publish { name, value, place }),
         payload().prop_map(|result| Command::Complete { result }),
@@ -279,12 +308,13 @@ fn command() -> impl Strategy<Value = Command> {
 }
 
 fn batch() -> impl Strategy<Value = Batch> {
-    let event = prop_oneof![
-        input().prop_map(Event::Input),
-        (any::<i64>(), any::<u32>(), option::of(input()))
-            .prop_map(|(at_offset_ms, taken, input)| Event::Turn(Turn { at_offset_ms, taken, input })),
-        command().prop_map(Event::Command),
-    ];
+    let event =
+        prop_oneof![
+            input().prop_map(Event::Input),
+            (any::<i64>(), any::<u32>(), option::of(input()))
+                .prop_map(|(at_offset_ms, taken, input)| Event::Turn(Turn { at_offset_ms, taken, input })),
+            command().prop_map(Event::Command),
+        ];
     let kind = prop_oneof![Just(BatchKind::Accepted), Just(BatchKind::Decided), Just(BatchKind::Swept)];
     (any::<[u8; 16]>(), any::<[u8; 16]>(), any::<u64>(), kind, vec(event, 0..6), option::of(any::<u64>())).prop_map(
         |(commit_id, previous, time, kind, events, due)| Batch {

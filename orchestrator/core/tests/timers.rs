@@ -140,8 +140,7 @@ fn a_finished_timer_gives_its_answer_again() {
 
 #[test]
 fn a_signal_beats_its_time_limit_or_does_not() {
-    let patient =
-        |cx: Workflow, _: ()| async move { Ok::<_, Failure>(cx.timeout(secs(10), cx.signal(GO)).await?) };
+    let patient = |cx: Workflow, _: ()| async move { Ok::<_, Failure>(cx.timeout(secs(10), cx.signal(GO)).await?) };
     let mut world = World::run(patient, &());
     assert_eq!(world.last_commands(), ["timer 1 at 11000"]);
     assert_eq!(world.arrive(signal("s", "go", "true")), ["cancel timer 1", "complete true"]);

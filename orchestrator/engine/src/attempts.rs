@@ -73,7 +73,8 @@ impl AttemptRecord {
     /// # Errors
     /// [`StoreError::Refused`] when the bytes are no attempt record.
     pub fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        serde_json::from_slice(bytes).map_err(|e| StoreError::Refused(format!("an attempt record does not decode: {e}")))
+        serde_json::from_slice(bytes)
+            .map_err(|e| StoreError::Refused(format!("an attempt record does not decode: {e}")))
     }
 }
 

@@ -35,7 +35,9 @@ pub async fn commit(
     for _ in 0..TRIES {
         match store.create(run, sequence, record.clone(), change.clone()).await {
             Ok(Creation::Created) => return Ok(Outcome::Won),
-            Ok(Creation::Exists(found)) if found == *record && !planted(Bug::C1ForgetCommitId) => return Ok(Outcome::Won),
+            Ok(Creation::Exists(found)) if found == *record && !planted(Bug::C1ForgetCommitId) => {
+                return Ok(Outcome::Won);
+            }
             Ok(Creation::Exists(found)) => return Ok(Outcome::Lost(found)),
             Err(error @ StoreError::Refused(_)) => return Err(error),
             Err(error @ StoreError::Unknown(_)) => unknown = error,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::api::{
-    DescribeBody, HistoryBody, ListBody, ParkedBody, PendingActivityBody, ResultBody, RunSummary, StartBody, StartedBody,
-    TimerBody,
+    DescribeBody, HistoryBody, ListBody, ParkedBody, PendingActivityBody, ResultBody, RunSummary, StartBody,
+    StartedBody, TimerBody,
 };
 use dormouse_core::history::{Batch, Closed, RunState, readable};
 use dormouse_core::{
@@ -413,6 +413,9 @@ fn summary(row: RunRow) -> RunSummary {
         started_at: row.started_at,
         closed_at: row.closed_at,
         // Nothing can stand still that has ended.
-        parked: row.parked.filter(|_| !row.status.is_closed()).map(|Parked { reason, build, retry_at, .. }| ParkedBody { reason, build, retry_at }),
+        parked: row
+            .parked
+            .filter(|_| !row.status.is_closed())
+            .map(|Parked { reason, build, retry_at, .. }| ParkedBody { reason, build, retry_at }),
     }
 }

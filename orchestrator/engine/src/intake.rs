@@ -115,7 +115,9 @@ impl Intake {
                     if state.append(&record).is_err() {
                         *remembered = None;
                     }
-                    if planted(Bug::F2CommitFirst) && let Some(pinned) = announce {
+                    if planted(Bug::F2CommitFirst)
+                        && let Some(pinned) = announce
+                    {
                         ticket = Some(self.announce(run, Wish::Take { arrival: arrival.clone(), pinned }).await?);
                     }
                     if let Some(ticket) = ticket {
@@ -174,7 +176,13 @@ impl Intake {
     ///
     /// # Errors
     /// As [`take`](Self::take).
-    pub async fn follow(&self, run: &RunKey, arrival: &Arrival, pinned: bool, announce: bool) -> Result<Taken, LoadError> {
+    pub async fn follow(
+        &self,
+        run: &RunKey,
+        arrival: &Arrival,
+        pinned: bool,
+        announce: bool,
+    ) -> Result<Taken, LoadError> {
         let mut run = run.clone();
         loop {
             match self.take(&run, arrival, announce.then_some(pinned)).await? {
@@ -321,4 +329,3 @@ impl Intake {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner).pop(run);
     }
 }
-

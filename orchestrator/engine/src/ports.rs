@@ -1,13 +1,14 @@
 //! Everything that the engine reaches, in one place.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_core::{CommitId, RunKey, Timestamp};
+use dormouse_core::{CommitId, Timestamp};
 
+use crate::parking::Parkings;
 use crate::seams::{ActivityQueue, Alarms, Closings, Host, RunQueue};
-use crate::store::{Parked, Store};
+use crate::store::Store;
 
 /// The engine's surroundings. Cloning is cheap.
 #[derive(Clone)]
@@ -56,44 +57,5 @@ impl Ports {
     #[must_use]
     pub fn commit_id(&self) -> CommitId {
         CommitId::from_bytes(self.host.fresh_id())
-    }
-}
-
-/// Runs that this process has parked. The index row is the durable copy.
-#[derive(Debug, Default)]
-pub struct Parkings(Mutex<HashMap<RunKey, Standstill>>);
-
-#[derive(Debug, Clone)]
-struct Standstill {
-    parked: Parked,
-    /// New inputs are no reason to try again: the last try cost a thread.
-    dear: bool,
-}
-
-impl Parkings {
-    fn lock(&self) -> MutexGuard<'_, HashMap<RunKey, Standstill>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Why a run stands still.
-    #[must_use]
-    pub fn get(&self, run: &RunKey) -> Option<Parked> {
-        self.lock().get(run).map(|standstill| standstill.parked.clone())
-    }
-
-    /// Whether a run is left alone at this time. A new input voids a parking, unless trying is dear.
-    #[must_use]
-    pub fn stands_still(&self, run: &RunKey, now: Timestamp, new_input: bool) -> bool {
-        self.lock().get(run).is_some_and(|still| now < still.parked.retry_at && (still.dear || !new_input))
-    }
-
-    /// A run stands still; `dear` when trying it again costs a thread.
-    pub fn insert(&self, run: RunKey, parked: Parked, dear: bool) {
-        self.lock().insert(run, Standstill { parked, dear });
-    }
-
-    /// A run goes on. Whether it stood still.
-    pub fn remove(&self, run: &RunKey) -> bool {
-        self.lock().remove(run).is_some()
     }
 }

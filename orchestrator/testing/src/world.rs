@@ -36,14 +36,16 @@ use bytes::Bytes;
 use dormouse_core::api::StartBody;
 use dormouse_core::history::{Batch, Closed, RunState};
 use dormouse_core::{
-    ActivityTask, App, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Payload, RunId, RunKey, Timestamp, WorkflowKey,
+    ActivityTask, App, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Payload, RunId, RunKey, Timestamp,
+    WorkflowKey,
 };
 use dormouse_engine::ApiError;
 use dormouse_engine::commit::{LoadError, read_history, read_state};
 use dormouse_engine::front::{FrontDoor, Target};
 use dormouse_engine::handle::{Decider, Surroundings};
 use dormouse_engine::intake::Intake;
-use dormouse_engine::ports::{Choices, Parkings, Ports};
+use dormouse_engine::parking::Parkings;
+use dormouse_engine::ports::{Choices, Ports};
 use dormouse_engine::seams::{
     ActivityQueue, Alarms, Closings, Host, Intent, QueryRunner, RunMessage, RunQueue, SeamFuture, Ticket,
 };
@@ -56,7 +58,7 @@ use object_store::memory::InMemory;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::counting::{Counts, CountingStore};
+use crate::counting::{CountingStore, Counts};
 use crate::faulty::FaultyStore;
 
 /// How often the sweep looks.
@@ -472,7 +474,12 @@ pub fn latest(workflow_id: &str) -> Target {
 /// # Panics
 /// When the input does not serialize.
 #[must_use]
-pub fn start_body(workflow_type: &str, workflow_id: &str, input: &impl Serialize, conflict: IdConflictPolicy) -> StartBody {
+pub fn start_body(
+    workflow_type: &str,
+    workflow_id: &str,
+    input: &impl Serialize,
+    conflict: IdConflictPolicy,
+) -> StartBody {
     StartBody {
         workflow_type: workflow_type.into(),
         workflow_id: Some(workflow_id.into()),
@@ -509,7 +516,9 @@ impl Process {
     /// Sends a signal through the front door; it must be taken in.
     pub fn signal(&self, workflow_id: &str, request_id: &str, name: &str, value: &impl Serialize) {
         let target = latest(workflow_id);
-        drive(self.front.signal(&target, Some(request_id), name, payload(value))).expect("an answer").expect("a signal that is taken in");
+        drive(self.front.signal(&target, Some(request_id), name, payload(value)))
+            .expect("an answer")
+            .expect("a signal that is taken in");
     }
 
     /// Handles one message. `None`: the process died over it.

@@ -115,7 +115,8 @@ pub fn sqlite(committers: usize) -> Figures {
                             break;
                         }
                         let at = Instant::now();
-                        block_on(store.create(&run, sequence, record.clone(), change.take())).expect("a disk that works");
+                        block_on(store.create(&run, sequence, record.clone(), change.take()))
+                            .expect("a disk that works");
                         samples.push(at.elapsed().as_secs_f64() * 1e6);
                     }
                     samples

@@ -51,7 +51,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("--help" | "-h") => {
-            println!("Runs every benchmark and prints a table; with a file name, writes the figures there as JSON too.");
+            println!(
+                "Runs every benchmark and prints a table; with a file name, writes the figures there as JSON too."
+            );
             ExitCode::SUCCESS
         }
         json => report(json),
@@ -125,11 +127,7 @@ fn ratios(all: &Map<String, Value>) -> Vec<(String, f64, &'static str)> {
         ),
         ("local step p99 over one fdatasync".into(), number(all, "local: 1 x 100", "p99_us") / fdatasync, "goal 3"),
         ("growth exponent, 10 to 5000 steps".into(), number(all, "growth: local", "exponent"), "1.05 (goal 1.02)"),
-        (
-            "CPU-seconds per 10k local steps".into(),
-            number(all, "local: 1000 x 10", "steps_cpu_s"),
-            "goal 0.15",
-        ),
+        ("CPU-seconds per 10k local steps".into(), number(all, "local: 1000 x 10", "steps_cpu_s"), "goal 0.15"),
         ("bytes written per local step".into(), number(all, "requests: 100 local steps", "bytes_per_step"), "goal 160"),
     ]
 }

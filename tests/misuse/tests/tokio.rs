@@ -19,7 +19,8 @@ fn first_turn<A, F: WorkflowFunction<A>>(workflow: F) -> TurnFailure {
         conflict: Default::default(),
     };
     let (clock, sweep) = (Timestamp::from_millis(1_000), Duration::from_secs(60));
-    let first = request.first_batch(&run, RunId::from_bytes([1; 16]), CommitId::from_bytes([0; 16]), clock, None, sweep);
+    let first =
+        request.first_batch(&run, RunId::from_bytes([1; 16]), CommitId::from_bytes([0; 16]), clock, None, sweep);
     let mut live = LiveRun::replay(&app, &run, &[first.encode()]).unwrap();
     live.decide(clock).unwrap_err()
 }

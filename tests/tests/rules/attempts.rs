@@ -33,7 +33,10 @@ fn record(process: &Process, task: &ActivityTask) -> AttemptRecord {
 }
 
 /// A world in which activities count their executions, and one run of this workflow up to its first task.
-fn begin(workflow_type: &str, input: &impl serde::Serialize) -> (World, Process, Ran, dormouse_core::RunKey, ActivityTask) {
+fn begin(
+    workflow_type: &str,
+    input: &impl serde::Serialize,
+) -> (World, Process, Ran, dormouse_core::RunKey, ActivityTask) {
     let ran = Ran::default();
     let world = World::new(app_that_counts(ran.clone()));
     let process = world.process();

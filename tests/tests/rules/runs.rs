@@ -156,7 +156,11 @@ fn c8_recorded_time_never_goes_back() {
         world.clock.set(time);
         process.signal("w", signal, "word", &signal);
         // Every other word finds a process that has just begun.
-        if signal == "b" { world.process().deliver() } else { process.deliver() };
+        if signal == "b" {
+            world.process().deliver()
+        } else {
+            process.deliver()
+        };
     }
     let times: Vec<dormouse::Timestamp> = serde_json::from_value(world.result(&first).expect("times")).unwrap();
     assert!(times.is_sorted(), "{times:?}");

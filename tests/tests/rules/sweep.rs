@@ -190,7 +190,11 @@ fn f6_a_local_result_finds_a_run_that_was_read_afresh() {
         let second = world.mail.take_locals().remove(0);
         look(&world, &process);
         assert_eq!(world.mail.take_locals().len(), 0, "it is under way, and not begun again");
-        if fresh_process { world.process().complete_local(&second, &2) } else { process.complete_local(&second, &2) };
+        if fresh_process {
+            world.process().complete_local(&second, &2)
+        } else {
+            process.complete_local(&second, &2)
+        };
         assert_eq!(world.result(&run), Some(json!(3)));
     }
 }
@@ -232,7 +236,9 @@ fn f6_a_run_goes_its_way_by_sweeps_alone() {
         process.deliver();
         world.mail.drop_alarms();
         for task in world.mail.take_tasks() {
-            if matches!(drive(claim(&process.ports, &task)), Some(Ok(Claiming::Claimed(_)))) && task.activity_type == "late" {
+            if matches!(drive(claim(&process.ports, &task)), Some(Ok(Claiming::Claimed(_))))
+                && task.activity_type == "late"
+            {
                 process.complete(&task, 1, &());
             }
         }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dormouse_core::{Failure, IdConflictPolicy, Payload, RunKey, TimeoutKind};
 use dormouse_core::history::{Event, Input};
 use dormouse_core::{ActivityTask, Arrival};
+use dormouse_core::{Failure, IdConflictPolicy, Payload, RunKey, TimeoutKind};
 use dormouse_engine::attempts::{Claiming, claim};
 use dormouse_engine::seams::RunMessage;
 use dormouse_testing::world::{Process, drive, latest, run, start_body};
@@ -158,7 +158,8 @@ impl Walk {
                 }
                 let (id, attempt) = (task.id, claim.attempt);
                 if self.dice.one_in(8) {
-                    let (failure, retry_state) = (Failure::application("no"), dormouse::RetryState::NonRetryableFailure);
+                    let (failure, retry_state) =
+                        (Failure::application("no"), dormouse::RetryState::NonRetryableFailure);
                     Arrival::ActivityFailed { id, attempt, failure, retry_state }
                 } else {
                     let nothing = task.activity_type == "late";
@@ -180,8 +181,7 @@ impl Walk {
 
     fn fault(&mut self) {
         let on = [On::Create(None), On::Create(None), On::Swap(None), On::Read(None)][self.dice.below(4)];
-        let faults =
-            [Fault::FailBefore, Fault::FailAfter, Fault::RetriedHidden, Fault::CrashBefore, Fault::CrashAfter];
+        let faults = [Fault::FailBefore, Fault::FailAfter, Fault::RetriedHidden, Fault::CrashBefore, Fault::CrashAfter];
         let at = self.any_process();
         self.processes[at].faults.plan(on, faults[self.dice.below(5)]);
     }

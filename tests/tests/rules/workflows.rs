@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use dormouse::{Activity, ActivityOptions, App, Failure, LocalActivityOptions, RetryPolicy, Signal, Timestamp, Workflow, select};
+use dormouse::{
+    Activity, ActivityOptions, App, Failure, LocalActivityOptions, RetryPolicy, Signal, Timestamp, Workflow, select,
+};
 
 pub const WORD: Signal<String> = Signal::new("word");
 

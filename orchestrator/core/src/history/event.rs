@@ -419,7 +419,9 @@ impl Command {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
-            Self::ScheduleActivity { activity_type, .. } | Self::ScheduleLocal { activity_type, .. } => Some(activity_type),
+            Self::ScheduleActivity { activity_type, .. } | Self::ScheduleLocal { activity_type, .. } => {
+                Some(activity_type)
+            }
             Self::Publish { name, .. } => Some(name),
             Self::ContinueAsNew { next } => Some(&next.workflow_type),
             _ => None,

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use super::Workflow;
 use super::machine::{LocalCall, Outcome, Waiter};
 use super::waits::Waiting;
-use super::Workflow;
 use crate::failure::{Canceled, Failure, here};
 use crate::history::{Command, CommandId};
 use crate::options::{ActivityOptions, LocalActivityOptions, RetryPolicy};
@@ -107,13 +107,14 @@ impl<O: DeserializeOwned, Options> ActivityCall<O, Options> {
         let Self { cx, activity_type, input, options, place, .. } = self;
         let options = options.into_options();
         let id = input.and_then(|input| {
-            let opened = cx.machine.borrow_mut().open(cx.shielded, Some(activity_type), |_, id| Command::ScheduleActivity {
-                id,
-                activity_type: activity_type.into(),
-                input,
-                options: options.recorded(),
-                place: here(place),
-            });
+            let opened =
+                cx.machine.borrow_mut().open(cx.shielded, Some(activity_type), |_, id| Command::ScheduleActivity {
+                    id,
+                    activity_type: activity_type.into(),
+                    input,
+                    options: options.recorded(),
+                    place: here(place),
+                });
             Ok(opened?)
         });
         Pending::new(cx, id)

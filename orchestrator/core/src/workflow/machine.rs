@@ -261,8 +261,14 @@ impl Machine {
         let run_id = self.run_id;
         self.streams.entry(name.to_owned()).or_insert_with(|| {
             let mut seed = [0; 32];
-            seed[..16].copy_from_slice(&derive("dormouse 2026 random stream, first half", &[run_id.as_bytes(), name.as_bytes()]));
-            seed[16..].copy_from_slice(&derive("dormouse 2026 random stream, second half", &[run_id.as_bytes(), name.as_bytes()]));
+            seed[..16].copy_from_slice(&derive(
+                "dormouse 2026 random stream, first half",
+                &[run_id.as_bytes(), name.as_bytes()],
+            ));
+            seed[16..].copy_from_slice(&derive(
+                "dormouse 2026 random stream, second half",
+                &[run_id.as_bytes(), name.as_bytes()],
+            ));
             ChaCha8Rng::from_seed(seed)
         })
     }

@@ -16,8 +16,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use call::{ActivityCall, CloseLimit, LocalActivityCall, NeedsCloseLimit, Pending};
-pub(crate) use machine::{Machine, Mode};
 pub use machine::LocalCall;
+pub(crate) use machine::{Machine, Mode};
 pub use random::Random;
 pub use waits::{Signals, Sleep, Timeout, WaitSignal, WaitUntil};
 
@@ -72,7 +72,11 @@ impl Workflow {
     /// # Panics
     /// When the activity is not registered: the run is parked with that message.
     #[track_caller]
-    pub fn activity<A, F: ActivityFunction<A>>(&self, function: F, input: &F::Input) -> ActivityCall<F::Output, NeedsCloseLimit> {
+    pub fn activity<A, F: ActivityFunction<A>>(
+        &self,
+        function: F,
+        input: &F::Input,
+    ) -> ActivityCall<F::Output, NeedsCloseLimit> {
         ActivityCall::new(self.clone(), self.registered(function), Payload::encode(input), Location::caller())
     }
 
@@ -81,9 +85,19 @@ impl Workflow {
     /// # Panics
     /// When the activity is not registered: the run is parked with that message.
     #[track_caller]
-    pub fn local_activity<A, F: ActivityFunction<A>>(&self, function: F, input: &F::Input) -> LocalActivityCall<F::Output> {
+    pub fn local_activity<A, F: ActivityFunction<A>>(
+        &self,
+        function: F,
+        input: &F::Input,
+    ) -> LocalActivityCall<F::Output> {
         let options = LocalActivityOptions::default();
-        LocalActivityCall::new(self.clone(), self.registered(function), Payload::encode(input), options, Location::caller())
+        LocalActivityCall::new(
+            self.clone(),
+            self.registered(function),
+            Payload::encode(input),
+            options,
+            Location::caller(),
+        )
     }
 
     fn registered<A, F: ActivityFunction<A>>(&self, _: F) -> &'static str {
@@ -205,10 +219,12 @@ impl Workflow {
         let mut machine = self.machine.borrow_mut();
         machine.act("continue as new");
         let Some(name) = machine.app.name_of::<F>() else {
-            panic!("workflow {} is not registered; add `.workflow(\"...\", ...)` to the App", std::any::type_name::<F>())
+            panic!(
+                "workflow {} is not registered; add `.workflow(\"...\", ...)` to the App",
+                std::any::type_name::<F>()
+            )
         };
-        machine.next_run =
-            Some(NextRun { workflow_type: name.into(), input, request_id: None, carried: Vec::new() });
+        machine.next_run = Some(NextRun { workflow_type: name.into(), input, request_id: None, carried: Vec::new() });
         Err(Failure::application("the workflow continues as new").with_type(CONTINUE_AS_NEW).non_retryable())
     }
 }

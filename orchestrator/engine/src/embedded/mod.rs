@@ -19,7 +19,8 @@ use tokio::task::JoinHandle;
 
 use crate::front::FrontDoor;
 use crate::intake::Intake;
-use crate::ports::{Choices, Parkings, Ports};
+use crate::parking::Parkings;
+use crate::ports::{Choices, Ports};
 use crate::seams::{Host, RunMessage};
 use crate::store::{Parked, RunRow, Store, StoreError};
 
@@ -132,7 +133,7 @@ impl Embedded {
         workers.begin(ports.clone());
         let intake = Arc::new(Intake::new(ports.clone()));
         let warm = NonZeroUsize::new(settings.warm_runs.div_ceil(inboxes.len())).unwrap_or(NonZeroUsize::MIN);
-        let context = shard::Context { app, ports: ports.clone(), intake: Arc::clone(&intake), tokio, warm };
+        let context = shard::Context { app, ports: ports.clone(), tokio, warm };
         let shards = Shards::begin(context, Arc::clone(&mailroom), inboxes, settings.turn_limit)?;
         let front = Arc::new(FrontDoor::new(ports.clone(), intake, mailroom));
 
@@ -206,12 +207,15 @@ async fn pick_up(ports: &Ports) -> Result<(), StoreError> {
             return Ok(());
         }
         for row in rows {
+            let parked = row.parked.is_some();
             if let Some(parked) = row.parked {
-                // Tried at once, as the build may be another; remembered, so that the row is told when it goes on.
-                ports.parkings.insert(row.run.clone(), Parked { retry_at: ports.now(), ..parked }, false);
+                // Tried at once; should it go on, the row is told, even if nothing else is to be recorded.
+                let same = *parked.build == *ports.choices.build;
+                let attempts = if same { parked.attempts } else { 0 };
+                ports.parkings.insert(row.run.clone(), Parked { attempts, retry_at: ports.now(), ..parked });
             }
             match row.due {
-                Some(due) if due > soon && !row.status.is_closed() => {
+                Some(due) if due > soon && !parked && !row.status.is_closed() => {
                     ports.alarms.set(&row.run, row.run_id, Some(due)).await?;
                 }
                 _ => ports.runs.send(RunMessage::Sweep { run: row.run }).await?,

@@ -1,14 +1,16 @@
 //! Threads on which workflows live. Each runs a decider and a small executor, and has no tokio runtime: tokio timers
 //! and tasks in workflow code panic there instead of escaping the history.
 //!
-//! A thread whose turn does not end is replaced: its run is parked from outside, its other runs are read afresh. The
-//! old thread cannot be ended; should it ever come back, its commits are fenced like any stranger's.
+//! A thread whose turn does not end is replaced: its run is parked from outside, its other runs are read afresh, and
+//! what it was told and had not done is told to the new one. The old thread cannot be ended; should it ever come back,
+//! its commits are fenced like any stranger's. Until then its run is not tried again: each try would cost a thread.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task;
 use std::time::{Duration, Instant};
 
 use dormouse_core::{App, RunKey, TurnFailure, millis};
@@ -18,10 +20,11 @@ use futures::executor::{LocalPool, LocalSpawner};
 use futures::task::LocalSpawnExt;
 use tokio::runtime::Handle;
 
-use super::{DueRows, OpenError};
 use super::mailroom::{Inbox, Letter, Mailroom};
-use crate::handle::{Decider, Surroundings, park};
+use super::{DueRows, OpenError};
+use crate::handle::{Decider, Surroundings};
 use crate::intake::Intake;
+use crate::parking::park;
 use crate::ports::Ports;
 use crate::seams::RunMessage;
 use crate::store::StoreError;
@@ -37,16 +40,62 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Context {
     pub(super) app: Arc<App>,
     pub(super) ports: Ports,
-    pub(super) intake: Arc<Intake>,
     pub(super) tokio: Handle,
     pub(super) warm: NonZeroUsize,
 }
 
-/// The turn that runs on a thread, since when.
-type Turn = Arc<Mutex<Option<(RunKey, Instant)>>>;
+/// The turn that runs on a thread, since when, and whether the thread was given up over it.
+#[derive(Default)]
+struct Turn {
+    runs: Option<(RunKey, Instant)>,
+    given_up: bool,
+}
+
+/// What a thread was told: still in its inbox, or by run, until it is done. Others can reach it when the thread hangs.
+struct Told {
+    inbox: Mutex<Inbox>,
+    piles: Mutex<HashMap<RunKey, Pile>>,
+}
+
+/// Messages for one run.
+#[derive(Default)]
+struct Pile {
+    /// Being handled.
+    taken: Vec<RunMessage>,
+    /// Next.
+    waiting: Vec<RunMessage>,
+}
+
+impl Told {
+    fn piles(&self) -> MutexGuard<'_, HashMap<RunKey, Pile>> {
+        self.piles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next letter; `None` when no more can come.
+    async fn next(&self) -> Option<Letter> {
+        let inbox = |context: &mut task::Context<'_>| {
+            // Locked for the moment of looking, never while a turn runs.
+            self.inbox.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(context)
+        };
+        std::future::poll_fn(inbox).await
+    }
+
+    /// Takes away whatever is not done.
+    fn take_all(&self) -> Vec<Letter> {
+        let piles = std::mem::take(&mut *self.piles());
+        let messages = piles.into_values().flat_map(|pile| pile.taken.into_iter().chain(pile.waiting));
+        let mut letters: Vec<_> = messages.map(Letter::Run).collect();
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Ok(letter) = inbox.try_recv() {
+            letters.push(letter);
+        }
+        letters
+    }
+}
 
 struct Shard {
-    turn: Turn,
+    turn: Arc<Mutex<Turn>>,
+    told: Arc<Told>,
     ended: oneshot::Receiver<()>,
 }
 
@@ -90,7 +139,7 @@ impl Shards {
                 return Some((thread, None));
             }
             let turn = shard.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*turn {
+            match &turn.runs {
                 Some((run, since)) if since.elapsed() > self.turn_limit => Some((thread, Some(run.clone()))),
                 _ => None,
             }
@@ -103,10 +152,14 @@ impl Shards {
         if let Some(run) = stuck {
             let limit_ms = millis(self.turn_limit);
             park(ports, &run, &TurnFailure::Endless { limit_ms }).await?;
+            self.give_up(thread, &run);
         }
         let shard = spawn(&self.context, self.mailroom.replace(thread))?;
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner)[thread] = shard;
-        // Whatever the old thread knew is in the histories.
+        let old = std::mem::replace(&mut self.shards.lock().unwrap_or_else(PoisonError::into_inner)[thread], shard);
+        for letter in old.told.take_all() {
+            self.mailroom.post(thread, letter)?;
+        }
+        // Whatever else the old thread knew is in the histories.
         let mut pages = DueRows::all();
         loop {
             let rows = pages.next(&*ports.store).await?;
@@ -116,6 +169,16 @@ impl Shards {
             for row in rows.into_iter().filter(|row| self.mailroom.home(&row.run.workflow) == thread) {
                 ports.runs.send(RunMessage::Sweep { run: row.run }).await?;
             }
+        }
+    }
+
+    /// The run stands still until its thread gives the turn back, if it has not done so by now.
+    fn give_up(&self, thread: usize, run: &RunKey) {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = shards[thread].turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if turn.runs.as_ref().is_some_and(|(runs, _)| runs == run) {
+            turn.given_up = true;
+            self.context.ports.parkings.hold(run.clone());
         }
     }
 
@@ -133,24 +196,28 @@ impl Shards {
 }
 
 fn spawn(context: &Context, inbox: Inbox) -> std::io::Result<Shard> {
-    let turn = Turn::default();
+    let turn = Arc::<Mutex<Turn>>::default();
+    let told = Arc::new(Told { inbox: Mutex::new(inbox), piles: Mutex::default() });
     let (end, ended) = oneshot::channel();
-    let (context, home) = (context.clone(), Arc::clone(&turn));
+    let (context, home, desk) = (context.clone(), Arc::clone(&turn), Arc::clone(&told));
     std::thread::Builder::new().name("workflows".into()).spawn(move || {
-        live_here(context, home, inbox);
+        live_here(context, home, desk);
         let _ = end.send(());
     })?;
-    Ok(Shard { turn, ended })
+    Ok(Shard { turn, told, ended })
 }
 
-fn live_here(context: Context, turn: Turn, mut inbox: Inbox) {
-    let Context { app, ports, intake, tokio, warm } = context;
+fn live_here(context: Context, turn: Arc<Mutex<Turn>>, told: Arc<Told>) {
+    let Context { app, ports, tokio, warm } = context;
+    // Its own: a thread that hangs takes the locks of what it was about to record along.
+    let intake = Arc::new(Intake::new(ports.clone()));
     let home = Home { app: Arc::clone(&app), ports: ports.clone(), tokio: tokio.clone(), turn };
     let decider = Rc::new(Decider::new(app, ports, intake, home, warm));
     let mut pool = LocalPool::new();
-    let desk = Rc::new(Desk { decider, tokio, spawner: pool.spawner(), waiting: RefCell::default() });
+    let desk =
+        Rc::new(Desk { decider, tokio, spawner: pool.spawner(), told: Arc::clone(&told), stopping: Cell::new(false) });
     pool.run_until(async {
-        while let Some(letter) = inbox.next().await {
+        while let Some(letter) = told.next().await {
             match letter {
                 Letter::Run(message) => Rc::clone(&desk).take(message),
                 Letter::Query { run, name, input, reply } => {
@@ -164,8 +231,8 @@ fn live_here(context: Context, turn: Turn, mut inbox: Inbox) {
             }
         }
     });
-    // What is being handled may end; it awaits nothing but the store.
-    desk.waiting.borrow_mut().values_mut().for_each(Vec::clear);
+    // What came before is handled to the end; it awaits nothing but the store, and gives up if that does not answer.
+    desk.stopping.set(true);
     pool.run();
 }
 
@@ -174,19 +241,20 @@ struct Desk {
     decider: Rc<Decider<Home>>,
     tokio: Handle,
     spawner: LocalSpawner,
-    waiting: RefCell<HashMap<RunKey, Vec<RunMessage>>>,
+    told: Arc<Told>,
+    stopping: Cell<bool>,
 }
 
 impl Desk {
     fn take(self: Rc<Self>, message: RunMessage) {
         let run = message.run().clone();
-        let mut waiting = self.waiting.borrow_mut();
-        if let Some(messages) = waiting.get_mut(&run) {
-            messages.push(message);
+        let mut piles = self.told.piles();
+        if let Some(pile) = piles.get_mut(&run) {
+            pile.waiting.push(message);
             return;
         }
-        waiting.insert(run.clone(), vec![message]);
-        drop(waiting);
+        piles.insert(run.clone(), Pile { taken: Vec::new(), waiting: vec![message] });
+        drop(piles);
         let desk = Rc::clone(&self);
         self.spawn(async move { desk.work_through(run).await });
     }
@@ -200,18 +268,15 @@ impl Desk {
     async fn work_through(&self, run: RunKey) {
         let mut pause = FIRST_PAUSE;
         loop {
-            let messages = match self.waiting.borrow_mut().get_mut(&run) {
-                Some(messages) => std::mem::take(messages),
-                None => return,
-            };
-            if messages.is_empty() {
-                self.waiting.borrow_mut().remove(&run);
-                return;
-            }
-            match self.decider.handle(&run, messages.clone()).await {
+            let Some(messages) = self.take_up(&run) else { return };
+            match self.decider.handle(&run, messages).await {
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(StoreError::Refused(reason)) => {
                     tracing::error!(%run, %reason, "messages are given up; the sweep finds what they would have told");
+                }
+                Err(error) if self.stopping.get() => {
+                    tracing::warn!(%run, %error, "messages are left to the next start");
+                    return;
                 }
                 Err(error) => {
                     tracing::warn!(%run, %error, "messages are delivered again in {pause:?}");
@@ -220,13 +285,25 @@ impl Desk {
                         return;
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    if let Some(waiting) = self.waiting.borrow_mut().get_mut(&run) {
-                        let later = std::mem::replace(waiting, messages);
-                        waiting.extend(later);
+                    if let Some(pile) = self.told.piles().get_mut(&run) {
+                        let later = std::mem::take(&mut pile.waiting);
+                        pile.waiting = pile.taken.drain(..).chain(later).collect();
                     }
                 }
             }
         }
+    }
+
+    /// What is to be handled next; `None` when there is nothing, or the thread was given up.
+    fn take_up(&self, run: &RunKey) -> Option<Vec<RunMessage>> {
+        let mut piles = self.told.piles();
+        let pile = piles.get_mut(run)?;
+        pile.taken = std::mem::take(&mut pile.waiting);
+        if pile.taken.is_empty() {
+            piles.remove(run);
+            return None;
+        }
+        Some(pile.taken.clone())
     }
 }
 
@@ -235,7 +312,7 @@ struct Home {
     app: Arc<App>,
     ports: Ports,
     tokio: Handle,
-    turn: Turn,
+    turn: Arc<Mutex<Turn>>,
 }
 
 impl Surroundings for Home {
@@ -251,10 +328,20 @@ impl Surroundings for Home {
     }
 
     fn turn_begins(&self, run: &RunKey) {
-        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some((run.clone(), Instant::now()));
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner).runs = Some((run.clone(), Instant::now()));
     }
 
     fn turn_ends(&self) {
-        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let Turn { runs, given_up } = std::mem::take(&mut *self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+        if let (Some((run, _)), true) = (runs, given_up) {
+            tracing::warn!(%run, "the run's code has given its turn back after all");
+            self.ports.parkings.let_go(&run);
+            let ports = self.ports.clone();
+            self.tokio.spawn(async move {
+                if let Err(error) = ports.runs.send(RunMessage::Sweep { run }).await {
+                    tracing::debug!(%error, "the engine is stopping");
+                }
+            });
+        }
     }
 }
