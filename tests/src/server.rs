@@ -40,7 +40,7 @@ pub fn functions() -> &'static Path {
                     .then(|| message["executable"].as_str().map(PathBuf::from))
                     .flatten()
             });
-        programs.last().expect("cargo names the program that it built")
+        programs.next_back().expect("cargo names the program that it built")
     })
 }
 
