@@ -34,7 +34,7 @@ pub fn functions() -> &'static Path {
         let output = cargo.stderr(Stdio::inherit()).output().unwrap();
         assert!(output.status.success(), "the sample application does not build");
         let messages = output.stdout.split(|byte| *byte == b'\n');
-        let programs =
+        let mut programs =
             messages.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok()).filter_map(|message| {
                 (message["target"]["name"] == "functions")
                     .then(|| message["executable"].as_str().map(PathBuf::from))
