@@ -280,7 +280,8 @@ impl Desk {
                 }
                 Err(error) => {
                     tracing::warn!(%run, %error, "messages are delivered again in {pause:?}");
-                    let slept = self.tokio.spawn(tokio::time::sleep(pause)).await;
+                    // Within the runtime: this thread has none.
+                    let slept = self.tokio.spawn(async move { tokio::time::sleep(pause).await }).await;
                     if slept.is_err() {
                         return;
                     }

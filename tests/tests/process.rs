@@ -1,0 +1,249 @@
+//! Servers as processes: starting, stopping, being in each other's way, and carrying code that misbehaves.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use dormouse::api::{DescribeBody, StartBody};
+use dormouse::{IdConflictPolicy, IdReusePolicy, Payload, RawClient, Status};
+use dormouse_tests::dice::Dice;
+use dormouse_tests::server::{Server, dev, functions};
+use functions::ledger::Ledger;
+use serde_json::json;
+
+/// For whatever must happen some time.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn oddities() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_oddities"))
+}
+
+fn log_of(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("stderr.log")).unwrap_or_default()
+}
+
+fn ledger(dir: &Path) -> Vec<(String, String, u32)> {
+    let entries = Ledger::at(dir.join("ledger.jsonl")).entries().unwrap();
+    entries.into_iter().map(|entry| (entry.workflow_id, entry.activity, entry.attempt)).collect()
+}
+
+async fn start(client: &RawClient, workflow_type: &str, id: &str) {
+    let body = StartBody {
+        workflow_type: workflow_type.into(),
+        workflow_id: Some(id.into()),
+        input: json!(null),
+        id_reuse_policy: IdReusePolicy::default(),
+        id_conflict_policy: IdConflictPolicy::default(),
+    };
+    client.start(&body, None).await.unwrap();
+}
+
+async fn until(client: &RawClient, id: &str, what: impl Fn(&DescribeBody) -> bool) -> DescribeBody {
+    let began = Instant::now();
+    loop {
+        let described = client.workflow(id, None).describe().await.unwrap();
+        if what(&described) {
+            return described;
+        }
+        assert!(began.elapsed() < PATIENCE, "{id} does not come to that: {described:#?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn go(client: &RawClient, id: &str) {
+    client.workflow(id, None).signal("go", &Payload::NULL, Some(&format!("go-{id}"))).await.unwrap();
+}
+
+async fn result(client: &RawClient, id: &str) -> serde_json::Value {
+    let outcome = client.workflow(id, None).outcome(Some(PATIENCE)).await.unwrap();
+    assert_eq!(outcome.status, Status::Completed, "{id}: {outcome:?}");
+    outcome.result.unwrap()
+}
+
+/// Starts the oddities, bad or well, as builds of those names.
+fn start_oddities(dir: &Path, kind: &str) -> Server {
+    let mut command = dev(oddities(), dir);
+    command.env("ODDITIES", kind).env("DORMOUSE_BUILD_ID", kind);
+    let mut server = Server::spawn(command);
+    assert!(server.wait_until_up().is_some(), "{}", log_of(dir));
+    server
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_is_for_one_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(functions(), dir.path());
+    let pid = std::fs::read_to_string(dir.path().join("data/dormouse.lock")).unwrap();
+
+    let second = dev(functions(), dir.path()).stderr(Stdio::piped()).output().unwrap();
+    assert!(!second.status.success());
+    assert_eq!(String::from_utf8_lossy(&second.stdout), "", "it does not say that it listens");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(said.contains("in use by another process") && said.contains(pid.trim()) && said.contains("--data-dir"), "{said}");
+
+    // The first does not mind, and its death sets the directory free at once.
+    assert!(server.client().list(&Default::default(), 1).await.unwrap().is_empty());
+    server.kill();
+    assert!(Server::start(functions(), dir.path()).terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_it_lets_activities_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start_oddities(dir.path(), "well");
+    assert!(!server.url().ends_with(":0"), "the address names the port: {}", server.url());
+    start(&server.client(), "slow", "slow").await;
+    until(&server.client(), "slow", |described| described.pending_activities.iter().any(|a| a.state == "running")).await;
+    let status = server.terminate();
+    assert_eq!(status.code(), Some(0), "{}", log_of(dir.path()));
+
+    let server = start_oddities(dir.path(), "well");
+    let client = server.client();
+    // It is in the history already; nothing is left to be done.
+    let described = client.workflow("slow", None).describe().await.unwrap();
+    assert_eq!(described.pending_activities, []);
+    go(&client, "slow").await;
+    assert_eq!(result(&client, "slow").await, "well");
+    let activities: Vec<_> = ledger(dir.path()).into_iter().map(|(_, activity, attempt)| (activity, attempt)).collect();
+    assert_eq!(activities, [("takeLong".to_owned(), 1), ("note".to_owned(), 1)]);
+    assert!(server.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_during_the_start_leaves_a_good_directory() {
+    let mut dice = Dice::cast("start");
+    for _ in 0..6 {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..6 {
+            let server = Server::spawn(dev(oddities(), dir.path()));
+            std::thread::sleep(Duration::from_micros(dice.within(0..80_000)));
+            server.kill();
+        }
+        let server = start_oddities(dir.path(), "well");
+        start(&server.client(), "steady", "steady").await;
+        go(&server.client(), "steady").await;
+        assert_eq!(result(&server.client(), "steady").await, "well");
+        assert!(server.terminate().success());
+        let db = rusqlite::Connection::open(dir.path().join("data/dormouse.db")).unwrap();
+        let integrity: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(integrity, "ok");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_cannot_go_on_is_parked_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    // This one is well at first.
+    let server = start_oddities(dir.path(), "well");
+    start(&server.client(), "diverging", "diverging").await;
+    until(&server.client(), "diverging", |described| {
+        described.pending_activities.is_empty() && !ledger(dir.path()).is_empty()
+    })
+    .await;
+    assert!(server.terminate().success());
+
+    let server = start_oddities(dir.path(), "bad");
+    let client = server.client();
+    let kinds = ["endless", "blocked", "panicking", "foreign", "tokio"];
+    for kind in kinds {
+        start(&client, kind, kind).await;
+    }
+    // The others go on, wherever they live.
+    for n in 0..8 {
+        start(&client, "steady", &format!("steady-{n}")).await;
+        go(&client, &format!("steady-{n}")).await;
+    }
+    for n in 0..8 {
+        assert_eq!(result(&client, &format!("steady-{n}")).await, "well");
+    }
+    for (kind, says) in [
+        ("endless", &["did not give the turn back", "loops or blocks"][..]),
+        ("blocked", &["did not give the turn back", "loops or blocks"]),
+        ("panicking", &["panicked", "three is not four"]),
+        ("foreign", &["a future that its context did not give", "cx.sleep"]),
+        ("tokio", &["panicked", "without a tokio runtime", "cx.sleep"]),
+    ] {
+        let parked = until(&client, kind, |described| described.run.parked.is_some()).await.run.parked.unwrap();
+        println!("{kind}: {}", parked.reason);
+        assert!(says.iter().all(|part| parked.reason.contains(part)), "{kind}: {}", parked.reason);
+        assert_eq!(parked.build, "bad");
+    }
+    // What arrives for them is taken in all the same, as often as it comes, and holds nobody else up.
+    for kind in kinds.iter().chain(&["diverging"]) {
+        go(&client, kind).await;
+        for n in 0..3 {
+            let noise = format!("noise-{n}-{kind}");
+            client.workflow(*kind, None).signal("noise", &Payload::NULL, Some(&noise)).await.unwrap();
+        }
+        let history = client.workflow(*kind, None).history().await.unwrap();
+        let signals = history.iter().filter(|event| event.event_type == "SignalReceived");
+        assert_eq!(signals.map(|event| &event.attributes["request_id"]).filter(|id| *id == &format!("go-{kind}")).count(), 1);
+        until(&client, kind, |described| described.run.parked.is_some()).await;
+    }
+    let diverging = until(&client, "diverging", |described| described.run.parked.is_some()).await.run.parked.unwrap();
+    println!("diverging: {}", diverging.reason);
+    for part in ["recorded:  activity \"note\" (id 1) at ", "attempted: activity \"other\" (id 1) at ", "oddities.rs:"] {
+        assert!(diverging.reason.contains(part), "{part} is not in: {}", diverging.reason);
+    }
+    // Ending one needs none of its code.
+    start(&client, "endless", "ended").await;
+    until(&client, "ended", |described| described.run.parked.is_some()).await;
+    client.workflow("ended", None).terminate("enough", None).await.unwrap();
+    let ended = until(&client, "ended", |described| described.run.parked.is_none()).await;
+    assert_eq!(ended.run.status, Status::Terminated);
+    start(&client, "steady", "steady-late").await;
+    go(&client, "steady-late").await;
+    assert_eq!(result(&client, "steady-late").await, "well");
+    assert!(ledger(dir.path()).iter().all(|(_, activity, _)| activity != "other"), "diverging code has no effects");
+    assert!(server.terminate().success(), "{}", log_of(dir.path()));
+
+    let server = start_oddities(dir.path(), "well");
+    let client = server.client();
+    for kind in kinds.iter().chain(&["diverging"]) {
+        assert_eq!(result(&client, kind).await, "well", "{kind}");
+        let described = client.workflow(*kind, None).describe().await.unwrap();
+        assert_eq!(described.run.parked, None);
+        let twice: Vec<_> = ledger(dir.path()).into_iter().filter(|(id, ..)| id == kind).collect();
+        assert_eq!(twice.len(), 2, "each of the two activities ran once: {twice:?}");
+    }
+    assert!(server.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn good_code_takes_a_run_out_of_parking_even_if_nothing_happens_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start_oddities(dir.path(), "well");
+    start(&server.client(), "diverging", "waits").await;
+    until(&server.client(), "waits", |described| described.pending_activities.is_empty() && !ledger(dir.path()).is_empty()).await;
+    server.kill();
+
+    let server = start_oddities(dir.path(), "bad");
+    let before = until(&server.client(), "waits", |described| described.run.parked.is_some()).await;
+    server.kill();
+
+    let server = start_oddities(dir.path(), "well");
+    let after = until(&server.client(), "waits", |described| described.run.parked.is_none()).await;
+    assert_eq!(after.history_events, before.history_events);
+    go(&server.client(), "waits").await;
+    assert_eq!(result(&server.client(), "waits").await, "well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pause_of_a_local_activity_survives_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start_oddities(dir.path(), "well");
+    start(&server.client(), "stumbling", "stumbling").await;
+    let described = until(&server.client(), "stumbling", |described| {
+        described.pending_activities.iter().any(|activity| activity.state == "backing_off")
+    })
+    .await;
+    let due = described.pending_activities[0].next_attempt_at.unwrap().as_millis();
+    server.kill();
+
+    let server = start_oddities(dir.path(), "well");
+    assert_eq!(result(&server.client(), "stumbling").await, 2);
+    let entries = Ledger::at(dir.path().join("ledger.jsonl")).entries().unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.attempt).collect::<Vec<_>>(), [1, 2]);
+    assert!(entries[1].at >= due, "the second attempt waits for its time, whoever makes it");
+    assert!(server.terminate().success());
+}
