@@ -191,7 +191,7 @@ impl FrontDoor {
             let backs_off = local.attempts > 0;
             pending_activities.push(PendingActivityBody {
                 activity_id: id.to_string(),
-                activity_type: String::new(),
+                activity_type: local.activity_type.clone(),
                 local: true,
                 state: if backs_off { "backing_off" } else { "running" }.into(),
                 attempt: local.attempts,

@@ -143,6 +143,8 @@ impl PendingActivity {
 /// A recorded local activity without an outcome.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct PendingLocal {
+    /// Its wire name.
+    pub activity_type: String,
     /// Failed attempts that the history knows of.
     pub attempts: u32,
     /// The next attempt begins no earlier than this.
@@ -339,8 +341,9 @@ impl RunState {
             }
             Input::LocalBackoff { id, attempt, failure, retry_at } => {
                 let pending = self.locals.get_mut(id).ok_or_else(|| format!("local activity {id} is not pending"))?;
-                *pending =
-                    PendingLocal { attempts: *attempt, retry_at: *retry_at, last_failure: Some(failure.clone()) };
+                pending.attempts = *attempt;
+                pending.retry_at = *retry_at;
+                pending.last_failure = Some(failure.clone());
             }
         }
         Ok(())
@@ -369,8 +372,9 @@ impl RunState {
                 // A local one has no worker to be told: it is no longer waited for, that is all.
                 self.locals.remove(id);
             }
-            Command::ScheduleLocal { id, .. } => {
-                self.locals.insert(*id, PendingLocal::default());
+            Command::ScheduleLocal { id, activity_type, .. } => {
+                let pending = PendingLocal { activity_type: activity_type.clone(), ..PendingLocal::default() };
+                self.locals.insert(*id, pending);
             }
             Command::StartTimer { id, fire_at, .. } => {
                 self.timers.insert(*id, *fire_at);
