@@ -145,6 +145,10 @@ impl<S: Surroundings> Decider<S> {
             }
             None => return Ok(()),
         };
+        if live.state().closed.is_some() {
+            // By somebody else, who left to us what follows from it.
+            dispatch = Dispatch::All;
+        }
         if fresh && planted(Bug::F1ForgetUndecided) && arrivals.is_empty() {
             return Ok(());
         }
