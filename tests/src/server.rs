@@ -25,10 +25,10 @@ pub fn functions() -> &'static Path {
         let output = cargo.stderr(Stdio::inherit()).output().unwrap();
         assert!(output.status.success(), "the sample application does not build");
         let messages = output.stdout.split(|byte| *byte == b'\n');
-        let programs = messages.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok()).filter_map(|message| {
+        let mut programs = messages.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok()).filter_map(|message| {
             (message["target"]["name"] == "functions").then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
         });
-        programs.last().expect("cargo names the program that it built")
+        programs.next_back().expect("cargo names the program that it built")
     })
 }
 

@@ -135,7 +135,7 @@ impl Caller {
         tokio::time::sleep(pauses[0]).await;
         self.signal(&id, "note", &Payload::NULL).await;
         tokio::time::sleep(pauses[1]).await;
-        self.signal(&id, "approval", &Payload::encode(&(n % 3 != 0)).unwrap()).await;
+        self.signal(&id, "approval", &Payload::encode(&!n.is_multiple_of(3)).unwrap()).await;
     }
 }
 

@@ -104,7 +104,12 @@ impl Engine {
 
     /// What became of the activity by whose failure a workflow failed.
     async fn failed_activity(&self, workflow_type: &str) -> (Failure, RetryState) {
-        let result = self.run(workflow_type).await;
+        self.start(workflow_type).await;
+        self.outcome_of_failed(workflow_type).await
+    }
+
+    async fn outcome_of_failed(&self, id: &str) -> (Failure, RetryState) {
+        let result = self.result(id).await;
         assert_eq!(result.status, Status::Failed, "{result:?}");
         let failure = result.failure.unwrap();
         let FailureKind::Activity { retry_state, .. } = failure.kind else { panic!("{failure:?}") };
@@ -170,14 +175,18 @@ async fn an_attempt_that_takes_too_long_is_tried_again_and_given_up_in_the_end()
 async fn crowded(cx: Workflow, _: ()) -> Result<(), Failure> {
     let limits = ActivityOptions::start_to_close(LONG);
     let occupied = cx.activity(occupy, &()).options(limits).start();
+    cx.signal(GO).await?;
     let late = cx.activity(never_runs, &()).options(limits.schedule_to_start(SHORT)).await;
     occupied.await?;
     late
 }
 
+/// Keeps the only place until the test gives it free.
 async fn occupy(cx: Activity, _: ()) -> Result<(), Failure> {
     cx.get::<Tally>().note(&cx);
-    tokio::time::sleep(SHORT * 5).await;
+    while cx.get::<Tally>().of("free") == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     Ok(())
 }
 
@@ -189,7 +198,18 @@ async fn never_runs(cx: Activity, _: ()) -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_activity_that_nobody_takes_up_in_time_never_runs() {
     let engine = engine(Settings { concurrent_activities: 1, ..Settings::default() }).await;
-    let (cause, retry_state) = engine.failed_activity("crowded").await;
+    engine.start("crowded").await;
+    engine.until("the place is taken", async || engine.tally.of("occupy") == 1).await;
+    engine.front.signal(&target("crowded"), None, "go", Payload::NULL).await.unwrap();
+    let pending = async || engine.front.describe(&target("crowded")).await.unwrap().pending_activities.len();
+    let asked = async || engine.front.history(&target("crowded"), 0, 1000).await.unwrap().events;
+    engine.until("both are asked for", async || {
+        asked().await.iter().filter(|event| event.event_type == "ActivityScheduled").count() == 2
+    })
+    .await;
+    engine.until("one is given up", async || pending().await == 1).await;
+    engine.tally.0.lock().unwrap().insert("free".into(), 1);
+    let (cause, retry_state) = engine.outcome_of_failed("crowded").await;
     assert!(matches!(cause.kind, FailureKind::Timeout { timeout: TimeoutKind::ScheduleToStart, .. }), "{cause:?}");
     assert_eq!(retry_state, RetryState::Timeout);
     assert_eq!((engine.tally.of("occupy"), engine.tally.of("neverRuns")), (1, 0));
