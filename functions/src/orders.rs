@@ -60,6 +60,7 @@ pub async fn order_workflow(cx: Workflow, order: Order) -> Result<Shipment, Fail
 ///
 /// # Errors
 /// When the payment provider is unavailable, with the order's probability; the engine tries again.
+#[allow(clippy::disallowed_methods, reason = "an activity may draw random numbers")]
 pub async fn charge(cx: Activity, order: Order) -> Result<Receipt, Failure> {
     cx.get::<Ledger>().record(&cx).await?;
     if rand::random::<f64>() < order.flaky {

@@ -17,7 +17,16 @@ pub fn functions() -> &'static Path {
         // target/<profile>/deps/<test>
         let profile = test.ancestors().nth(2).unwrap();
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--package", "functions", "--bin", "functions", "--message-format", "json", "--target-dir"]);
+        cargo.args([
+            "build",
+            "--package",
+            "functions",
+            "--bin",
+            "functions",
+            "--message-format",
+            "json",
+            "--target-dir",
+        ]);
         cargo.arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
             cargo.arg("--release");
@@ -25,9 +34,12 @@ pub fn functions() -> &'static Path {
         let output = cargo.stderr(Stdio::inherit()).output().unwrap();
         assert!(output.status.success(), "the sample application does not build");
         let messages = output.stdout.split(|byte| *byte == b'\n');
-        let mut programs = messages.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok()).filter_map(|message| {
-            (message["target"]["name"] == "functions").then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
-        });
+        let mut programs =
+            messages.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok()).filter_map(|message| {
+                (message["target"]["name"] == "functions")
+                    .then(|| message["executable"].as_str().map(PathBuf::from))
+                    .flatten()
+            });
         programs.next_back().expect("cargo names the program that it built")
     })
 }

@@ -87,7 +87,8 @@ pub fn check(trace: &str, expected: &[Expected]) -> Verdict {
                     continue;
                 }
                 verdict.acknowledged.push((request_id.to_owned(), status));
-                let lacking = expected[request_id].durable.iter().filter_map(|text| lacks(&calls, text, answer.entered));
+                let lacking =
+                    expected[request_id].durable.iter().filter_map(|text| lacks(&calls, text, answer.entered));
                 verdict.violations.extend(lacking.map(|lacks| Violation { request_id: request_id.to_owned(), lacks }));
             }
             _ => {}
@@ -121,7 +122,10 @@ fn syncs(calls: &[Call]) -> Vec<&Call> {
     };
     let behind_a_commit = |sync: &&Call| {
         let headers = calls.iter().filter(|call| {
-            is_log_write(call) && call.descriptor == sync.descriptor && call.data.len() == 24 && call.left < sync.entered
+            is_log_write(call)
+                && call.descriptor == sync.descriptor
+                && call.data.len() == 24
+                && call.left < sync.entered
         });
         headers.max_by_key(|header| header.left).is_some_and(|header| header.data[4..8] != [0; 4])
     };
@@ -155,7 +159,8 @@ fn in_order(calls: &[Call]) -> Vec<(Edge, &Call)> {
 fn idempotency_key(request: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(request);
     let lines = text.split("\r\n");
-    let mut keys = lines.filter_map(|line| line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("idempotency-key")));
+    let mut keys =
+        lines.filter_map(|line| line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("idempotency-key")));
     keys.next().map(|(_, key)| key.to_owned())
 }
 
@@ -258,7 +263,8 @@ mod tests {
     const HEADER: &str = r#"8 1.1 pwrite64(9</d/x.db-wal>, "\0\0\0\1\0\0\0\5................", 24, 32) = 24"#;
     const PAGE: &str = r#"8 1.2 pwrite64(9</d/x.db-wal>, "\x00...key-1...", 4096, 56) = 4096"#;
     const SYNC: &str = "8 1.3 fdatasync(9</d/x.db-wal>) = 0";
-    const ANSWER: &str = r#"7 1.4 writev(12<socket:[9]>, [{iov_base="HTTP/1.1 202 Accepted\r\n\r\n", iov_len=25}], 1) = 25"#;
+    const ANSWER: &str =
+        r#"7 1.4 writev(12<socket:[9]>, [{iov_base="HTTP/1.1 202 Accepted\r\n\r\n", iov_len=25}], 1) = 25"#;
 
     fn verdict(lines: &[&str]) -> Verdict {
         check(&lines.join("\n"), &[Expected { request_id: KEY.into(), durable: vec![KEY.into()] }])
@@ -299,7 +305,11 @@ mod tests {
     fn calls_that_others_interrupt_end_where_they_are_resumed() {
         let begun = "8 1.3 fdatasync(9</d/x.db-wal> <unfinished ...>";
         let resumed = "8 1.5 <... fdatasync resumed>) = 0";
-        assert!(verdict(&[REQUEST, HEADER, PAGE, begun, "9 1.4 read(3<x>, \"\", 1) = 0", resumed, ANSWER]).violations.is_empty());
+        assert!(
+            verdict(&[REQUEST, HEADER, PAGE, begun, "9 1.4 read(3<x>, \"\", 1) = 0", resumed, ANSWER])
+                .violations
+                .is_empty()
+        );
         refused(&[REQUEST, HEADER, PAGE, begun, ANSWER, resumed]);
         refused(&[REQUEST, HEADER, PAGE, begun, ANSWER]);
         let (first, rest) = PAGE.split_at(PAGE.find(", 4096").unwrap());

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use comfy_table::Table;
 use dormouse::api::StartBody;
-use dormouse::{ClientError, IdConflictPolicy, IdReusePolicy, ListFilter, Payload, RawClient, RetryState, RunId, Status};
+use dormouse::{
+    ClientError, IdConflictPolicy, IdReusePolicy, ListFilter, Payload, RawClient, RetryState, RunId, Status,
+};
 use dormouse_core::history::{Batch, Closed, CommandId, Event, Input, RunState, Turn, turn_time};
 use dormouse_core::{LiveRun, RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::attempts::{AttemptRecord, AttemptState};
@@ -300,14 +302,21 @@ impl Told {
     fn take(&mut self, batch: &Batch) {
         for event in &batch.events {
             let (at, input) = match event {
-                Event::Turn(Turn { at_offset_ms, input: Some(input), .. }) => (turn_time(batch.time, *at_offset_ms), input),
+                Event::Turn(Turn { at_offset_ms, input: Some(input), .. }) => {
+                    (turn_time(batch.time, *at_offset_ms), input)
+                }
                 Event::Input(input) => (batch.time, input),
                 _ => continue,
             };
             self.request_ids.extend(input.request_id().map(ToOwned::to_owned));
             match input {
                 Input::ActivityCompleted { id, attempt, .. } => {
-                    assert_eq!(self.completed.insert(*id, (*attempt, at)), None, "{}: {id} completes twice", self.row.run);
+                    assert_eq!(
+                        self.completed.insert(*id, (*attempt, at)),
+                        None,
+                        "{}: {id} completes twice",
+                        self.row.run
+                    );
                 }
                 Input::ActivityFailed { attempt, retry_state, .. } => self.failed.push((*attempt, *retry_state)),
                 _ => {}
@@ -324,7 +333,8 @@ fn check_file(data: &Path, runs: &HashMap<String, Told>) {
     let mut statement = db
         .prepare("SELECT workflow_id, count(*), max(sequence) FROM batches JOIN runs USING (run) GROUP BY run")
         .unwrap();
-    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?.into(), row.get::<_, u32>(2)?)));
+    let rows = statement
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?.into(), row.get::<_, u32>(2)?)));
     let mut seen = 0;
     for row in rows.unwrap() {
         let (id, count, last): (_, u64, _) = row.unwrap();
@@ -425,7 +435,10 @@ async fn orders_and_expenses_survive_twenty_kills() {
         kills += 1;
         between += usize::from(hit.claimed > 0);
         interrupted += usize::from(hit.in_ledger > 0);
-        println!("kill {kills:>2}: {} claimed without an outcome, {} of them in the ledger", hit.claimed, hit.in_ledger);
+        println!(
+            "kill {kills:>2}: {} claimed without an outcome, {} of them in the ledger",
+            hit.claimed, hit.in_ledger
+        );
         table.add_row([
             kills.to_string(),
             format!("{:.1} s", began.elapsed().as_secs_f64()),

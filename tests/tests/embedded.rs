@@ -1,12 +1,14 @@
 //! The embedded runtime, through its front door: the sample application on a real store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dormouse_core::api::{ResultBody, StartBody};
-use dormouse_core::{Payload, Status};
+use dormouse_core::{App, Failure, Payload, Signal, Status, Workflow};
 use dormouse_engine::embedded::{Embedded, Settings};
 use dormouse_engine::front::Target;
+use dormouse_engine::store::RunFilter;
 use dormouse_engine::stores::sqlite::SqliteStore;
 use functions::ledger::Ledger;
 use serde_json::{Value, json};
@@ -82,4 +84,34 @@ async fn an_expense_waits_for_its_manager() {
     assert_eq!(result.result.unwrap(), json!("paid"));
     assert_eq!(server.ledger.entries().unwrap().len(), 1);
     server.engine.shutdown(Duration::from_secs(1)).await;
+}
+
+/// As a bad deploy does.
+static BROKEN: AtomicBool = AtomicBool::new(true);
+
+async fn brittle(cx: Workflow, _: ()) -> Result<(), Failure> {
+    assert!(!BROKEN.load(Ordering::SeqCst), "broken");
+    Ok(cx.signal(Signal::<()>::new("end")).await?)
+}
+
+/// The trouble is over, and the index says so, also when the process that parked the run is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_goes_on_after_a_restart_is_no_longer_parked() {
+    let dir = tempfile::tempdir().unwrap();
+    for broken in [true, false] {
+        BROKEN.store(broken, Ordering::SeqCst);
+        let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+        let app = Arc::new(App::new().workflow("brittle", brittle));
+        let engine = Embedded::open(app, store, Settings::default()).await.unwrap();
+        let front = engine.front();
+        front.start(Some("r1"), start("brittle", "b", Value::Null)).await.unwrap();
+        let parked = async {
+            while front.list(&RunFilter::default(), None, 1).await.unwrap().0.workflows[0].parked.is_some() != broken {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), parked).await.expect("what the listing should say");
+        drop(front);
+        engine.shutdown(Duration::from_secs(1)).await;
+    }
 }

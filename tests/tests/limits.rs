@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use dormouse::api::{ResultBody, StartBody};
 use dormouse::prelude::*;
 use dormouse::{
-    Activity, App, Embedded, Failure, FailureKind, IdConflictPolicy, IdReusePolicy, Payload, RetryState, Settings, Status,
-    TimeoutKind, Workflow,
+    Activity, App, Embedded, Failure, FailureKind, IdConflictPolicy, IdReusePolicy, Payload, RetryState, Settings,
+    Status, TimeoutKind, Workflow,
 };
 use dormouse_engine::front::{FrontDoor, Target};
 use dormouse_engine::stores::sqlite::SqliteStore;
@@ -203,10 +203,11 @@ async fn an_activity_that_nobody_takes_up_in_time_never_runs() {
     engine.front.signal(&target("crowded"), None, "go", Payload::NULL).await.unwrap();
     let pending = async || engine.front.describe(&target("crowded")).await.unwrap().pending_activities.len();
     let asked = async || engine.front.history(&target("crowded"), 0, 1000).await.unwrap().events;
-    engine.until("both are asked for", async || {
-        asked().await.iter().filter(|event| event.event_type == "ActivityScheduled").count() == 2
-    })
-    .await;
+    engine
+        .until("both are asked for", async || {
+            asked().await.iter().filter(|event| event.event_type == "ActivityScheduled").count() == 2
+        })
+        .await;
     engine.until("one is given up", async || pending().await == 1).await;
     engine.tally.0.lock().unwrap().insert("free".into(), 1);
     let (cause, retry_state) = engine.outcome_of_failed("crowded").await;
@@ -349,8 +350,14 @@ fn workflow_threads() -> usize {
 fn a_loop_costs_one_thread_and_nobody_elses_messages() {
     // In a process of its own, for the threads to be its own.
     let test = std::env::current_exe().unwrap();
-    let output = std::process::Command::new(test).args(["--exact", "in_a_loop", "--ignored", "--nocapture"]).output().unwrap();
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output =
+        std::process::Command::new(test).args(["--exact", "in_a_loop", "--ignored", "--nocapture"]).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
 }
 

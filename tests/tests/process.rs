@@ -79,7 +79,10 @@ async fn a_data_directory_is_for_one_process() {
     assert!(!second.status.success());
     assert_eq!(String::from_utf8_lossy(&second.stdout), "", "it does not say that it listens");
     let said = String::from_utf8_lossy(&second.stderr);
-    assert!(said.contains("in use by another process") && said.contains(pid.trim()) && said.contains("--data-dir"), "{said}");
+    assert!(
+        said.contains("in use by another process") && said.contains(pid.trim()) && said.contains("--data-dir"),
+        "{said}"
+    );
 
     // The first does not mind, and its death sets the directory free at once.
     assert!(server.client().list(&Default::default(), 1).await.unwrap().is_empty());
@@ -93,7 +96,8 @@ async fn told_to_stop_it_lets_activities_end() {
     let server = start_oddities(dir.path(), "well");
     assert!(!server.url().ends_with(":0"), "the address names the port: {}", server.url());
     start(&server.client(), "slow", "slow").await;
-    until(&server.client(), "slow", |described| described.pending_activities.iter().any(|a| a.state == "running")).await;
+    until(&server.client(), "slow", |described| described.pending_activities.iter().any(|a| a.state == "running"))
+        .await;
     let status = server.terminate();
     assert_eq!(status.code(), Some(0), "{}", log_of(dir.path()));
 
@@ -177,12 +181,16 @@ async fn code_that_cannot_go_on_is_parked_until_it_can() {
         }
         let history = client.workflow(*kind, None).history().await.unwrap();
         let signals = history.iter().filter(|event| event.event_type == "SignalReceived");
-        assert_eq!(signals.map(|event| &event.attributes["request_id"]).filter(|id| *id == &format!("go-{kind}")).count(), 1);
+        assert_eq!(
+            signals.map(|event| &event.attributes["request_id"]).filter(|id| *id == &format!("go-{kind}")).count(),
+            1
+        );
         until(&client, kind, |described| described.run.parked.is_some()).await;
     }
     let diverging = until(&client, "diverging", |described| described.run.parked.is_some()).await.run.parked.unwrap();
     println!("diverging: {}", diverging.reason);
-    for part in ["recorded:  activity \"note\" (id 1) at ", "attempted: activity \"other\" (id 1) at ", "oddities.rs:"] {
+    for part in ["recorded:  activity \"note\" (id 1) at ", "attempted: activity \"other\" (id 1) at ", "oddities.rs:"]
+    {
         assert!(diverging.reason.contains(part), "{part} is not in: {}", diverging.reason);
     }
     // Ending one needs none of its code.
@@ -214,7 +222,10 @@ async fn good_code_takes_a_run_out_of_parking_even_if_nothing_happens_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let server = start_oddities(dir.path(), "well");
     start(&server.client(), "diverging", "waits").await;
-    until(&server.client(), "waits", |described| described.pending_activities.is_empty() && !ledger(dir.path()).is_empty()).await;
+    until(&server.client(), "waits", |described| {
+        described.pending_activities.is_empty() && !ledger(dir.path()).is_empty()
+    })
+    .await;
     server.kill();
 
     let server = start_oddities(dir.path(), "bad");

@@ -2,20 +2,23 @@
 //! commits to the signals costs time only.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dormouse::api::StartBody;
 use dormouse::prelude::*;
-use dormouse::{Activity, App, Embedded, Failure, IdConflictPolicy, IdReusePolicy, Payload, Settings, Status, Workflow};
+use dormouse::{
+    Activity, App, Embedded, Failure, IdConflictPolicy, IdReusePolicy, Payload, Settings, Status, Workflow,
+};
 use dormouse_core::history::{Batch, BatchKind, Event, Input, Turn};
 use dormouse_core::{LiveRun, RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::commit::read_history;
 use dormouse_engine::front::Target;
 use dormouse_engine::store::{
-    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreFuture, Stretch, Swap, Versioned,
+    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreFuture, Stretch, Swap,
+    Versioned,
 };
 use dormouse_engine::stores::sqlite::SqliteStore;
 use dormouse_testing::{CountingStore, Fault, FaultyStore, On};
@@ -60,7 +63,13 @@ struct SlowDeciders {
 }
 
 impl Store for SlowDeciders {
-    fn create<'a>(&'a self, run: &'a RunKey, at: u64, record: Bytes, change: Option<RowChange>) -> StoreFuture<'a, Creation> {
+    fn create<'a>(
+        &'a self,
+        run: &'a RunKey,
+        at: u64,
+        record: Bytes,
+        change: Option<RowChange>,
+    ) -> StoreFuture<'a, Creation> {
         Box::pin(async move {
             let decided = Batch::decode(at, &record).is_ok_and(|batch| batch.kind == BatchKind::Decided);
             if !decided {
@@ -84,10 +93,21 @@ impl Store for SlowDeciders {
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
         self.inner.row(run)
     }
-    fn list<'a>(&'a self, namespace: &'a str, filter: &'a RunFilter, after: Option<&'a ListCursor>, limit: usize) -> StoreFuture<'a, Vec<RunRow>> {
+    fn list<'a>(
+        &'a self,
+        namespace: &'a str,
+        filter: &'a RunFilter,
+        after: Option<&'a ListCursor>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<RunRow>> {
         self.inner.list(namespace, filter, after, limit)
     }
-    fn due<'a>(&'a self, by: Timestamp, after: Option<(Timestamp, RunKey)>, limit: usize) -> StoreFuture<'a, Vec<RunRow>> {
+    fn due<'a>(
+        &'a self,
+        by: Timestamp,
+        after: Option<(Timestamp, RunKey)>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<RunRow>> {
         self.inner.due(by, after, limit)
     }
     fn settle<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, ()> {
@@ -206,7 +226,8 @@ async fn deciders_that_lose_their_commits_lose_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_whose_outcome_is_unknown_lose_nothing_either() {
-    let faults: Vec<_> = [Fault::FailBefore, Fault::FailAfter, Fault::RetriedHidden].into_iter().cycle().take(90).collect();
+    let faults: Vec<_> =
+        [Fault::FailBefore, Fault::FailAfter, Fault::RetriedHidden].into_iter().cycle().take(90).collect();
     storm("faults", Duration::from_millis(1), &faults).await;
 }
 
@@ -214,7 +235,8 @@ async fn commits_whose_outcome_is_unknown_lose_nothing_either() {
 async fn a_store_that_is_away_for_longer_than_a_commit_tries_is_asked_again() {
     let dir = tempfile::tempdir().unwrap();
     let executions = Arc::new(Executions(std::array::from_fn(|_| AtomicU64::new(0))));
-    let app = Arc::new(App::new().workflow("oneStep", one_step).activity("step", step).provide(Arc::clone(&executions)));
+    let app =
+        Arc::new(App::new().workflow("oneStep", one_step).activity("step", step).provide(Arc::clone(&executions)));
     let faulty = Arc::new(FaultyStore::new(Arc::new(SqliteStore::open(dir.path()).unwrap())));
     let engine = Embedded::open(app, Arc::clone(&faulty) as _, Settings::default()).await.unwrap();
     let body = StartBody {

@@ -18,7 +18,9 @@ const SIGNALS: usize = 4;
 fn watched(dir: &Path) -> Command {
     let server = dev(functions(), dir);
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-y", "-ttt", "-xx", "-s", "65536", "-e", &format!("trace={CALLS}"), "-o"]).arg(dir.join("trace"));
+    strace
+        .args(["-f", "-y", "-ttt", "-xx", "-s", "65536", "-e", &format!("trace={CALLS}"), "-o"])
+        .arg(dir.join("trace"));
     strace.arg(server.get_program()).args(server.get_args());
     for (name, value) in server.get_envs() {
         match value {
@@ -82,7 +84,12 @@ async fn every_acknowledgement_follows_a_sync_of_what_it_acknowledges() {
     let trace = std::fs::read_to_string(dir.path().join("trace")).unwrap();
 
     let verdict = check(&trace, &expected);
-    println!("{} acknowledgements, {} syncs, {} lines of trace", verdict.acknowledged.len(), verdict.syncs, trace.lines().count());
+    println!(
+        "{} acknowledgements, {} syncs, {} lines of trace",
+        verdict.acknowledged.len(),
+        verdict.syncs,
+        trace.lines().count()
+    );
     assert_eq!(verdict.violations, [], "{:#?}", verdict.violations);
     let mut found: Vec<_> = verdict.acknowledged.iter().map(|(id, _)| id.as_str()).collect();
     let mut asked: Vec<_> = expected.iter().map(|expected| expected.request_id.as_str()).collect();
@@ -93,7 +100,8 @@ async fn every_acknowledgement_follows_a_sync_of_what_it_acknowledges() {
     assert_eq!(created, WORKFLOWS);
 
     // The same trace as it would be without the syncs proves nothing.
-    let doctored: String = trace.lines().filter(|line| !line.contains("sync")).map(|line| format!("{line}\n")).collect();
+    let doctored: String =
+        trace.lines().filter(|line| !line.contains("sync")).map(|line| format!("{line}\n")).collect();
     assert_eq!(check(&doctored, &expected).violations.len(), expected.len() + WORKFLOWS);
     // Nor with syncs that all fail, or of other files.
     let failing = trace.replace("sync resumed>) = 0", "sync resumed>) = -1 EIO");

@@ -86,12 +86,12 @@ impl Cli {
     fn command(&self) -> Command {
         let name = std::env::args_os().next().map(std::path::PathBuf::from);
         let name = name.as_deref().and_then(|path| path.file_stem()?.to_str()).unwrap_or("dormouse").to_owned();
-        let root = Command::new(name)
+        // First the shared options: what follows replaces the description that they bring along.
+        let root = Shared::augment_args(Command::new(name))
             .about("Durable workflows: code that survives crashes, restarts and waits of any length")
             .after_help(format!("{EXAMPLES}{EXIT_CODES}"))
             .subcommand_required(true)
             .arg_required_else_help(true);
-        let root = Shared::augment_args(root);
         self.entries.iter().fold(root, |root, entry| root.subcommand(&entry.command))
     }
 
@@ -215,6 +215,7 @@ mod tests {
     #[test]
     fn help_teaches() {
         let help = cli().command().render_help().to_string();
+        assert!(help.starts_with("Durable workflows"), "{help}");
         for word in ["dev", "workflow", "demo", "Exit codes", "Examples", "order-1"] {
             assert!(help.contains(word), "{word} is not in:\n{help}");
         }

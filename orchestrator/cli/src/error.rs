@@ -83,9 +83,9 @@ fn from_client(error: &ClientError) -> CliError {
         ClientError::Transport { .. } => CliError { code: EXIT_UNREACHABLE, ..message }
             .hint("is the server running? Start it with `dev`, or name another with --address or DORMOUSE_ADDRESS"),
         ClientError::Invalid(_) => CliError { code: EXIT_USAGE, ..message },
-        ClientError::AlreadyStarted(_) => message.hint(
-            "choose another --id, or say what shall happen with --id-conflict-policy or --id-reuse-policy",
-        ),
+        ClientError::AlreadyStarted(_) => {
+            message.hint("choose another --id, or say what shall happen with --id-conflict-policy or --id-reuse-policy")
+        }
         ClientError::NotFound(_) => message.hint("`workflow list` shows the workflows that there are"),
         _ => message,
     }

@@ -22,8 +22,9 @@ pub(crate) fn payload(argument: Option<&str>) -> Result<Payload, CliError> {
     };
     match serde_json::from_str::<serde_json::Value>(&text) {
         Ok(_) => Ok(Payload::from_json(text.into())),
-        Err(error) => Err(CliError::usage(format!("{from} is not JSON: {error}"))
-            .hint("text needs quotes of its own, as in --input '\"text\"'; @file reads a file, - reads standard input")),
+        Err(error) => Err(CliError::usage(format!("{from} is not JSON: {error}")).hint(
+            "text needs quotes of its own, as in --input '\"text\"'; @file reads a file, - reads standard input",
+        )),
     }
 }
 

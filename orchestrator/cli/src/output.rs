@@ -19,7 +19,8 @@ pub enum Format {
 
 /// Whether somebody asked for no colours (<https://no-color.org>).
 pub(crate) fn no_colour() -> bool {
-    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Whether standard output shows colours.
@@ -45,7 +46,8 @@ pub(crate) fn say_json<T: Serialize>(value: &T) -> Result<(), CliError> {
 pub(crate) fn tame(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
-            let unsafe_here = c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let unsafe_here = c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
             let (shown, escaped) = if unsafe_here { (None, Some(c.escape_unicode())) } else { (Some(c), None) };
             shown.into_iter().chain(escaped.into_iter().flatten())
         })
@@ -59,6 +61,16 @@ pub(crate) fn short(text: &str, most: usize) -> String {
         return text;
     }
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// An id as it is written on a command line.
+pub(crate) fn quoted(id: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:@%+=,".contains(c);
+    if !id.is_empty() && id.chars().all(plain) {
+        id.to_owned()
+    } else {
+        format!("'{}'", tame(id).replace('\'', "'\\''"))
+    }
 }
 
 /// A table with these headings.
@@ -106,6 +118,7 @@ mod tests {
     fn terminals_are_not_commanded_from_afar() {
         assert_eq!(tame("a\u{1b}[2Jb\nc\u{9b}d\u{202e}e"), "a\\u{1b}[2Jb\\u{a}c\\u{9b}d\\u{202e}e");
         assert_eq!(tame("日本語 🐭"), "日本語 🐭");
+        assert_eq!([quoted("a/b-1"), quoted("o 1"), quoted("it's")], ["a/b-1", "'o 1'", r"'it'\''s'"]);
         assert_eq!(short("abcdef", 4), "abc…");
         assert_eq!(short("abcd", 4), "abcd");
     }

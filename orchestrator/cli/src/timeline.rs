@@ -15,7 +15,8 @@ const VALUE_WIDTH: usize = 60;
 /// How much of a failure is shown.
 const FAILURE_WIDTH: usize = 160;
 
-/// Renders a history from its beginning: a line for each event, each ended by a newline, without colours.
+/// Renders a history from its beginning: a line for each event, each ended by a newline, without colours and without
+/// the engine's own bookkeeping.
 ///
 /// ```text
 ///    1  2026-03-01T09:00:00.000Z       0.000s  WorkflowStarted         orderWorkflow, input {"id":"order-1"}
@@ -24,7 +25,15 @@ const FAILURE_WIDTH: usize = 160;
 #[must_use]
 pub fn timeline(events: &[HistoryEvent]) -> String {
     let mut timeline = Timeline::new();
-    events.iter().fold(String::new(), |text, event| text + &timeline.line(event) + "\n")
+    events
+        .iter()
+        .filter(|event| !is_bookkeeping(event))
+        .fold(String::new(), |text, event| text + &timeline.line(event) + "\n")
+}
+
+/// Whether an event says how the engine went about it rather than what happened to the workflow.
+pub(crate) fn is_bookkeeping(event: &HistoryEvent) -> bool {
+    matches!(event.event_type.as_str(), "TurnTaken" | "Swept")
 }
 
 /// Renders events as they come: remembers when the first happened, and what the activities are called.
@@ -87,16 +96,28 @@ impl Timeline {
 /// One particular; `None` where the subject has said it, or nobody wants to read it.
 fn detail(key: &str, value: &Value) -> Option<String> {
     match key {
-        "activity_id" | "activity_type" | "timer_id" | "name" | "workflow_type" | "request_id" => None,
-        _ if value.is_null() => None,
+        "activity_id" | "activity_type" | "timer_id" | "name" | "workflow_type" => None,
+        "request_id" | "run_id" | "options" | "place" => None,
+        "inputs" | "input" | "payload" | "value" | "result" => particular(key, value),
+        // What is not there, or not so, need not be said.
+        _ if matches!(value, Value::Null | Value::Bool(false)) || value.as_array().is_some_and(Vec::is_empty) => None,
         "attempt" if value.as_u64() == Some(1) => None,
         "attempt" => Some(format!("attempt {}", scalar(value))),
-        "result" => Some(format!("→ {}", short(&value.to_string(), VALUE_WIDTH))),
-        "payload" | "value" => Some(short(&value.to_string(), VALUE_WIDTH)),
         "failure" => Some(format!("✗ {}", short(&failure(value), FAILURE_WIDTH))),
         "reason" if value.as_str() == Some("") => None,
         "fire_at" | "retry_at" => Some(format!("{} {}", key.replace('_', " "), scalar(value))),
         _ => Some(format!("{} {}", tame(&key.replace('_', " ")), short(&scalar(value), VALUE_WIDTH))),
+    }
+}
+
+/// A user's value, whatever it is; and how many inputs a turn took, if any.
+fn particular(key: &str, value: &Value) -> Option<String> {
+    let shown = short(&value.to_string(), VALUE_WIDTH);
+    match key {
+        "inputs" if value.as_u64() == Some(0) => None,
+        "result" => Some(format!("→ {shown}")),
+        "payload" | "value" => Some(shown),
+        _ => Some(format!("{key} {shown}")),
     }
 }
 
@@ -149,9 +170,15 @@ mod tests {
 
     #[test]
     fn a_life_can_be_read_from_top_to_bottom() {
-        let failure = Failure::activity("ship", 3, 5, RetryState::MaximumAttemptsReached, Failure::application("no ship"));
+        let failure =
+            Failure::activity("ship", 3, 5, RetryState::MaximumAttemptsReached, Failure::application("no ship"));
         let events = [
-            event(1, 0, "WorkflowStarted", json!({"workflow_type": "orderWorkflow", "input": {"id": 1}, "request_id": "r"})),
+            event(
+                1,
+                0,
+                "WorkflowStarted",
+                json!({"workflow_type": "orderWorkflow", "input": {"id": 1}, "request_id": "r"}),
+            ),
             event(2, 4, "TurnTaken", json!({})),
             event(3, 4, "ActivityScheduled", json!({"activity_id": 1, "activity_type": "charge", "input": {"id": 1}})),
             event(4, 1_250, "ActivityCompleted", json!({"activity_id": 1, "attempt": 2, "result": {"paid": true}})),
@@ -162,7 +189,6 @@ mod tests {
             event(9, 86_401_500, "Novelty", json!({"some_key": "x\u{1b}[2J"})),
         ];
         let expected = "   1  2026-03-01T09:00:00.000Z        0.000s  WorkflowStarted         orderWorkflow, input {\"id\":1}
-   2  2026-03-01T09:00:00.004Z        0.004s  TurnTaken
    3  2026-03-01T09:00:00.004Z        0.004s  ActivityScheduled       charge #1, input {\"id\":1}
    4  2026-03-01T09:00:01.250Z        1.250s  ActivityCompleted       charge #1, attempt 2, → {\"paid\":true}
    5  2026-03-01T09:00:01.300Z        1.300s  TimerStarted            timer #2, fire at 2026-03-02T09:00:01.300Z
@@ -186,9 +212,13 @@ mod tests {
 
     #[test]
     fn time_is_told_in_the_units_that_matter() {
-        for (millis, text) in
-            [(0, "0.000s"), (59_999, "59.999s"), (63_250, "1m 03.2s"), (3_723_000, "1h 02m 03s"), (90_061_000, "1d 01h 01m")]
-        {
+        for (millis, text) in [
+            (0, "0.000s"),
+            (59_999, "59.999s"),
+            (63_250, "1m 03.2s"),
+            (3_723_000, "1h 02m 03s"),
+            (90_061_000, "1d 01h 01m"),
+        ] {
             assert_eq!(elapsed(Duration::from_millis(millis)), text);
         }
     }

@@ -49,7 +49,9 @@ impl Address {
         for segment in segments {
             // URLs take a part of one or two dots, even percent-encoded, as a way upwards.
             if matches!(*segment, "" | "." | "..") {
-                return Err(ClientError::Invalid(format!("{segment:?} cannot be part of a URL, so it names nothing here")));
+                return Err(ClientError::Invalid(format!(
+                    "{segment:?} cannot be part of a URL, so it names nothing here"
+                )));
             }
             text.push('/');
             text.extend(utf8_percent_encode(segment, SEGMENT));

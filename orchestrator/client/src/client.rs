@@ -92,7 +92,8 @@ impl Client {
 }
 
 pub(crate) fn to_value<T: Serialize>(value: &T) -> Result<serde_json::Value, ClientError> {
-    serde_json::to_value(value).map_err(|error| ClientError::Invalid(format!("the value does not serialize to JSON: {error}")))
+    serde_json::to_value(value)
+        .map_err(|error| ClientError::Invalid(format!("the value does not serialize to JSON: {error}")))
 }
 
 /// A start that is sent when it is awaited.

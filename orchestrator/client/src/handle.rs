@@ -63,7 +63,10 @@ impl<O> WorkflowHandle<O> {
             Status::Completed => {
                 let value = outcome.result.unwrap_or_default();
                 serde_json::from_value(value).map_err(|error| {
-                    ClientError::Decode(format!("the result of workflow {:?} has another type: {error}", self.workflow_id()))
+                    ClientError::Decode(format!(
+                        "the result of workflow {:?} has another type: {error}",
+                        self.workflow_id()
+                    ))
                 })
             }
             status => Err(ClientError::WorkflowFailed {
@@ -95,7 +98,11 @@ impl<O> WorkflowHandle<O> {
     ///
     /// # Errors
     /// [`ClientError::NotFound`] when the workflow answers no such query.
-    pub async fn query_with<T: DeserializeOwned, A: Serialize>(&self, query: Query<T, A>, argument: &A) -> Result<T, ClientError> {
+    pub async fn query_with<T: DeserializeOwned, A: Serialize>(
+        &self,
+        query: Query<T, A>,
+        argument: &A,
+    ) -> Result<T, ClientError> {
         let answer = self.raw.query(query.name(), &encode(argument)?).await?;
         answer.decode().map_err(|failure| {
             ClientError::Decode(format!("the answer to query {:?} has another type: {}", query.name(), failure.message))

@@ -25,7 +25,9 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         serde_json::from_slice(&self.body).map_err(|error| {
-            ClientError::Decode(format!("the server's answer is not as expected ({error}); do client and server have the same version?"))
+            ClientError::Decode(format!(
+                "the server's answer is not as expected ({error}); do client and server have the same version?"
+            ))
         })
     }
 }

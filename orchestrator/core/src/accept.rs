@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use crate::failure::{Failure, FailureKind, RetryState, TimeoutKind};
-use crate::history::{
-    Batch, BatchKind, CommandId, Event, Input, NextRun, RunState, Started,
-};
+use crate::history::{Batch, BatchKind, CommandId, Event, Input, NextRun, RunState, Started};
 use crate::ids::{BatchHash, CommitId, RunId, RunKey};
 use crate::options::Verdict;
 use crate::payload::Payload;
@@ -134,12 +132,12 @@ impl RunState {
     /// [`Refusal`]. Unless this state was just read from the store, a refusal proves nothing (rule C3).
     pub fn accept(&self, arrival: &Arrival, now: Timestamp) -> Result<Vec<Input>, Refusal> {
         let request_id = match arrival {
-            Arrival::Signal { request_id, .. } | Arrival::Cancel { request_id, .. } | Arrival::Terminate { request_id, .. } => {
-                Some(request_id)
-            }
+            Arrival::Signal { request_id, .. }
+            | Arrival::Cancel { request_id, .. }
+            | Arrival::Terminate { request_id, .. } => Some(request_id),
             _ => None,
         };
-        if let Some(ordinal) = request_id.and_then(|id| self.answered_in(id)) {
+        if let Some(ordinal) = request_id.and_then(|id| self.answered_in(id)).filter(|_| !planted(Bug::F4ForgetIds)) {
             return Err(Refusal::Duplicate(ordinal));
         }
         if let Some(closed) = &self.closed {
@@ -159,7 +157,7 @@ impl RunState {
             }
             Arrival::ActivityFailed { id, attempt, failure, retry_state } => {
                 self.live_attempt(id, attempt)?;
-                Ok(vec![Input::ActivityFailed { id, attempt, failure, retry_state }])
+                Ok(vec![Input::ActivityFailed { id, attempt, failure: failure.storable(), retry_state }])
             }
             Arrival::AttemptLost { id, attempt, timeout, last_heartbeat } => {
                 self.live_attempt(id, attempt)?;
@@ -181,11 +179,11 @@ impl RunState {
             }
             Arrival::LocalFailed { id, attempt, failure, retry_state } => {
                 self.live_local(id, attempt)?;
-                Ok(vec![Input::LocalFailed { id, attempt, failure, retry_state }])
+                Ok(vec![Input::LocalFailed { id, attempt, failure: failure.storable(), retry_state }])
             }
             Arrival::LocalBackoff { id, attempt, failure, retry_at } => {
                 self.live_local(id, attempt)?;
-                Ok(vec![Input::LocalBackoff { id, attempt, failure, retry_at }])
+                Ok(vec![Input::LocalBackoff { id, attempt, failure: failure.storable(), retry_at }])
             }
             Arrival::Alarm => self.due_by(now),
         }
@@ -194,7 +192,7 @@ impl RunState {
     /// The attempt may still report: its activity is pending and its lease was not ended.
     fn live_attempt(&self, id: CommandId, attempt: u32) -> Result<(), Refusal> {
         match self.activities.get(&id) {
-            Some(pending) if attempt > pending.lost => Ok(()),
+            Some(pending) if attempt > pending.lost || planted(Bug::A1TakeLate) => Ok(()),
             _ => Err(Refusal::Superseded),
         }
     }
@@ -220,9 +218,9 @@ impl RunState {
             }
             // A time limit ends an activity whatever its attempts do.
             Input::ActivityFailed { id, attempt, failure, .. } => match failure.kind {
-                FailureKind::Timeout { timeout: TimeoutKind::ScheduleToClose | TimeoutKind::ScheduleToStart, .. } => {
-                    self.activities.contains_key(id)
-                }
+                FailureKind::Timeout {
+                    timeout: TimeoutKind::ScheduleToClose | TimeoutKind::ScheduleToStart, ..
+                } => self.activities.contains_key(id),
                 _ => self.live_attempt(*id, *attempt).is_ok(),
             },
             Input::TimerFired { id } => self.timers.contains_key(id),

@@ -59,7 +59,11 @@ pub trait ActivityFunction<Args>: Copy + Send + Sync + 'static {
     /// What it returns.
     type Output: Serialize + DeserializeOwned + 'static;
     /// Calls it.
-    fn call(self, cx: Activity, input: Self::Input) -> impl Future<Output = Result<Self::Output, Failure>> + Send + 'static;
+    fn call(
+        self,
+        cx: Activity,
+        input: Self::Input,
+    ) -> impl Future<Output = Result<Self::Output, Failure>> + Send + 'static;
 }
 
 impl<F, Fut, I, O> ActivityFunction<(I,)> for F
@@ -195,7 +199,12 @@ impl App {
         self.workflows.contains_key(name)
     }
 
-    pub(crate) fn begin_workflow(&self, name: &str, cx: Workflow, input: &Payload) -> Option<Result<WorkflowFuture, Failure>> {
+    pub(crate) fn begin_workflow(
+        &self,
+        name: &str,
+        cx: Workflow,
+        input: &Payload,
+    ) -> Option<Result<WorkflowFuture, Failure>> {
         self.workflows.get(name).map(|entry| entry(cx, input))
     }
 

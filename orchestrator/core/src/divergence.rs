@@ -68,13 +68,17 @@ pub enum TurnFailure {
         turn: u64,
     },
     /// This build has no workflow of that name.
-    #[error("no workflow {workflow_type:?} is registered in this build; add `.workflow({workflow_type:?}, ...)` to the App")]
+    #[error(
+        "no workflow {workflow_type:?} is registered in this build; add `.workflow({workflow_type:?}, ...)` to the App"
+    )]
     UnknownWorkflow {
         /// The name.
         workflow_type: String,
     },
     /// The turn went on for longer than a turn may.
-    #[error("the workflow's code did not give the turn back within {limit_ms} ms: it loops or blocks. Await something in the loop, or move the work into an activity.")]
+    #[error(
+        "the workflow's code did not give the turn back within {limit_ms} ms: it loops or blocks. Await something in the loop, or move the work into an activity."
+    )]
     Endless {
         /// The limit, in milliseconds.
         limit_ms: u64,

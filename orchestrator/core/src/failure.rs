@@ -1,5 +1,6 @@
 //! Failures: what went wrong, of which kind, caused by what. The chain survives `?`.
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub const MAX_CAUSES: usize = 16;
 ///
 /// Every `std::error::Error` becomes a retryable Application failure through `?`, its sources becoming causes.
 /// `Failure` itself is therefore no `std::error::Error`; clients get a `ClientError`, which is one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Encode)]
 pub struct Failure {
     /// One sentence for people.
     #[n(0)]
@@ -29,11 +30,41 @@ pub struct Failure {
     /// Where in the source it arose, as `file:line`.
     #[n(2)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<String>,
+    pub place: Option<Box<str>>,
     /// What caused it.
     #[n(3)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Box<Failure>>,
+}
+
+/// How deeply stored failures may nest: more than any chain that this crate makes, and little enough for any stack.
+const MAX_STORED_DEPTH: u32 = 128;
+
+/// A failure as it is read back.
+#[derive(Decode)]
+struct Stored {
+    #[n(0)]
+    message: String,
+    #[n(1)]
+    kind: FailureKind,
+    #[n(2)]
+    place: Option<Box<str>>,
+    #[n(3)]
+    cause: Option<Box<Failure>>,
+}
+
+impl<'b, C> Decode<'b, C> for Failure {
+    fn decode(d: &mut minicbor::Decoder<'b>, context: &mut C) -> Result<Self, minicbor::decode::Error> {
+        thread_local!(static DEPTH: Cell<u32> = const { Cell::new(0) });
+        let depth = DEPTH.get();
+        if depth >= MAX_STORED_DEPTH {
+            return Err(minicbor::decode::Error::message("a failure has too many causes"));
+        }
+        DEPTH.set(depth + 1);
+        let stored = Stored::decode(d, context);
+        DEPTH.set(depth);
+        stored.map(|Stored { message, kind, place, cause }| Self { message, kind, place, cause })
+    }
 }
 
 /// The kinds of failure, as in Temporal.
@@ -46,7 +77,7 @@ pub enum FailureKind {
         /// A name that retry policies can match, chosen by the user; never a Rust type name.
         #[n(0)]
         #[serde(default, skip_serializing_if = "Option::is_none", rename = "type")]
-        r#type: Option<String>,
+        r#type: Option<Box<str>>,
         /// No retry can mend it.
         #[n(1)]
         #[serde(default)]
@@ -157,7 +188,7 @@ impl Failure {
                 details: None,
                 next_retry_delay_ms: None,
             },
-            place: Some(here(Location::caller())),
+            place: Some(here(Location::caller()).into()),
             cause: None,
         }
     }
@@ -175,7 +206,13 @@ impl Failure {
 
     /// An activity that failed for good.
     #[must_use]
-    pub fn activity(activity_type: &str, activity_id: u64, attempt: u32, retry_state: RetryState, cause: Failure) -> Self {
+    pub fn activity(
+        activity_type: &str,
+        activity_id: u64,
+        attempt: u32,
+        retry_state: RetryState,
+        cause: Failure,
+    ) -> Self {
         let why = match retry_state {
             RetryState::NonRetryableFailure => "the failure is not retryable",
             RetryState::MaximumAttemptsReached => "no attempts are left",
@@ -186,7 +223,7 @@ impl Failure {
             message: format!("activity {activity_type} failed on attempt {attempt}: {why}"),
             kind: FailureKind::Activity { activity_type: activity_type.into(), activity_id, attempt, retry_state },
             place: None,
-            cause: Some(Box::new(cause)),
+            cause: Some(Box::new(cause.folded())),
         }
     }
 
@@ -196,11 +233,16 @@ impl Failure {
         Self { message: reason.into(), kind: FailureKind::Terminated {}, place: None, cause: None }
     }
 
+    /// The failure as it may be stored: a chain that was built by hand beyond all measure is folded.
+    pub(crate) fn storable(self) -> Self {
+        if self.chain().count() > MAX_STORED_DEPTH as usize / 2 { self.folded() } else { self }
+    }
+
     /// Names the failure, so that retry policies and callers can tell it from others.
     #[must_use]
     pub fn with_type(mut self, name: impl Into<String>) -> Self {
         if let FailureKind::Application { r#type, .. } = &mut self.kind {
-            *r#type = Some(name.into());
+            *r#type = Some(name.into().into_boxed_str());
         }
         self
     }
@@ -237,12 +279,16 @@ impl Failure {
     /// Adds a cause. Beyond [`MAX_CAUSES`] the rest is folded into one message.
     #[must_use]
     pub fn caused_by(mut self, cause: impl Into<Failure>) -> Self {
-        let mut cause = cause.into();
-        if cause.chain().count() >= MAX_CAUSES {
-            cause.message = cause.chain().map(|f| f.message.as_str()).collect::<Vec<_>>().join(": ");
-            cause.cause = None;
+        self.cause = Some(Box::new(cause.into().folded()));
+        self
+    }
+
+    /// The failure with a chain that is not too long to be somebody's cause.
+    pub(crate) fn folded(mut self) -> Self {
+        if self.chain().count() >= MAX_CAUSES {
+            self.message = self.chain().map(|f| f.message.as_str()).collect::<Vec<_>>().join(": ");
+            self.cause = None;
         }
-        self.cause = Some(Box::new(cause));
         self
     }
 
@@ -293,11 +339,11 @@ impl From<Canceled> for Failure {
 impl<E: std::error::Error> From<E> for Failure {
     #[track_caller]
     fn from(error: E) -> Self {
-        from_error(&error, Some(here(Location::caller())))
+        from_error(&error, Some(here(Location::caller()).into()))
     }
 }
 
-fn from_error(error: &dyn std::error::Error, place: Option<String>) -> Failure {
+fn from_error(error: &dyn std::error::Error, place: Option<Box<str>>) -> Failure {
     let mut chain = std::iter::successors(error.source(), |e| e.source()).map(ToString::to_string);
     let kept: Vec<String> = chain.by_ref().take(MAX_CAUSES).collect();
     let cause = kept.into_iter().rev().fold(None, |cause, message| {
@@ -324,7 +370,7 @@ pub trait OrFail<T> {
 impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> OrFail<T> for Result<T, E> {
     #[track_caller]
     fn or_fail(self) -> Result<T, Failure> {
-        let place = Some(here(Location::caller()));
+        let place = Some(here(Location::caller()).into());
         self.map_err(|error| from_error(&*error.into(), place))
     }
 }

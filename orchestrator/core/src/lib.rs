@@ -38,15 +38,16 @@ pub use ids::{BatchHash, CommitId, InvalidId, MAX_ID_BYTES, RunId, RunKey, Workf
 pub use live::{Decision, LiveRun, Merge, QueryFailure, Retake};
 pub use names::{Query, Signal};
 pub use options::{
-    ActivityOptions, LocalActivityOptions, MAX_LOCAL_START_TO_CLOSE, RecordedOptions, RecordedRetry, RetryPolicy, Verdict,
+    ActivityOptions, LocalActivityOptions, MAX_LOCAL_START_TO_CLOSE, RecordedOptions, RecordedRetry, RetryPolicy,
+    Verdict,
 };
 pub use outstanding::ActivityTask;
 pub use payload::Payload;
 pub use status::{Status, UnknownStatus};
 pub use time::{Timestamp, millis};
 pub use workflow::{
-    ActivityCall, LocalActivityCall, LocalCall, NeedsCloseLimit, Pending, Published, Random, Signals, Sleep, Timeout,
-    WaitSignal, WaitUntil, Workflow, WorkflowInfo,
+    ActivityCall, CloseLimit, LocalActivityCall, LocalCall, NeedsCloseLimit, Pending, Published, Random, Signals,
+    Sleep, Timeout, WaitSignal, WaitUntil, Workflow, WorkflowInfo,
 };
 
 /// What the macros expand to; not for direct use.

@@ -5,7 +5,7 @@
 //! [`seal`](LiveRun::seal)s the draft into a batch, and tells the run what became of it.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::history::{Batch, BatchKind, Command, CommandId, Damage, Event, Input, RunState, Turn, turn_time};
 use crate::ids::{CommitId, RunKey};
 use crate::payload::Payload;
+use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 use crate::workflow::{CONTINUE_AS_NEW, LocalCall, Machine, Mode, Workflow};
 
@@ -66,6 +67,8 @@ pub enum Decision {
 /// What is kept of a draft whose last turn is taken anew.
 #[derive(Debug)]
 pub struct Retake {
+    /// Turns in the history that the draft continued.
+    turns: u64,
     kept: Vec<Event>,
     base: Timestamp,
     arrived: VecDeque<Input>,
@@ -94,7 +97,8 @@ impl LiveRun {
         };
         let (state, _) = RunState::begin(run.clone(), first)?;
         let started = &state.started;
-        let machine = Machine::new(run.clone(), started.run_id, &started.workflow_type, state.started_at, Arc::clone(app));
+        let machine =
+            Machine::new(run.clone(), started.run_id, &started.workflow_type, state.started_at, Arc::clone(app));
         let machine = Rc::new(RefCell::new(machine));
         let mut live = Self {
             draft_base: state.time,
@@ -217,7 +221,7 @@ impl LiveRun {
             // Once more after the last stir, for what a condition did not see.
             let look = stirred || !still;
             still = !stirred;
-            if !woken && !(look && machine.wake_conditions()) {
+            if !(woken || (look && machine.wake_conditions())) {
                 return Ok(Poll::Pending);
             }
         }
@@ -251,8 +255,10 @@ impl LiveRun {
         }
         match result {
             Ok(result) => Command::Complete { result },
-            Err(failure) if failure.is_canceled() && machine.is_canceled() => Command::Cancel { failure },
-            Err(failure) => Command::Fail { failure },
+            Err(failure) if failure.is_canceled() && machine.is_canceled() => {
+                Command::Cancel { failure: failure.storable() }
+            }
+            Err(failure) => Command::Fail { failure: failure.storable() },
         }
     }
 
@@ -304,7 +310,7 @@ impl LiveRun {
                 let Some(command) = self.machine.borrow_mut().issued.pop_front() else { break };
                 let closes = command.closes();
                 self.draft_event(Event::Command(command))?;
-                if closes && unseen {
+                if closes && unseen && !planted(Bug::C2CloseDeaf) {
                     return Ok(Decision::Retake(self.retake()));
                 }
             }
@@ -324,26 +330,28 @@ impl LiveRun {
     /// Gives up what closed the run: its last turn, or a termination. What that was told on the spot is told again.
     fn retake(&mut self) -> Retake {
         let mut kept = std::mem::take(&mut self.draft);
+        let drafted = kept.iter().filter(|event| matches!(event, Event::Turn(_))).count() as u64;
         let closing = match kept.last() {
             Some(Event::Command(_)) => kept.iter().rposition(|event| matches!(event, Event::Turn(_))).unwrap_or(0),
             _ => kept.len().saturating_sub(1),
         };
         let mut arrived: VecDeque<_> = kept.drain(closing..).filter_map(told_on_the_spot).collect();
         arrived.append(&mut self.arrived);
-        Retake { kept, base: self.draft_base, arrived }
+        Retake { turns: self.turns - drafted, kept, base: self.draft_base, arrived }
     }
 
-    /// Puts back what was kept of a draft, on a run that was just replayed.
+    /// Puts back what was kept of a draft, on a run that was just replayed. `false`: somebody has decided meanwhile, or
+    /// ended the run, and its turns fit no more; what it was told on the spot is told again, as far as that still fits.
     ///
     /// # Errors
     /// [`TurnFailure`] as in [`decide`](Self::decide).
-    pub fn resume(&mut self, retake: Retake) -> Result<(), TurnFailure> {
-        let Retake { kept, base, arrived } = retake;
+    pub fn resume(&mut self, retake: Retake) -> Result<bool, TurnFailure> {
+        let Retake { turns, kept, base, arrived } = retake;
         self.take_all = true;
-        if !self.continues_with(&kept, base) {
+        if self.turns != turns || self.state.closed.is_some() || !self.continues_with(&kept, base) {
             // What came in between says the same or the opposite: all that was told on the spot is held against it.
             self.arrived = kept.into_iter().filter_map(told_on_the_spot).chain(arrived).collect();
-            return Ok(());
+            return Ok(false);
         }
         let waiting = self.state.inbox.clone();
         self.draft_base = base;
@@ -352,7 +360,7 @@ impl LiveRun {
         }
         self.retrace(&kept, base, waiting)?;
         self.arrived = arrived;
-        Ok(())
+        Ok(true)
     }
 
     /// Whether these events, decided on an earlier state, still follow from the present one.
@@ -373,10 +381,7 @@ impl LiveRun {
     #[must_use]
     pub fn must_commit(&self) -> bool {
         let may_wait = |event: &Event| {
-            matches!(
-                event,
-                Event::Turn(Turn { input: None, .. }) | Event::Command(Command::ScheduleLocal { .. })
-            )
+            matches!(event, Event::Turn(Turn { input: None, .. }) | Event::Command(Command::ScheduleLocal { .. }))
         };
         // One that backs off has its result later than a write should wait.
         let runs = self.state.locals.values().any(|local| local.retry_at <= self.state.decided_at);
@@ -394,7 +399,7 @@ impl LiveRun {
                 turn.at_offset_ms -= later;
             }
         }
-        let due = self.state.due_after_change(time, sweep);
+        let due = self.state.due_after(time, sweep);
         let due = if self.state.closed.is_some() { due } else { due.filter(|due| *due < self.state.due) };
         Batch { commit_id, previous: self.state.head, time, kind: BatchKind::Decided, events, due }
     }
@@ -415,16 +420,21 @@ impl LiveRun {
         if batch.kind == BatchKind::Decided || batch.events.iter().any(ends) {
             return Merge::Reload;
         }
+        // The sweep's batches bring nothing that the close has not seen.
+        if batch.kind == BatchKind::Accepted && self.state.closed.is_some() {
+            return Merge::Retake(self.retake());
+        }
         // The draft holds the same message: it must not count twice.
         let known = |event: &Event| {
             let Event::Input(input) = event else { return false };
             input.request_id().is_some_and(|id| self.state.answered_in(id).is_some())
         };
-        if batch.events.iter().any(known) {
+        // The draft will stand behind this batch: both must not be about the same activity or timer, or what follows
+        // from one order would not follow from the other.
+        let settled: BTreeSet<_> = self.draft.iter().filter_map(about).collect();
+        let contradicts = |event: &Event| about(event).is_some_and(|id| settled.contains(&id));
+        if batch.events.iter().any(|event| known(event) || contradicts(event)) {
             return Merge::Reload;
-        }
-        if batch.kind == BatchKind::Accepted && self.state.closed.is_some() {
-            return Merge::Retake(self.retake());
         }
         match self.state.append(record) {
             Ok(_) => Merge::Merged,
@@ -459,6 +469,9 @@ impl LiveRun {
         let answer = {
             let mut machine = self.machine.borrow_mut();
             let Some(answer) = machine.answers.get(name).cloned() else {
+                if let Some(value) = self.state.published.get(name) {
+                    return Ok(value.clone());
+                }
                 let known = machine.answers.keys().map(|name| (*name).to_owned());
                 return Err(QueryFailure::Unknown(known.chain(self.state.published.keys().cloned()).collect()));
             };
@@ -469,7 +482,9 @@ impl LiveRun {
         self.machine.borrow_mut().mode = Mode::Turn;
         match result {
             Ok(answer) => answer.map_err(QueryFailure::Failed),
-            Err(panic) => Err(QueryFailure::Failed(Failure::application(crate::panic_message(&*panic)).with_type("Panic"))),
+            Err(panic) => {
+                Err(QueryFailure::Failed(Failure::application(crate::panic_message(&*panic)).with_type("Panic")))
+            }
         }
     }
 }
@@ -478,8 +493,13 @@ impl Drop for LiveRun {
     fn drop(&mut self) {
         // Leaving memory is neither canceling a timer nor abandoning an activity.
         self.machine.borrow_mut().mode = Mode::Unloading;
-        self.future = None;
-        self.machine.borrow_mut().answers.clear();
+        let future = self.future.take();
+        // Taken out first: what handlers hold may need the machine when it is dropped. They may also hold the machine,
+        // which would keep both alive for ever.
+        let answers = std::mem::take(&mut self.machine.borrow_mut().answers);
+        if catch_unwind(AssertUnwindSafe(|| drop((future, answers)))).is_err() {
+            tracing::warn!(run = %self.state.run, "the workflow's code panicked while it left memory");
+        }
     }
 }
 
@@ -504,6 +524,15 @@ pub enum QueryFailure {
 
 fn offset(base: Timestamp, at: Timestamp) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX) - i64::try_from(base.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The activity or timer that an event settles, or says something about.
+fn about(event: &Event) -> Option<CommandId> {
+    match event {
+        Event::Input(input) | Event::Turn(Turn { input: Some(input), .. }) => input.about(),
+        Event::Command(Command::CancelActivity { id } | Command::CancelTimer { id }) => Some(*id),
+        Event::Turn(_) | Event::Command(_) => None,
+    }
 }
 
 /// What an event brought that no earlier batch holds.

@@ -278,11 +278,18 @@ impl RecordedRetry {
 
     /// Decides after attempt `attempt` failed at `now`; `deadline` is the schedule-to-close limit.
     #[must_use]
-    pub fn after_failure(&self, attempt: u32, failure: &Failure, now: Timestamp, deadline: Option<Timestamp>) -> Verdict {
+    pub fn after_failure(
+        &self,
+        attempt: u32,
+        failure: &Failure,
+        now: Timestamp,
+        deadline: Option<Timestamp>,
+    ) -> Verdict {
         let mut delay = self.delay_ms(attempt);
         match &failure.kind {
             FailureKind::Application { non_retryable, r#type, next_retry_delay_ms, .. } => {
-                let listed = r#type.as_ref().is_some_and(|t| self.non_retryable_types.contains(t));
+                let listed =
+                    r#type.as_ref().is_some_and(|t| self.non_retryable_types.iter().any(|listed| **listed == **t));
                 if *non_retryable || listed {
                     return Verdict::GiveUp(RetryState::NonRetryableFailure);
                 }
@@ -327,12 +334,21 @@ mod tests {
             (1, plain.clone().with_type("Busy"), None, Verdict::RetryAt(at(1_000))),
             (1, plain.clone().with_next_retry_delay(Duration::from_secs(9)), None, Verdict::RetryAt(at(9_000))),
             (1, plain.clone(), Some(at(1_000)), Verdict::GiveUp(RetryState::Timeout)),
-            (1, plain.with_next_retry_delay(Duration::from_secs(9)), Some(at(5_000)), Verdict::GiveUp(RetryState::Timeout)),
+            (
+                1,
+                plain.with_next_retry_delay(Duration::from_secs(9)),
+                Some(at(5_000)),
+                Verdict::GiveUp(RetryState::Timeout),
+            ),
             (1, Failure::timeout(TimeoutKind::StartToClose, None), None, Verdict::RetryAt(at(1_000))),
             (1, Failure::timeout(TimeoutKind::ScheduleToStart, None), None, Verdict::GiveUp(RetryState::Timeout)),
         ];
         for (attempt, failure, deadline, expected) in cases {
-            assert_eq!(policy.after_failure(attempt, &failure, at(0), deadline), expected, "attempt {attempt}, {failure}");
+            assert_eq!(
+                policy.after_failure(attempt, &failure, at(0), deadline),
+                expected,
+                "attempt {attempt}, {failure}"
+            );
         }
     }
 

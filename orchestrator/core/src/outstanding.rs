@@ -6,6 +6,7 @@ use crate::history::{CommandId, RunState};
 use crate::ids::{RunId, RunKey};
 use crate::options::RecordedOptions;
 use crate::payload::Payload;
+use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 
 /// A queued activity that waits for a worker. Deterministic: whoever derives it derives the same.
@@ -59,7 +60,8 @@ impl RunState {
     }
 
     /// The run's one alarm after this time: the earliest of its timers and time limits. A schedule-to-start limit
-    /// that has passed rings no more: whether the activity was taken up, only its record knows.
+    /// that has passed rings no more (whether the activity was taken up, only its record knows), nor does a local
+    /// activity that may begin already.
     #[must_use]
     pub fn alarm(&self, now: Timestamp) -> Option<Timestamp> {
         let timers = self.timers.values().copied();
@@ -68,7 +70,7 @@ impl RunState {
             .values()
             .flat_map(|a| [a.close_deadline(), a.start_deadline().filter(|deadline| *deadline > now)])
             .flatten();
-        let locals = self.locals.values().map(|local| local.retry_at).filter(|at| *at > Timestamp::default());
+        let locals = self.locals.values().map(|local| local.retry_at).filter(|at| *at > now);
         timers.chain(limits).chain(locals).min()
     }
 
@@ -80,26 +82,27 @@ impl RunState {
             .map(|(id, _)| *id)
     }
 
+    /// Whether the run is closed and owes something yet: the next run, or word that its activities are not wanted.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        self.closed.as_ref().is_some_and(|closed| closed.next().is_some() || !self.canceled_activities.is_empty())
+    }
+
+    /// How long the sweep waits before it looks again, having found nothing new now: longer each time.
+    #[must_use]
+    pub fn patience(&self, sweep: Duration) -> Duration {
+        sweep * 2u32.pow(self.sweeps.saturating_add(1).min(MAX_SWEEP_DOUBLINGS))
+    }
+
     /// When somebody must look at the run next if nothing happens after a commit at this time (rule F5): a function of
     /// the history alone.
-    /// Undecided inputs and outstanding tasks are due one sweep interval after their commit (longer, each time that
-    /// the sweep found them waiting), alarms when they ring.
+    /// Undecided inputs and outstanding tasks are due so long after the commit: one sweep interval, or the sweep's
+    /// [`patience`](Self::patience) when it is the sweep that commits. Alarms are due when they ring.
     #[must_use]
-    pub fn due_after(&self, commit: Timestamp, sweep: Duration) -> Option<Timestamp> {
-        self.due_with_patience(commit, sweep * 2u32.pow(self.sweeps.min(MAX_SWEEP_DOUBLINGS)))
-    }
-
-    /// As [`due_after`](Self::due_after), for a commit that changes something: the sweep's patience begins anew.
-    #[must_use]
-    pub fn due_after_change(&self, commit: Timestamp, sweep: Duration) -> Option<Timestamp> {
-        self.due_with_patience(commit, sweep)
-    }
-
-    fn due_with_patience(&self, commit: Timestamp, patience: Duration) -> Option<Timestamp> {
+    pub fn due_after(&self, commit: Timestamp, patience: Duration) -> Option<Timestamp> {
         let waits = self.is_undecided() || !self.activities.is_empty() || !self.locals.is_empty();
-        let owes_next = self.closed.as_ref().is_some_and(|closed| closed.next().is_some());
-        // Counted from the last commit, the sweep's own included, so that each look is later than the one before.
-        let look = (waits || owes_next).then(|| commit + patience);
+        let owes = self.owes() && !planted(Bug::F5ForgetDebts);
+        let look = (waits || owes).then(|| commit + patience);
         look.into_iter().chain(self.alarm(commit)).min()
     }
 }

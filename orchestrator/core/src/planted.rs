@@ -9,6 +9,8 @@ pub enum Bug {
     C1ForgetCommitId,
     /// A loser dispatches what it did not commit.
     C2DispatchLost,
+    /// A run closes over inputs that it has not heard.
+    C2CloseDeaf,
     /// A loser throws the results of finished local activities away.
     C2DropLocalResults,
     /// "Duplicate" is answered from the cache.
@@ -25,18 +27,59 @@ pub enum Bug {
     C8TrustClock,
     /// Accepted inputs are not decided when they come again.
     F1ForgetUndecided,
+    /// A message that comes again hands nothing out.
+    F1ForgetOutstanding,
     /// The commit comes before the intent is queued.
     F2CommitFirst,
     /// A late intent is applied to whatever run is the latest.
     F3AnyRun,
     /// A message is not forwarded along the chain.
     F4StopAtFirstRun,
+    /// A message that was taken in before is taken in again.
+    F4ForgetIds,
     /// The index row is not lowered with the commit.
     F5ForgetDue,
+    /// A closed run leaves the index although it owes something.
+    F5ForgetDebts,
     /// The sweep passes over outstanding activities.
     F6SkipActivities,
     /// User code runs without a claim.
     A1SkipClaim,
+    /// A worker ends another's lease by itself.
+    A1EndLease,
+    /// The completion of a lost attempt counts.
+    A1TakeLate,
+    /// Nobody tells an activity's record that it is not wanted any more.
+    A1RetryForever,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::C1ForgetCommitId,
+        Self::C2DispatchLost,
+        Self::C2CloseDeaf,
+        Self::C2DropLocalResults,
+        Self::C3TrustCache,
+        Self::C4NoReread,
+        Self::C5IgnoreOpenRun,
+        Self::C6InventNextRun,
+        Self::C7SkipChain,
+        Self::C8TrustClock,
+        Self::F1ForgetUndecided,
+        Self::F1ForgetOutstanding,
+        Self::F2CommitFirst,
+        Self::F3AnyRun,
+        Self::F4StopAtFirstRun,
+        Self::F4ForgetIds,
+        Self::F5ForgetDue,
+        Self::F5ForgetDebts,
+        Self::F6SkipActivities,
+        Self::A1SkipClaim,
+        Self::A1EndLease,
+        Self::A1TakeLate,
+        Self::A1RetryForever,
+    ];
 }
 
 /// Whether this fault is switched on, by the environment variable `DORMOUSE_PLANTED_BUG`.

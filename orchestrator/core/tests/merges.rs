@@ -8,7 +8,8 @@ use common::{
 };
 use dormouse_core::history::{Batch, BatchKind, RunState};
 use dormouse_core::{
-    Arrival, CommitId, Decision, Failure, Merge, Query, Refusal, RunId, StartVerdict, Status, Timestamp, Workflow,
+    Arrival, CommitId, Decision, Failure, Merge, Query, Refusal, RunId, StartVerdict, Status, TimeoutKind, Timestamp,
+    Workflow,
 };
 
 const TIME: Query<u64> = Query::new("time");
@@ -88,10 +89,8 @@ fn requests_are_remembered_alike_by_all_who_read_the_history() {
 
 #[test]
 fn the_same_message_does_not_count_twice() {
-    let mut world = World::run(
-        |cx: Workflow, _: ()| async move { Ok((cx.signal(NUMBER).await?, cx.signal(NUMBER).await?)) },
-        &(),
-    );
+    let mut world =
+        World::run(|cx: Workflow, _: ()| async move { Ok((cx.signal(NUMBER).await?, cx.signal(NUMBER).await?)) }, &());
     let twice = signal("same", "number", "1");
     // Two copies taken in together.
     for _ in 0..2 {
@@ -110,8 +109,7 @@ fn the_same_message_does_not_count_twice() {
 
 #[test]
 fn the_same_outcome_twice_is_a_reload() {
-    let mut world =
-        World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
+    let mut world = World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
     world.merged([]);
     let first = world.state().accept(&signal("s", "go", "true"), world.now()).unwrap();
     let second = world.state().accept(&completed(1, "2"), world.now()).unwrap();
@@ -124,6 +122,20 @@ fn the_same_outcome_twice_is_a_reload() {
     world.live.resume(retake).unwrap();
     assert_eq!(world.settle(), ["complete 2"]);
     assert_eq!(world.last_turns(), 2, "the outcome from the history, then the signal was too late");
+}
+
+#[test]
+fn a_lost_attempt_here_and_its_result_there_do_not_merge() {
+    let mut world = World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
+    let lost = Arrival::AttemptLost { id: 1, attempt: 1, timeout: TimeoutKind::StartToClose, last_heartbeat: None };
+    let inputs = world.state().accept(&lost, world.now()).unwrap();
+    world.live.take_in(inputs);
+    world.live.decide(world.now()).unwrap();
+    let record = world.elsewhere([completed(1, "2")]);
+    assert!(matches!(world.live.merge(&record), Merge::Reload));
+    world.reload();
+    assert_eq!(world.refused(lost), Refusal::Superseded);
+    assert_eq!(world.settle(), ["complete 2"]);
 }
 
 #[test]
@@ -180,7 +192,8 @@ fn inputs_that_wait_are_delivered_before_a_close() {
         },
         &(),
     );
-    let burst = [signal("a", "number", "1"), signal("b", "go", "true"), signal("c", "number", "2"), signal("d", "number", "3")];
+    let burst =
+        [signal("a", "number", "1"), signal("b", "go", "true"), signal("c", "number", "2"), signal("d", "number", "3")];
     world.merged(burst);
     let Decision::Retake(retake) = world.live.decide(world.now()).unwrap() else { panic!("inputs wait unseen") };
     world.reload();
@@ -214,7 +227,7 @@ fn what_cannot_be_merged_is_reloaded() {
     let mut world = fresh();
     let record = world.elsewhere([terminate("t")]);
     assert!(matches!(world.live.merge(&record), Merge::Reload));
-    // Decisions, a sweep, another place in the chain, and bytes that are no batch.
+    // Decisions, another place in the chain, and bytes that are no batch. A sweep's batch decides nothing, and fits.
     let mut world = fresh();
     let mine = world.state().accept(&signal("s", "go", "true"), world.now()).unwrap();
     world.live.take_in(mine);
@@ -222,7 +235,7 @@ fn what_cannot_be_merged_is_reloaded() {
     let (batch, decided) = world.seal();
     assert!(matches!(world.live.merge(&decided), Merge::Reload));
     let swept = Batch { kind: BatchKind::Swept, events: Vec::new(), ..batch };
-    assert!(matches!(world.live.merge(&swept.encode()), Merge::Reload));
+    assert!(matches!(world.live.merge(&swept.encode()), Merge::Merged));
     assert!(matches!(world.live.merge(&world.log[0].clone()), Merge::Reload));
     assert!(matches!(world.live.merge(&bytes::Bytes::from_static(b"\x01\xff")), Merge::Reload));
 }
@@ -257,7 +270,7 @@ fn everyone_derives_the_same_next_run() {
     );
     assert_eq!(world.refused(signal("late", "go", "true")), Refusal::MovedOn);
     assert_eq!(world.refused(signal("g", "go", "true")), Refusal::Duplicate(0));
-    let next = world.state().next_run(SWEEP).unwrap();
+    let next = world.state().next_run().unwrap();
     // The sweep passes over the closed run: who has seen that derives the same bytes as who has not.
     let swept = Batch {
         commit_id: CommitId::from_bytes([7; 16]),
@@ -269,7 +282,7 @@ fn everyone_derives_the_same_next_run() {
     };
     world.log.push(swept.encode());
     let again = world.replay().unwrap();
-    assert_eq!(again.state().next_run(SWEEP).unwrap().encode(), next.encode());
+    assert_eq!(again.state().next_run().unwrap().encode(), next.encode());
 
     let mut second = World::of(world.app.clone(), run_key(1), vec![next.encode()]);
     second.settle();
@@ -277,7 +290,7 @@ fn everyone_derives_the_same_next_run() {
     assert_eq!(second.refused(signal("g", "go", "true")), Refusal::Duplicate(0), "answered by the run before");
     assert_eq!(start_request("test", common::json("1")).against(Some(second.state())), StartVerdict::Existing(0));
     second.arrive(signal("g2", "go", "true"));
-    let third = second.state().next_run(SWEEP).unwrap();
+    let third = second.state().next_run().unwrap();
     let mut third = World::of(world.app.clone(), run_key(2), vec![third.encode()]);
     assert_eq!(third.settle(), ["complete 8"]);
 }
@@ -309,13 +322,12 @@ fn a_cancel_request_that_raced_a_close_is_seen() {
 
 #[test]
 fn a_sweep_forgets_its_patience_when_something_happens() {
-    let mut world =
-        World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
+    let mut world = World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
     for sweeps in 0..4u64 {
         let state = world.state();
         let time = Timestamp::from_millis(state.due.as_millis());
-        let due = state.due_after(time, SWEEP);
-        assert_eq!(due, Some(time + SWEEP * 2u32.pow(sweeps as u32)));
+        let due = state.due_after(time, state.patience(SWEEP));
+        assert_eq!(due, Some(time + SWEEP * 2u32.pow(sweeps as u32 + 1)));
         let batch = Batch {
             commit_id: CommitId::from_bytes([50 + sweeps as u8; 16]),
             previous: state.head,

@@ -149,15 +149,12 @@ fn tasks_that_wake_each_other_settle_within_a_turn() {
     let mut world = World::run(
         |cx: Workflow, _: ()| async move {
             let (mut tell, mut told) = futures::channel::mpsc::channel(1);
-            let (listens, speaks) = (
-                async { told.next().await.unwrap_or(0) },
-                async {
-                    let n = cx.signal(NUMBER).await.unwrap_or(0);
-                    tell.try_send(n).ok();
-                    drop(tell);
-                    n
-                },
-            );
+            let (listens, speaks) = (async { told.next().await.unwrap_or(0) }, async {
+                let n = cx.signal(NUMBER).await.unwrap_or(0);
+                tell.try_send(n).ok();
+                drop(tell);
+                n
+            });
             let tasks: FuturesUnordered<futures::future::LocalBoxFuture<'_, u32>> =
                 [Box::pin(listens) as _, Box::pin(speaks) as _].into_iter().collect();
             Ok(tasks.collect::<Vec<_>>().await)
@@ -203,8 +200,7 @@ fn a_future_that_only_wakes_itself_is_reported() {
 fn futures_unordered_takes_results_as_they_come() {
     let mut world = World::run(
         |cx: Workflow, n: u32| async move {
-            let calls: FuturesUnordered<_> =
-                (0..n).map(|i| cx.activity(double, &i).options(MINUTE).start()).collect();
+            let calls: FuturesUnordered<_> = (0..n).map(|i| cx.activity(double, &i).options(MINUTE).start()).collect();
             let results: Vec<_> = calls.collect().await;
             results.into_iter().collect::<Result<Vec<u32>, Failure>>()
         },

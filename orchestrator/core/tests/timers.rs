@@ -15,7 +15,7 @@ fn a_timer_fires_when_its_time_has_come() {
         &(),
     );
     assert_eq!(world.last_commands(), ["timer 1 at 11000"]);
-    assert_eq!(world.state().alarm().map(|at| at.as_millis()), Some(11_000));
+    assert_eq!(world.state().alarm(world.now()).map(|at| at.as_millis()), Some(11_000));
     world.clock = 10_999;
     assert_eq!(world.refused(Arrival::Alarm), Refusal::NothingDue);
     assert_eq!(world.alarm_at(12_500), ["complete 12500"]);
@@ -140,8 +140,7 @@ fn a_finished_timer_gives_its_answer_again() {
 
 #[test]
 fn a_signal_beats_its_time_limit_or_does_not() {
-    let patient =
-        |cx: Workflow, _: ()| async move { Ok::<_, Failure>(cx.timeout(secs(10), cx.signal(GO)).await?) };
+    let patient = |cx: Workflow, _: ()| async move { Ok::<_, Failure>(cx.timeout(secs(10), cx.signal(GO)).await?) };
     let mut world = World::run(patient, &());
     assert_eq!(world.last_commands(), ["timer 1 at 11000"]);
     assert_eq!(world.arrive(signal("s", "go", "true")), ["cancel timer 1", "complete true"]);

@@ -31,9 +31,12 @@ pub use dormouse_client::{Client, ClientError, ListFilter, RawClient, RawHandle,
 pub use dormouse_core::{
     Activity, ActivityFunction, ActivityInfo, ActivityOptions, App, Canceled, Failure, FailureKind, IdConflictPolicy,
     IdReusePolicy, LocalActivityOptions, OrFail, Payload, Pending, Published, Query, Random, RetryPolicy, RetryState,
-    RunId, Signal, Signals, Status, TimeoutKind, Timestamp, Workflow, WorkflowFunction, WorkflowInfo, api, join, select,
+    RunId, Signal, Signals, Status, TimeoutKind, Timestamp, Workflow, WorkflowFunction, WorkflowInfo, api, join,
+    select,
 };
 pub use dormouse_engine::embedded::{Embedded, OpenError, Settings};
+pub use dormouse_engine::store::Store;
+pub use dormouse_engine::stores::sqlite::SqliteStore;
 pub use dormouse_http::{Limits, Server, StartError, openapi_json, router};
 
 /// The program of this application: `dev` runs it, `workflow ...` uses it, `--help` says more.
@@ -53,7 +56,7 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use crate::{
-        Activity, ActivityOptions, App, Failure, LocalActivityOptions, OrFail, Query, RetryPolicy, Signal, Workflow, join,
-        select,
+        Activity, ActivityOptions, App, Failure, LocalActivityOptions, OrFail, Query, RetryPolicy, Signal, Workflow,
+        join, select,
     };
 }

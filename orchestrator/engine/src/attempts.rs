@@ -73,7 +73,8 @@ impl AttemptRecord {
     /// # Errors
     /// [`StoreError::Refused`] when the bytes are no attempt record.
     pub fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        serde_json::from_slice(bytes).map_err(|e| StoreError::Refused(format!("an attempt record does not decode: {e}")))
+        serde_json::from_slice(bytes)
+            .map_err(|e| StoreError::Refused(format!("an attempt record does not decode: {e}")))
     }
 }
 
@@ -81,7 +82,7 @@ impl AttemptRecord {
 #[derive(Debug)]
 pub enum Claiming {
     /// Run it.
-    Claimed(Claim),
+    Claimed(Box<Claim>),
     /// Another worker runs it, or nobody may: do nothing.
     Nothing,
     /// The next attempt is not due before this.
@@ -173,7 +174,7 @@ pub async fn claim(ports: &Ports, task: &ActivityTask) -> Result<Claiming, Store
             cancel_requested: false,
         };
         let claimed = |version| {
-            Claiming::Claimed(Claim {
+            Claiming::Claimed(Box::new(Claim {
                 key: key.clone(),
                 claim: id,
                 epoch: store.epoch(),
@@ -181,7 +182,7 @@ pub async fn claim(ports: &Ports, task: &ActivityTask) -> Result<Claiming, Store
                 attempt,
                 last_heartbeat: record.heartbeat.clone(),
                 last_failure: record.last_failure.clone(),
-            })
+            }))
         };
         let found = match swap(store, &key, expected, &record.encode()?).await? {
             Swap::Done(version) => return Ok(claimed(version)),
@@ -205,6 +206,11 @@ pub async fn claim(ports: &Ports, task: &ActivityTask) -> Result<Claiming, Store
             AttemptState::Waiting { .. } => found.attempt.max(task.lost),
             // The history has ended this lease.
             AttemptState::Claimed { .. } if found.attempt <= task.lost => task.lost,
+            AttemptState::Claimed { lease_until_ms, .. }
+                if planted(Bug::A1EndLease) && lease_until_ms < now.as_millis() =>
+            {
+                found.attempt
+            }
             AttemptState::Claimed { epoch, lease_until_ms, .. } => {
                 let dead = epoch < store.epoch() || lease_until_ms < now.as_millis();
                 return Ok(if dead {
@@ -284,6 +290,9 @@ impl Claim {
 /// # Errors
 /// [`StoreError`] when it may or may not have been recorded.
 pub async fn mark_unwanted(store: &dyn Store, key: &AttemptKey) -> Result<(), StoreError> {
+    if planted(Bug::A1RetryForever) {
+        return Ok(());
+    }
     let closed = AttemptRecord {
         attempt: 0,
         state: AttemptState::Closed,

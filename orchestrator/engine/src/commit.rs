@@ -1,7 +1,7 @@
 //! One conditional create, and what its answers mean (rule C1).
 
 use bytes::Bytes;
-use dormouse_core::history::{Batch, RunState};
+use dormouse_core::history::{Batch, Damage, RunState};
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{RunKey, TurnFailure};
 
@@ -35,7 +35,9 @@ pub async fn commit(
     for _ in 0..TRIES {
         match store.create(run, sequence, record.clone(), change.clone()).await {
             Ok(Creation::Created) => return Ok(Outcome::Won),
-            Ok(Creation::Exists(found)) if found == *record && !planted(Bug::C1ForgetCommitId) => return Ok(Outcome::Won),
+            Ok(Creation::Exists(found)) if found == *record && !planted(Bug::C1ForgetCommitId) => {
+                return Ok(Outcome::Won);
+            }
             Ok(Creation::Exists(found)) => return Ok(Outcome::Lost(found)),
             Err(error @ StoreError::Refused(_)) => return Err(error),
             Err(error @ StoreError::Unknown(_)) => unknown = error,
@@ -78,13 +80,17 @@ pub enum LoadError {
 /// Reads a whole history, page by page. Empty: there is no such run.
 ///
 /// # Errors
-/// [`StoreError`] when the store does not answer.
-pub async fn read_history(store: &dyn Store, run: &RunKey) -> Result<Vec<Bytes>, StoreError> {
+/// [`LoadError`] when the store does not answer, or a batch is missing in the middle.
+pub async fn read_history(store: &dyn Store, run: &RunKey) -> Result<Vec<Bytes>, LoadError> {
     let mut records: Vec<Bytes> = Vec::new();
     loop {
         let stretch = store.read(run, records.len() as u64).await?;
         let nothing = stretch.records.is_empty();
         records.extend(stretch.records);
+        if stretch.gap && !planted(Bug::C7SkipChain) {
+            // What follows the gap does not continue what is before it.
+            return Err(TurnFailure::from(Damage::BrokenChain { sequence: records.len() as u64 + 1 }).into());
+        }
         if !stretch.more || nothing {
             return Ok(records);
         }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::api::{
-    DescribeBody, HistoryBody, ListBody, ParkedBody, PendingActivityBody, ResultBody, RunSummary, StartBody, StartedBody,
-    TimerBody,
+    DescribeBody, HistoryBody, ListBody, ParkedBody, PendingActivityBody, ResultBody, RunSummary, StartBody,
+    StartedBody, TimerBody,
 };
 use dormouse_core::history::{Batch, Closed, RunState, readable};
-use dormouse_core::{Arrival, Payload, Refusal, RunId, RunKey, StartRequest, WorkflowKey, check_id};
+use dormouse_core::{
+    Arrival, MAX_ID_BYTES, Payload, Refusal, RunId, RunKey, StartRequest, WorkflowKey, check_id, derive,
+};
 
 use crate::attempts::{AttemptRecord, AttemptState};
 use crate::commit::{LoadError, read_history, read_state};
@@ -21,6 +23,11 @@ use crate::store::{AttemptKey, ListCursor, Parked, RunFilter, RunRow};
 
 /// How often somebody who waits for a run looks at its row by himself, should no notice come.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long a query waits for the run's code to see what was accepted before it.
+const DECISION_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it looks.
+const DECISION_LOOK: Duration = Duration::from_millis(10);
 
 /// Which run a request means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +59,17 @@ impl FrontDoor {
     pub async fn start(&self, request_id: Option<&str>, body: StartBody) -> Result<(StartedBody, bool), ApiError> {
         let request_id = self.request_id(request_id)?;
         check("the workflow type", &body.workflow_type)?;
+        let known = &self.ports.choices.workflow_types;
+        if !known.contains(&body.workflow_type) {
+            let known: Vec<_> = known.iter().map(String::as_str).collect();
+            return Err(ApiError::Invalid(format!(
+                "there is no workflow type {:?}; this application has: {}",
+                body.workflow_type,
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            )));
+        }
         // A repeat must find the same workflow, so a missing id is derived from the request.
-        let workflow_id = body.workflow_id.clone().unwrap_or_else(|| format!("request-{request_id}"));
+        let workflow_id = body.workflow_id.clone().unwrap_or_else(|| derived_id(&request_id));
         let workflow = self.workflow(&workflow_id)?;
         let input = Payload::encode(&body.input).map_err(|failure| ApiError::Invalid(failure.message))?;
         self.check_size("input", &input)?;
@@ -207,7 +223,7 @@ impl FrontDoor {
     /// [`ApiError`].
     pub async fn history(&self, target: &Target, after: u64, limit: usize) -> Result<HistoryBody, ApiError> {
         let row = self.resolve(target).await?;
-        let records = read_history(&*self.ports.store, &row.run).await?;
+        let records = read_history(&*self.ports.store, &row.run).await.map_err(unreadable)?;
         let mut next_id = 1;
         let mut events = Vec::new();
         for (sequence, record) in records.iter().enumerate() {
@@ -290,10 +306,24 @@ impl FrontDoor {
         check("the query's name", name)?;
         self.check_size("query argument", &input)?;
         let row = self.resolve(target).await?;
-        let state = self.state(&row).await?;
+        let state = self.decided(&row).await?;
         match state.published.get(name) {
             Some(value) => Ok(value.clone()),
             None => self.queries.query(row.run, name.to_owned(), input).await,
+        }
+    }
+
+    /// The run's state once its code has seen what was accepted before the question: a caller who has just started
+    /// or signaled it expects that. Not for long: a run that stands still answers from where it stands.
+    async fn decided(&self, row: &RunRow) -> Result<RunState, ApiError> {
+        let deadline = tokio::time::Instant::now() + DECISION_PATIENCE;
+        loop {
+            let state = self.state(row).await?;
+            let parked = self.ports.parkings.get(&row.run).is_some();
+            if !state.is_undecided() || parked || tokio::time::Instant::now() > deadline {
+                return Ok(state);
+            }
+            tokio::time::sleep(DECISION_LOOK).await;
         }
     }
 
@@ -346,6 +376,16 @@ impl FrontDoor {
     }
 }
 
+/// The id of a workflow that the caller did not name: from the request id, which may be as long as an id itself.
+fn derived_id(request_id: &str) -> String {
+    let id = format!("request-{request_id}");
+    if id.len() <= MAX_ID_BYTES {
+        return id;
+    }
+    let hash = RunId::from_bytes(derive("dormouse 2026 workflow id", &[request_id.as_bytes()]));
+    format!("request-{hash}")
+}
+
 fn check(what: &'static str, text: &str) -> Result<(), ApiError> {
     check_id(what, text).map_err(|problem| ApiError::Invalid(problem.to_string()))
 }
@@ -372,6 +412,10 @@ fn summary(row: RunRow) -> RunSummary {
         status: row.status,
         started_at: row.started_at,
         closed_at: row.closed_at,
-        parked: row.parked.map(|Parked { reason, build, retry_at, .. }| ParkedBody { reason, build, retry_at }),
+        // Nothing can stand still that has ended.
+        parked: row
+            .parked
+            .filter(|_| !row.status.is_closed())
+            .map(|Parked { reason, build, retry_at, .. }| ParkedBody { reason, build, retry_at }),
     }
 }

@@ -11,10 +11,11 @@ use dormouse_core::{Arrival, Refusal, RunId, RunKey, StartRequest, StartVerdict,
 use futures::lock::Mutex as AsyncMutex;
 use lru::LruCache;
 
+use crate::attempts::mark_unwanted;
 use crate::commit::{LoadError, Outcome, commit, read_state, row_change};
 use crate::ports::Ports;
 use crate::seams::{Intent, RunMessage, Ticket, Wish};
-use crate::store::{RowChange, StoreError};
+use crate::store::{AttemptKey, RowChange, StoreError};
 
 /// How many runs' states are remembered between inputs.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -114,7 +115,9 @@ impl Intake {
                     if state.append(&record).is_err() {
                         *remembered = None;
                     }
-                    if planted(Bug::F2CommitFirst) && let Some(pinned) = announce {
+                    if planted(Bug::F2CommitFirst)
+                        && let Some(pinned) = announce
+                    {
                         ticket = Some(self.announce(run, Wish::Take { arrival: arrival.clone(), pinned }).await?);
                     }
                     if let Some(ticket) = ticket {
@@ -140,22 +143,27 @@ impl Intake {
     fn seal_inputs(&self, state: &RunState, inputs: Vec<Input>) -> (Batch, Option<RowChange>) {
         let time = state.recorded_time(self.ports.now());
         let sweep = self.ports.choices.sweep_interval;
-        let mut after = state.clone();
+        let ends = inputs.iter().any(|input| matches!(input, Input::Terminated { .. }));
         let events: Vec<_> = inputs.into_iter().map(Event::Input).collect();
-        for event in &events {
-            // Accepted inputs fit the state that accepted them; were it otherwise, `append` would say so.
-            let _ = after.apply(event, time);
-        }
-        let due = after.due_after(time, sweep);
-        let due = if after.closed.is_some() { due } else { due.filter(|due| *due < state.due) };
-        let batch = Batch {
+        let mut batch = Batch {
             commit_id: self.ports.commit_id(),
             previous: state.head,
             time,
             kind: BatchKind::Accepted,
             events,
-            due,
+            // An input waits to be decided: due in one interval, unless the run is due sooner anyway.
+            due: Some(time + sweep).filter(|due| *due < state.due),
         };
+        if !ends {
+            let change = row_change(&batch, state);
+            return (batch, change);
+        }
+        let mut after = state.clone();
+        for event in &batch.events {
+            // Accepted inputs fit the state that accepted them; were it otherwise, `append` would say so.
+            let _ = after.apply(event, time);
+        }
+        batch.due = after.due_after(time, sweep);
         let change = row_change(&batch, &after);
         (batch, change)
     }
@@ -168,7 +176,13 @@ impl Intake {
     ///
     /// # Errors
     /// As [`take`](Self::take).
-    pub async fn follow(&self, run: &RunKey, arrival: &Arrival, pinned: bool, announce: bool) -> Result<Taken, LoadError> {
+    pub async fn follow(
+        &self,
+        run: &RunKey,
+        arrival: &Arrival,
+        pinned: bool,
+        announce: bool,
+    ) -> Result<Taken, LoadError> {
         let mut run = run.clone();
         loop {
             match self.take(&run, arrival, announce.then_some(pinned)).await? {
@@ -191,6 +205,7 @@ impl Intake {
         request: &StartRequest,
         only: Option<u64>,
     ) -> Result<Option<Begun>, LoadError> {
+        let mut replaced = None;
         loop {
             let latest = match self.ports.store.latest(workflow).await? {
                 Some(row) => read_state(&*self.ports.store, &row.run).await?,
@@ -210,6 +225,9 @@ impl Intake {
                         return Ok(Some(begun));
                     }
                 }
+                (StartVerdict::Existing(ordinal), Some(run_id)) if replaced == Some(ordinal) => {
+                    return Ok(Some(Begun::Created(workflow.run(ordinal), run_id)));
+                }
                 (StartVerdict::Existing(ordinal), _) if strict.is_none_or(|only| only == ordinal) => {
                     return Ok(Some(Begun::Existing(workflow.run(ordinal))));
                 }
@@ -219,7 +237,9 @@ impl Intake {
                 (StartVerdict::NotReusable, Some(run_id)) => return Ok(Some(Begun::NotReusable(run_id))),
                 (StartVerdict::Replace(terminate), Some(_)) => {
                     if let Some(latest) = &latest {
-                        self.take(&latest.run, &terminate, Some(true)).await?;
+                        if let Taken::Recorded { run, .. } = self.take(&latest.run, &terminate, Some(true)).await? {
+                            replaced = Some(run.ordinal + 1);
+                        }
                         self.ports.closings.closed(&latest.run);
                         self.roll_forward(&latest.run).await?;
                     }
@@ -271,14 +291,24 @@ impl Intake {
         Ok(commit(&*self.ports.store, run, 0, &record, Some(change)).await?)
     }
 
-    /// Creates the run that a closed one calls for, if it is missing, and lets its decider know (rule C6). Anyone may
-    /// do it, any number of times: the bytes are derived from the history, so all write the same.
+    /// Does what a closed run owes: closes the attempt records of activities that nobody wants any more (rule A1), and
+    /// creates the run that it calls for, if it is missing, and lets its decider know (rule C6). Anyone may do it, any
+    /// number of times: the bytes are derived from the history, so all write the same.
     ///
     /// # Errors
     /// [`LoadError`] when the store does not answer or the history is damaged.
     pub async fn roll_forward(&self, run: &RunKey) -> Result<(), LoadError> {
         let Some(state) = read_state(&*self.ports.store, run).await? else { return Ok(()) };
-        let Some(mut batch) = state.next_run(self.ports.choices.sweep_interval) else { return Ok(()) };
+        if !state.owes() {
+            return Ok(());
+        }
+        for id in &state.canceled_activities {
+            let key = AttemptKey { run: run.clone(), activity: *id };
+            mark_unwanted(&*self.ports.store, &key).await?;
+        }
+        let Some(mut batch) = state.next_run() else {
+            return Ok(self.ports.store.settle(run).await?);
+        };
         if planted(Bug::C6InventNextRun)
             && let Some(Event::Input(Input::Started(started))) = batch.events.first_mut()
         {
@@ -299,4 +329,3 @@ impl Intake {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner).pop(run);
     }
 }
-

@@ -1,13 +1,14 @@
 //! Everything that the engine reaches, in one place.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_core::{CommitId, RunKey, Timestamp};
+use dormouse_core::{CommitId, Timestamp};
 
+use crate::parking::Parkings;
 use crate::seams::{ActivityQueue, Alarms, Closings, Host, RunQueue};
-use crate::store::{Parked, Store};
+use crate::store::Store;
 
 /// The engine's surroundings. Cloning is cheap.
 #[derive(Clone)]
@@ -41,6 +42,8 @@ pub struct Choices {
     pub sweep_interval: Duration,
     /// The largest input, signal or query argument, in bytes.
     pub max_payload_bytes: usize,
+    /// The workflows of this build: a start of any other is refused before anything is written.
+    pub workflow_types: Arc<BTreeSet<String>>,
 }
 
 impl Ports {
@@ -54,54 +57,5 @@ impl Ports {
     #[must_use]
     pub fn commit_id(&self) -> CommitId {
         CommitId::from_bytes(self.host.fresh_id())
-    }
-}
-
-/// Runs that are parked, as far as this process knows. The index row is the durable copy.
-#[derive(Debug, Default)]
-pub struct Parkings {
-    parked: Mutex<HashMap<RunKey, Parked>>,
-    held: Mutex<HashSet<RunKey>>,
-}
-
-impl Parkings {
-    fn lock(&self) -> MutexGuard<'_, HashMap<RunKey, Parked>> {
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashSet<RunKey>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A thread of this process hangs in this run's code: trying again would cost another one.
-    pub fn hold(&self, run: RunKey) {
-        self.held().insert(run);
-    }
-
-    /// The thread has come back.
-    pub fn let_go(&self, run: &RunKey) {
-        self.held().remove(run);
-    }
-
-    /// Whether a thread hangs in this run's code.
-    #[must_use]
-    pub fn is_held(&self, run: &RunKey) -> bool {
-        self.held().contains(run)
-    }
-
-    /// Why a run stands still.
-    #[must_use]
-    pub fn get(&self, run: &RunKey) -> Option<Parked> {
-        self.lock().get(run).cloned()
-    }
-
-    /// A run stands still.
-    pub fn insert(&self, run: RunKey, parked: Parked) {
-        self.lock().insert(run, parked);
-    }
-
-    /// A run goes on. Whether it stood still.
-    pub fn remove(&self, run: &RunKey) -> bool {
-        self.lock().remove(run).is_some()
     }
 }

@@ -61,6 +61,8 @@ pub struct Stretch {
     pub records: Vec<Bytes>,
     /// Whether more may follow: ask again from behind the last.
     pub more: bool,
+    /// Whether batches are known to stand behind a missing one, at which the stretch ends: that one is lost.
+    pub gap: bool,
 }
 
 /// The index row of a run: mutable, for listing and for the sweep (rule F5).

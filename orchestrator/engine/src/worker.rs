@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::{
-    Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, Failure, Payload, RetryState, RunKey, TimeoutKind,
-    Timestamp, Verdict, panic_message,
+    Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, Failure, Payload, RetryState, RunKey,
+    TimeoutKind, Timestamp, Verdict, panic_message,
 };
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -36,7 +36,7 @@ pub async fn handle_task(app: &Arc<App>, ports: &Ports, task: ActivityTask) -> R
         }
         Claiming::Claimed(claim) => {
             let attempt = claim.attempt;
-            match Attempt::begin(app, ports, &task, claim).run().await {
+            match Attempt::begin(app, ports, &task, *claim).run().await {
                 Ended::Superseded => return Ok(()),
                 Ended::Succeeded(result) => Arrival::ActivityCompleted { id: task.id, attempt, result },
                 Ended::Retry(not_before) => return ports.activities.send(ActivityTask { not_before, ..task }).await,
@@ -92,9 +92,10 @@ impl<'a> Attempt<'a> {
             (TimeoutKind::StartToClose, self.task.options.start_to_close_ms.map(Duration::from_millis)),
             (
                 TimeoutKind::ScheduleToClose,
-                self.task.options.schedule_to_close_ms.map(|ms| {
-                    (self.task.scheduled_at + Duration::from_millis(ms)).since(self.started)
-                }),
+                self.task
+                    .options
+                    .schedule_to_close_ms
+                    .map(|ms| (self.task.scheduled_at + Duration::from_millis(ms)).since(self.started)),
             ),
         ];
         let limit = limits.into_iter().filter_map(|(kind, limit)| Some((limit?, kind))).min_by_key(|(limit, _)| *limit);
@@ -169,7 +170,8 @@ impl<'a> Attempt<'a> {
         if let Some(details) = self.beats.borrow().clone() {
             self.claim.last_heartbeat = Some(details);
         }
-        let deadline = self.task.options.schedule_to_close_ms.map(|ms| self.task.scheduled_at + Duration::from_millis(ms));
+        let deadline =
+            self.task.options.schedule_to_close_ms.map(|ms| self.task.scheduled_at + Duration::from_millis(ms));
         let verdict = self.task.options.retry.after_failure(self.claim.attempt, &failure, self.ports.now(), deadline);
         match verdict {
             Verdict::GiveUp(retry_state) => Ended::Failed(failure, retry_state),

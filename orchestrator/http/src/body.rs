@@ -27,13 +27,15 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
     async fn from_request(request: Request, api: &Api) -> Result<Self, Refused> {
         let bytes = read(request, api.limits.max_payload_bytes.saturating_add(SLACK)).await?;
         if bytes.is_empty() {
-            return Err(Kind::MalformedJson.because("the body is empty; this route needs a JSON object, see /openapi.json"));
+            return Err(
+                Kind::MalformedJson.because("the body is empty; this route needs a JSON object, see /openapi.json")
+            );
         }
         json::read(&bytes).map(Self)
     }
 }
 
-/// A body of the API's own that may be left away.
+/// A body of the API's own that may be left away, or `null`.
 pub(crate) struct OptionalJsonBody<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJsonBody<T> {
@@ -41,7 +43,8 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJsonBody<T> {
 
     async fn from_request(request: Request, _: &Api) -> Result<Self, Refused> {
         let bytes = read(request, SLACK).await?;
-        if bytes.is_empty() { Ok(Self(T::default())) } else { json::read(&bytes).map(Self) }
+        let body = if bytes.is_empty() { None } else { json::read::<Option<T>>(&bytes)? };
+        Ok(Self(body.unwrap_or_default()))
     }
 }
 
@@ -74,7 +77,8 @@ async fn collect(request: Request, limit: usize) -> Result<Bytes, Refused> {
     let mut all = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| {
-            Kind::InvalidRequest.because(format!("the body broke off ({error}); send it again, with the same Idempotency-Key"))
+            Kind::InvalidRequest
+                .because(format!("the body broke off ({error}); send it again, with the same Idempotency-Key"))
         })?;
         if all.len() + chunk.len() > limit {
             return Err(too_large(limit));

@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_with_an_example() {
-        for text in ["", "20", "s", "-1s", "+1s", "1.5s", "20 s", " 20s", "20S", "20sec", "٣s", "18446744073709551615h"] {
+        for text in ["", "20", "s", "-1s", "+1s", "1.5s", "20 s", " 20s", "20S", "20sec", "٣s", "18446744073709551615h"]
+        {
             let error = parse_duration(text).unwrap_err();
             assert!(error.to_string().contains("20s"), "{text}");
         }

@@ -40,12 +40,15 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
         // The parser below would replace what is not UTF-8, and look for something else than was asked for.
         if percent_decode_str(parts.uri.query().unwrap_or_default()).decode_utf8().is_err() {
-            return Err(Kind::InvalidRequest.because("the query parameters are not UTF-8; percent-encode them as UTF-8"));
+            return Err(
+                Kind::InvalidRequest.because("the query parameters are not UTF-8; percent-encode them as UTF-8")
+            );
         }
         match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
             Ok(axum::extract::Query(query)) => Ok(Self(query)),
             Err(rejection) => {
-                Err(Kind::InvalidRequest.because(format!("the query parameters cannot be read: {}", rejection.body_text())))
+                Err(Kind::InvalidRequest
+                    .because(format!("the query parameters cannot be read: {}", rejection.body_text())))
             }
         }
     }
@@ -78,8 +81,9 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
         if values.next().is_some() {
             return Err(Kind::InvalidRequest.because("the header Idempotency-Key comes more than once; send one"));
         }
-        let key = std::str::from_utf8(value.as_bytes())
-            .map_err(|_| Kind::InvalidRequest.because("the Idempotency-Key is not UTF-8; use letters, digits and dashes"))?;
+        let key = std::str::from_utf8(value.as_bytes()).map_err(|_| {
+            Kind::InvalidRequest.because("the Idempotency-Key is not UTF-8; use letters, digits and dashes")
+        })?;
         check_id("the Idempotency-Key", key)?;
         Ok(Self(Some(key.to_owned())))
     }

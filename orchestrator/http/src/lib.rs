@@ -54,7 +54,6 @@ impl Api {
 }
 
 /// All routes, in front of this engine.
-#[must_use]
 pub fn router(front: Arc<FrontDoor>, limits: Limits) -> Router {
     build(Api { front: Some(front), limits })
 }
@@ -63,7 +62,8 @@ pub fn router(front: Arc<FrontDoor>, limits: Limits) -> Router {
 #[must_use]
 pub fn openapi_json() -> String {
     let (_, document) = routes::all().split_for_parts();
-    let mut text = serde_json::to_string_pretty(&document).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
+    let mut text =
+        serde_json::to_string_pretty(&document).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
     text.push('\n');
     text
 }
@@ -71,6 +71,9 @@ pub fn openapi_json() -> String {
 fn build(api: Api) -> Router {
     let (router, _) = routes::all().split_for_parts();
     middleware::wrap(
-        router.fallback(problem::no_such_route).method_not_allowed_fallback(problem::method_not_allowed).with_state(api),
+        router
+            .fallback(problem::no_such_route)
+            .method_not_allowed_fallback(problem::method_not_allowed)
+            .with_state(api),
     )
 }

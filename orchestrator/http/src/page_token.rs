@@ -75,8 +75,11 @@ mod tests {
     #[test]
     fn tokens_come_back() {
         for workflow_id in ["order-1", "a/b%2F..", "日本語 🐭", &"x".repeat(255)] {
-            let cursor =
-                ListCursor { started_at: Timestamp::from_millis(u64::MAX), workflow_id: workflow_id.into(), ordinal: 7 };
+            let cursor = ListCursor {
+                started_at: Timestamp::from_millis(u64::MAX),
+                workflow_id: workflow_id.into(),
+                ordinal: 7,
+            };
             let token = listing(&cursor);
             assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'), "{token}");
             assert_eq!(read_listing(&token).unwrap(), cursor);

@@ -134,5 +134,6 @@ pub(crate) async fn no_such_route(uri: Uri) -> Refused {
 
 /// The answer where the route has other methods; the header `Allow` names them.
 pub(crate) async fn method_not_allowed(method: Method) -> Refused {
-    Kind::MethodNotAllowed.because(format!("this route has no method {method}; the header Allow names those that it has"))
+    Kind::MethodNotAllowed
+        .because(format!("this route has no method {method}; the header Allow names those that it has"))
 }

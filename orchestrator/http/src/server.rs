@@ -13,6 +13,10 @@ use tokio::task::JoinHandle;
 
 use crate::{Limits, router};
 
+/// How long requests that are under way may take to end. Only those that wait for a result take longer, and whoever
+/// sent them asks again.
+const REQUEST_GRACE: Duration = Duration::from_secs(2);
+
 /// A running server. Dropping it abandons the requests that are under way; [`Server::stop`] lets them end.
 pub struct Server {
     address: SocketAddr,
@@ -44,7 +48,12 @@ impl Server {
     ///
     /// # Errors
     /// [`StartError`]: the address is in the way, or the engine does not start.
-    pub async fn start(app: Arc<App>, store: Arc<dyn Store>, settings: Settings, listen: &str) -> Result<Self, StartError> {
+    pub async fn start(
+        app: Arc<App>,
+        store: Arc<dyn Store>,
+        settings: Settings,
+        listen: &str,
+    ) -> Result<Self, StartError> {
         let cannot = |error| StartError::Listen { listen: listen.to_owned(), error };
         // First the address: when another process holds it, work is better not begun.
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
@@ -95,8 +104,10 @@ impl Server {
         // Nobody listens any more only if serving has ended already.
         let _ = stop.send(());
         let requests = async {
-            if tokio::time::timeout(grace, &mut serving).await.is_err() {
+            if tokio::time::timeout(grace.min(REQUEST_GRACE), &mut serving).await.is_err() {
                 serving.abort();
+                // It ends where it stands, and lets go of the store.
+                let _ = serving.await;
             }
         };
         tokio::join!(requests, engine.shutdown(grace));

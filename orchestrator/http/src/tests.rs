@@ -67,7 +67,10 @@ async fn sound_requests_reach_the_engine() {
     }
     for (path, body) in [
         ("/v1/workflows", r#"{"workflow_type": "orderWorkflow"}"#),
-        ("/v1/workflows", r#"{"workflow_type": "a", "workflow_id": "a/b", "input": [1], "id_conflict_policy": "UseExisting"}"#),
+        (
+            "/v1/workflows",
+            r#"{"workflow_type": "a", "workflow_id": "a/b", "input": [1], "id_conflict_policy": "UseExisting"}"#,
+        ),
         ("/v1/workflows/a/signals/go", ""),
         ("/v1/workflows/a/signals/go%2Fon", "{\"a\": 1}"),
         ("/v1/workflows/a/queries/status", "[]"),
@@ -127,7 +130,12 @@ async fn unsound_paths_and_queries_are_refused() {
         assert_eq!((problem.status, kind(&problem)), (400, "invalid-request"), "{path}");
         assert!(problem.detail.contains(says), "{path}: {}", problem.detail);
     }
-    for path in ["/v1/workflows/a/signals/%00", "/v1/workflows/a/queries/%0D", "/v1/workflows/a/cancel?force=yes", "/v1/workflows?x=1"] {
+    for path in [
+        "/v1/workflows/a/signals/%00",
+        "/v1/workflows/a/queries/%0D",
+        "/v1/workflows/a/cancel?force=yes",
+        "/v1/workflows?x=1",
+    ] {
         assert_eq!(post_problem(path, "{}").await.status, 400, "{path}");
     }
 }
@@ -213,7 +221,9 @@ async fn bodies_that_break_off_are_refused() {
 
 #[tokio::test]
 async fn other_media_types_are_refused() {
-    let with = |value: &str| request("POST", "/v1/workflows/a/signals/s").header("content-type", value).body(Body::from("1")).unwrap();
+    let with = |value: &str| {
+        request("POST", "/v1/workflows/a/signals/s").header("content-type", value).body(Body::from("1")).unwrap()
+    };
     for value in ["application/json", "Application/JSON; charset=utf-8", "application/problem+json"] {
         assert_eq!(send(with(value)).await.status(), 503, "{value}");
     }
@@ -261,7 +271,9 @@ async fn unknown_routes_and_methods_are_problems_too() {
 
 #[tokio::test]
 async fn pages_of_other_sites_cannot_write() {
-    let from = |method, site| request(method, "/v1/workflows/a/cancel").header("sec-fetch-site", site).body(Body::empty()).unwrap();
+    let from = |method, site| {
+        request(method, "/v1/workflows/a/cancel").header("sec-fetch-site", site).body(Body::empty()).unwrap()
+    };
     assert_eq!(problem(send(from("POST", "cross-site")).await).await.status, 403);
     assert_eq!(send(from("POST", "same-origin")).await.status(), 503);
 }

@@ -43,6 +43,10 @@ pub enum Fault {
     /// The request is carried out, its answer is lost, and something below the caller sends it again: the caller sees
     /// the second answer, "exists" or "stale", with its own bytes. On a read: the second answer, too.
     RetriedHidden,
+    /// The caller dies before the request is made: it never arrives, and is never answered.
+    CrashBefore,
+    /// The caller dies when the request is carried out: it is never answered.
+    CrashAfter,
 }
 
 /// Passes requests on to another store, but for those that were told to fail. See the module's documentation.
@@ -62,6 +66,11 @@ impl FaultyStore {
     /// Adds a fault to the script. Each happens once, to the first request that it fits.
     pub fn plan(&self, on: On, fault: Fault) {
         self.script().push_back((on, fault));
+    }
+
+    /// Forgets the faults that have not happened yet.
+    pub fn calm_down(&self) {
+        self.script().clear();
     }
 
     /// The faults that have not happened yet.
@@ -98,6 +107,11 @@ impl FaultyStore {
             Some(Fault::RetriedHidden) => {
                 request().await?;
                 request().await
+            }
+            Some(Fault::CrashBefore) => std::future::pending().await,
+            Some(Fault::CrashAfter) => {
+                request().await?;
+                std::future::pending().await
             }
         }
     }

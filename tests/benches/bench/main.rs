@@ -9,14 +9,16 @@ mod steps;
 
 use std::process::{Command, ExitCode};
 
-use comfy_table::Table;
-use comfy_table::presets;
+use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Map, Value, json};
 
 /// One row of the report: a name, and figures by name.
 type Figures = Map<String, Value>;
 
-const SCENARIOS: &[(&str, fn() -> Figures)] = &[
+/// What is measured, under which name.
+type Scenario = (&'static str, fn() -> Figures);
+
+const SCENARIOS: &[Scenario] = &[
     ("limit: one fdatasync of 1 KiB", limits::single_fdatasync),
     ("limit: group commit, 10 writers", || limits::group_commit(10)),
     ("limit: group commit, 100 writers", || limits::group_commit(100)),
@@ -49,7 +51,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("--help" | "-h") => {
-            println!("Runs every benchmark and prints a table; with a file name, writes the figures there as JSON too.");
+            println!(
+                "Runs every benchmark and prints a table; with a file name, writes the figures there as JSON too."
+            );
             ExitCode::SUCCESS
         }
         json => report(json),
@@ -123,19 +127,20 @@ fn ratios(all: &Map<String, Value>) -> Vec<(String, f64, &'static str)> {
         ),
         ("local step p99 over one fdatasync".into(), number(all, "local: 1 x 100", "p99_us") / fdatasync, "goal 3"),
         ("growth exponent, 10 to 5000 steps".into(), number(all, "growth: local", "exponent"), "1.05 (goal 1.02)"),
-        (
-            "CPU-seconds per 10k local steps".into(),
-            number(all, "local: 1000 x 10", "steps_cpu_s"),
-            "goal 0.15",
-        ),
+        ("CPU-seconds per 10k local steps".into(), number(all, "local: 1000 x 10", "steps_cpu_s"), "goal 0.15"),
         ("bytes written per local step".into(), number(all, "requests: 100 local steps", "bytes_per_step"), "goal 160"),
     ]
+}
+
+fn rounded(value: &Value) -> String {
+    value.as_f64().filter(|_| value.is_f64()).map_or_else(|| value.to_string(), |value| format!("{value:.4}"))
 }
 
 fn table(all: &Map<String, Value>) -> Table {
     let columns = ["per_second", "p50_us", "p99_us", "cpu_s", "peak_mib"];
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(150);
     table.set_header(["scenario", "per second", "p50 µs", "p99 µs", "CPU s", "peak MiB", "also"]);
     for (name, figures) in all {
         let cell = |column: &str| match figures.get(column).and_then(Value::as_f64) {
@@ -144,7 +149,7 @@ fn table(all: &Map<String, Value>) -> Table {
             None => String::new(),
         };
         let rest = figures.as_object().into_iter().flatten().filter(|(key, _)| !columns.contains(&key.as_str()));
-        let rest: Vec<_> = rest.map(|(key, value)| format!("{key} {value}")).collect();
+        let rest: Vec<_> = rest.map(|(key, value)| format!("{key} {}", rounded(value))).collect();
         let mut row = vec![name.clone()];
         row.extend(columns.iter().map(|column| cell(column)));
         row.push(rest.join(", "));

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::Figures;
 use crate::limits::figures;
-use crate::machine::cpu_seconds;
+use crate::machine::{cpu_by_thread, cpu_seconds};
 
 /// How a step runs.
 #[derive(Clone, Copy)]
@@ -136,6 +136,7 @@ pub fn run(kind: Kind, workflows: usize, steps: u32) -> Figures {
     let all_steps = workflows * steps as usize;
     let mut figures = figures(all_steps, elapsed, bench.latencies());
     figures.insert("steps_cpu_s".into(), json!((cpu_seconds() - cpu) * 10_000.0 / all_steps as f64));
+    figures.insert("cpu_by_thread".into(), json!(cpu_by_thread()));
     figures
 }
 

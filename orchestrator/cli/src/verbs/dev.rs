@@ -47,7 +47,10 @@ impl Verb for Dev {
         let store = Arc::new(SqliteStore::open(&self.data_dir)?);
         let server = Server::start(app, store, Settings::default(), &self.listen).await.map_err(explain)?;
         if !server.address().ip().is_loopback() {
-            tracing::warn!("{} is open to other machines, and there is no authentication: whoever reaches it may do everything", server.address());
+            tracing::warn!(
+                "{} is open to other machines, and there is no authentication: whoever reaches it may do everything",
+                server.address()
+            );
         }
         self.announce(&server, &cx)?;
 

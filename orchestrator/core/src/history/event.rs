@@ -363,6 +363,21 @@ impl Input {
         !matches!(self, Self::Terminated { .. } | Self::AttemptLost { .. } | Self::LocalBackoff { .. })
     }
 
+    /// The command that it answers, if it answers one.
+    #[must_use]
+    pub fn about(&self) -> Option<CommandId> {
+        match self {
+            Self::Started(_) | Self::Signaled { .. } | Self::CancelRequested { .. } | Self::Terminated { .. } => None,
+            Self::ActivityCompleted { id, .. }
+            | Self::ActivityFailed { id, .. }
+            | Self::AttemptLost { id, .. }
+            | Self::TimerFired { id }
+            | Self::LocalCompleted { id, .. }
+            | Self::LocalFailed { id, .. }
+            | Self::LocalBackoff { id, .. } => Some(*id),
+        }
+    }
+
     /// The id that deduplicates it, for inputs that callers send.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
@@ -404,7 +419,9 @@ impl Command {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
-            Self::ScheduleActivity { activity_type, .. } | Self::ScheduleLocal { activity_type, .. } => Some(activity_type),
+            Self::ScheduleActivity { activity_type, .. } | Self::ScheduleLocal { activity_type, .. } => {
+                Some(activity_type)
+            }
             Self::Publish { name, .. } => Some(name),
             Self::ContinueAsNew { next } => Some(&next.workflow_type),
             _ => None,

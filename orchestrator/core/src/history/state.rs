@@ -39,6 +39,8 @@ pub struct RunState {
     pub decided_at: Timestamp,
     /// When something other than a sweep was last committed.
     pub changed_at: Timestamp,
+    /// The due time that it set.
+    pub changed_due: Timestamp,
     /// How often in a row the sweep has looked and found it waiting.
     pub sweeps: u32,
     /// The due time in the index row, as the history last set it.
@@ -175,6 +177,7 @@ impl RunState {
             time: batch.time,
             decided_at: batch.time,
             changed_at: batch.time,
+            changed_due: batch.time,
             sweeps: 0,
             due: batch.due.ok_or_else(|| contradiction("it sets no due time"))?,
             events: 0,
@@ -241,10 +244,12 @@ impl RunState {
             self.due = due;
         }
         if batch.kind == BatchKind::Swept {
+            self.events += 1;
             self.sweeps += 1;
         } else {
             self.sweeps = 0;
             self.changed_at = batch.time;
+            self.changed_due = self.due;
         }
     }
 
@@ -280,7 +285,8 @@ impl RunState {
     /// # Errors
     /// What contradicts the history so far.
     pub fn apply(&mut self, event: &Event, time: Timestamp) -> Result<(), String> {
-        self.events += 1;
+        // As people read them: a turn that brought an input of its own shows as two.
+        self.events += 1 + u64::from(matches!(event, Event::Turn(Turn { input: Some(_), .. })));
         match event {
             Event::Input(input) => {
                 self.note(input, time)?;
@@ -430,9 +436,10 @@ impl RunState {
         fresh[fresh.len().saturating_sub(EARLIER_REQUESTS)..].to_vec()
     }
 
-    /// Batch 0 of the run that this closed one calls for. Everyone derives the same bytes (rule C6).
+    /// Batch 0 of the run that this closed one calls for. Everyone derives the same bytes, from the history alone
+    /// (rule C6).
     #[must_use]
-    pub fn next_run(&self, sweep: Duration) -> Option<Batch> {
+    pub fn next_run(&self) -> Option<Batch> {
         let next = self.closed.as_ref()?.next()?;
         let run_id = self.run_id();
         let seed: &[u8] = run_id.as_bytes();
@@ -457,7 +464,8 @@ impl RunState {
             time: closed_at,
             kind: BatchKind::Accepted,
             events: vec![Event::Input(Input::Started(Box::new(started)))],
-            due: Some(closed_at + sweep),
+            // When this run is due for owing the next, so is the next for being owed its first turn.
+            due: Some(self.changed_due),
         })
     }
 }

@@ -59,10 +59,9 @@ fn input_view(input: &Input) -> (&'static str, Value) {
         Input::CancelRequested { request_id, reason } => {
             ("CancelRequested", json!({ "reason": reason, "request_id": request_id }))
         }
-        Input::Terminated { request_id, reason, next } => (
-            "WorkflowTerminated",
-            json!({ "reason": reason, "request_id": request_id, "replaced": next.is_some() }),
-        ),
+        Input::Terminated { request_id, reason, next } => {
+            ("WorkflowTerminated", json!({ "reason": reason, "request_id": request_id, "replaced": next.is_some() }))
+        }
         Input::ActivityCompleted { id, attempt, result } => {
             ("ActivityCompleted", json!({ "activity_id": id, "attempt": attempt, "result": result }))
         }
@@ -95,10 +94,9 @@ fn command_view(command: &Command) -> (&'static str, Value) {
             json!({ "activity_id": id, "activity_type": activity_type, "input": input, "options": options, "place": place }),
         ),
         Command::CancelActivity { id } => ("ActivityCancelRequested", json!({ "activity_id": id })),
-        Command::ScheduleLocal { id, activity_type, place, .. } => (
-            "LocalActivityScheduled",
-            json!({ "activity_id": id, "activity_type": activity_type, "place": place }),
-        ),
+        Command::ScheduleLocal { id, activity_type, place, .. } => {
+            ("LocalActivityScheduled", json!({ "activity_id": id, "activity_type": activity_type, "place": place }))
+        }
         Command::StartTimer { id, fire_at, place } => {
             ("TimerStarted", json!({ "timer_id": id, "fire_at": fire_at, "place": place }))
         }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use super::Workflow;
 use super::machine::{LocalCall, Outcome, Waiter};
 use super::waits::Waiting;
-use super::Workflow;
 use crate::failure::{Canceled, Failure, here};
 use crate::history::{Command, CommandId};
 use crate::options::{ActivityOptions, LocalActivityOptions, RetryPolicy};
@@ -22,6 +22,29 @@ use crate::payload::Payload;
 /// schedule-to-close limit before it can be awaited.
 #[derive(Clone, Copy, Debug)]
 pub struct NeedsCloseLimit(());
+
+/// Options with which an activity may begin: those that hold a close limit.
+#[diagnostic::on_unimplemented(
+    message = "an activity needs a close limit before it can be awaited or started",
+    label = "this call has no close limit",
+    note = "add `.start_to_close(..)`, `.schedule_to_close(..)` or `.options(..)` to the call"
+)]
+pub trait CloseLimit: sealed::Sealed {
+    /// The options themselves.
+    #[doc(hidden)]
+    fn into_options(self) -> ActivityOptions;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for crate::options::ActivityOptions {}
+}
+
+impl CloseLimit for ActivityOptions {
+    fn into_options(self) -> ActivityOptions {
+        self
+    }
+}
 
 /// A call of a queued activity, not yet issued. It is awaitable once it has a close limit.
 #[must_use = "a call does nothing until it is awaited or started"]
@@ -73,25 +96,32 @@ impl<O: DeserializeOwned> ActivityCall<O> {
         self.options = self.options.heartbeat(limit);
         self
     }
+}
 
+impl<O: DeserializeOwned, Options> ActivityCall<O, Options> {
     /// Begins it now; await the result later.
-    pub fn start(self) -> Pending<O> {
+    pub fn start(self) -> Pending<O>
+    where
+        Options: CloseLimit,
+    {
         let Self { cx, activity_type, input, options, place, .. } = self;
+        let options = options.into_options();
         let id = input.and_then(|input| {
-            let opened = cx.machine.borrow_mut().open(cx.shielded, Some(activity_type), |_, id| Command::ScheduleActivity {
-                id,
-                activity_type: activity_type.into(),
-                input,
-                options: options.recorded(),
-                place: here(place),
-            });
+            let opened =
+                cx.machine.borrow_mut().open(cx.shielded, Some(activity_type), |_, id| Command::ScheduleActivity {
+                    id,
+                    activity_type: activity_type.into(),
+                    input,
+                    options: options.recorded(),
+                    place: here(place),
+                });
             Ok(opened?)
         });
         Pending::new(cx, id)
     }
 }
 
-impl<O: DeserializeOwned> IntoFuture for ActivityCall<O> {
+impl<O: DeserializeOwned, Options: CloseLimit> IntoFuture for ActivityCall<O, Options> {
     type Output = Result<O, Failure>;
     type IntoFuture = Pending<O>;
     fn into_future(self) -> Pending<O> {

@@ -89,6 +89,10 @@ pub(crate) enum Mode {
     Unloading,
 }
 
+fn read_only(what: &str) -> ! {
+    panic!("a query handler tried to act ({what}): queries are read-only")
+}
+
 pub(crate) struct Machine {
     pub(crate) run: RunKey,
     pub(crate) run_id: RunId,
@@ -167,12 +171,23 @@ impl Machine {
     pub(crate) fn issue(&mut self, command: Command) {
         match self.mode {
             Mode::Turn => self.issued.push_back(command),
-            Mode::Query => panic!("a query handler tried to {}: queries are read-only", command.kind()),
+            Mode::Query => read_only(command.kind()),
             Mode::Unloading => {}
         }
     }
 
+    /// Something is about to change that replays must change alike.
+    ///
+    /// # Panics
+    /// Inside a query handler: a query changes nothing.
+    pub(crate) fn act(&self, what: &str) {
+        if self.mode == Mode::Query {
+            read_only(what);
+        }
+    }
+
     pub(crate) fn outcome(&mut self, id: CommandId, waker: &Waker) -> Option<Outcome> {
+        self.act("await");
         let slot = self.slots.get_mut(&id)?;
         if slot.outcome.is_none() {
             slot.waker = Some(waker.clone());
@@ -203,6 +218,7 @@ impl Machine {
     }
 
     pub(crate) fn take_signal(&mut self, name: &str) -> Option<Payload> {
+        self.act("take a signal");
         self.signals.get_mut(name)?.pop_front()
     }
 
@@ -241,11 +257,18 @@ impl Machine {
     }
 
     pub(crate) fn stream(&mut self, name: &str) -> &mut ChaCha8Rng {
+        self.act("draw a random number");
         let run_id = self.run_id;
         self.streams.entry(name.to_owned()).or_insert_with(|| {
             let mut seed = [0; 32];
-            seed[..16].copy_from_slice(&derive("dormouse 2026 random stream, first half", &[run_id.as_bytes(), name.as_bytes()]));
-            seed[16..].copy_from_slice(&derive("dormouse 2026 random stream, second half", &[run_id.as_bytes(), name.as_bytes()]));
+            seed[..16].copy_from_slice(&derive(
+                "dormouse 2026 random stream, first half",
+                &[run_id.as_bytes(), name.as_bytes()],
+            ));
+            seed[16..].copy_from_slice(&derive(
+                "dormouse 2026 random stream, second half",
+                &[run_id.as_bytes(), name.as_bytes()],
+            ));
             ChaCha8Rng::from_seed(seed)
         })
     }

@@ -15,9 +15,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use call::{ActivityCall, LocalActivityCall, NeedsCloseLimit, Pending};
-pub(crate) use machine::{Machine, Mode};
+pub use call::{ActivityCall, CloseLimit, LocalActivityCall, NeedsCloseLimit, Pending};
 pub use machine::LocalCall;
+pub(crate) use machine::{Machine, Mode};
 pub use random::Random;
 pub use waits::{Signals, Sleep, Timeout, WaitSignal, WaitUntil};
 
@@ -72,7 +72,11 @@ impl Workflow {
     /// # Panics
     /// When the activity is not registered: the run is parked with that message.
     #[track_caller]
-    pub fn activity<A, F: ActivityFunction<A>>(&self, function: F, input: &F::Input) -> ActivityCall<F::Output, NeedsCloseLimit> {
+    pub fn activity<A, F: ActivityFunction<A>>(
+        &self,
+        function: F,
+        input: &F::Input,
+    ) -> ActivityCall<F::Output, NeedsCloseLimit> {
         ActivityCall::new(self.clone(), self.registered(function), Payload::encode(input), Location::caller())
     }
 
@@ -81,9 +85,19 @@ impl Workflow {
     /// # Panics
     /// When the activity is not registered: the run is parked with that message.
     #[track_caller]
-    pub fn local_activity<A, F: ActivityFunction<A>>(&self, function: F, input: &F::Input) -> LocalActivityCall<F::Output> {
+    pub fn local_activity<A, F: ActivityFunction<A>>(
+        &self,
+        function: F,
+        input: &F::Input,
+    ) -> LocalActivityCall<F::Output> {
         let options = LocalActivityOptions::default();
-        LocalActivityCall::new(self.clone(), self.registered(function), Payload::encode(input), options, Location::caller())
+        LocalActivityCall::new(
+            self.clone(),
+            self.registered(function),
+            Payload::encode(input),
+            options,
+            Location::caller(),
+        )
     }
 
     fn registered<A, F: ActivityFunction<A>>(&self, _: F) -> &'static str {
@@ -154,7 +168,9 @@ impl Workflow {
         handler: impl Fn(A) -> T + 'static,
     ) {
         let answer = Rc::new(move |input: &Payload| Payload::encode(&handler(input.decode()?)));
-        self.machine.borrow_mut().answers.insert(query.name(), answer);
+        self.machine.borrow().act("answer");
+        // Bound to a name: what the former handler holds may need the machine when it is dropped.
+        let _former = self.machine.borrow_mut().answers.insert(query.name(), answer);
     }
 
     /// The recorded time of this turn. It does not pass while code runs.
@@ -201,11 +217,14 @@ impl Workflow {
         let _ = function;
         let input = Payload::encode(input)?;
         let mut machine = self.machine.borrow_mut();
+        machine.act("continue as new");
         let Some(name) = machine.app.name_of::<F>() else {
-            panic!("workflow {} is not registered; add `.workflow(\"...\", ...)` to the App", std::any::type_name::<F>())
+            panic!(
+                "workflow {} is not registered; add `.workflow(\"...\", ...)` to the App",
+                std::any::type_name::<F>()
+            )
         };
-        machine.next_run =
-            Some(NextRun { workflow_type: name.into(), input, request_id: None, carried: Vec::new() });
+        machine.next_run = Some(NextRun { workflow_type: name.into(), input, request_id: None, carried: Vec::new() });
         Err(Failure::application("the workflow continues as new").with_type(CONTINUE_AS_NEW).non_retryable())
     }
 }
@@ -227,6 +246,7 @@ impl<T: Serialize + Clone> Published<T> {
     /// Changes the value.
     #[track_caller]
     pub fn set(&self, value: T) {
+        self.cx.machine.borrow().act("publish");
         self.value.replace(value);
         self.record(Location::caller());
     }

@@ -114,17 +114,17 @@ impl<T: DeserializeOwned> WaitSignal<T> {
     /// The next signal that decodes. One that does not fit is passed over: failing the workflow would let any caller
     /// break it.
     fn take(&self) -> Option<T> {
-        let mut machine = self.cx.machine.borrow_mut();
-        while let Some(payload) = machine.take_signal(self.signal.name()) {
+        loop {
+            // The borrow ends before the value's own code runs.
+            let payload = self.cx.machine.borrow_mut().take_signal(self.signal.name())?;
             match payload.decode() {
                 Ok(value) => return Some(value),
                 Err(failure) => tracing::warn!(
-                    workflow = %machine.run, signal = self.signal.name(), %failure,
+                    workflow = %self.cx.machine.borrow().run, signal = self.signal.name(), %failure,
                     "a signal does not fit its declared type and is passed over"
                 ),
             }
         }
-        None
     }
 }
 

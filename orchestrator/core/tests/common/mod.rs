@@ -9,8 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use dormouse_core::history::{Batch, BatchKind, Command, Event, Input, RunState};
 use dormouse_core::{
-    Activity, ActivityOptions, App, Arrival, CommitId, Decision, Failure, LiveRun, Merge, Payload, Refusal, RetryPolicy,
-    RetryState, RunId, RunKey, Signal, StartRequest, Status, Timestamp, TurnFailure, WorkflowFunction, WorkflowKey,
+    Activity, ActivityOptions, App, Arrival, CommitId, Decision, Failure, LiveRun, Merge, Payload, Refusal,
+    RetryPolicy, RetryState, RunId, RunKey, Signal, StartRequest, Status, Timestamp, TurnFailure, WorkflowFunction,
+    WorkflowKey,
 };
 
 pub const SWEEP: Duration = Duration::from_secs(60);
@@ -59,7 +60,8 @@ impl World {
         let request = start_request(workflow_type, input);
         let clock = Timestamp::from_millis(1_000);
         let run = run_key(0);
-        let first = request.first_batch(&run, RunId::from_bytes([1; 16]), CommitId::from_bytes([0; 16]), clock, None, SWEEP);
+        let first =
+            request.first_batch(&run, RunId::from_bytes([1; 16]), CommitId::from_bytes([0; 16]), clock, None, SWEEP);
         Self::of(Arc::new(app), run, vec![first.encode()])
     }
 
@@ -226,7 +228,9 @@ pub fn inputs(batch: &Batch) -> Vec<Input> {
 pub fn show(command: &Command) -> String {
     let text = |payload: &Payload| String::from_utf8_lossy(payload.as_bytes()).into_owned();
     match command {
-        Command::ScheduleActivity { id, activity_type, input, .. } => format!("activity {id} {activity_type}({})", text(input)),
+        Command::ScheduleActivity { id, activity_type, input, .. } => {
+            format!("activity {id} {activity_type}({})", text(input))
+        }
         Command::CancelActivity { id } => format!("cancel activity {id}"),
         Command::ScheduleLocal { id, activity_type, .. } => format!("local {id} {activity_type}"),
         Command::StartTimer { id, fire_at, .. } => format!("timer {id} at {}", fire_at.as_millis()),

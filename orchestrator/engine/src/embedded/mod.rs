@@ -19,7 +19,8 @@ use tokio::task::JoinHandle;
 
 use crate::front::FrontDoor;
 use crate::intake::Intake;
-use crate::ports::{Choices, Parkings, Ports};
+use crate::parking::Parkings;
+use crate::ports::{Choices, Ports};
 use crate::seams::{Host, RunMessage};
 use crate::store::{Parked, RunRow, Store, StoreError};
 
@@ -95,7 +96,6 @@ pub enum OpenError {
 /// The running engine.
 pub struct Embedded {
     front: Arc<FrontDoor>,
-    ports: Ports,
     shards: Arc<Shards>,
     workers: Arc<Workers>,
     tasks: Vec<JoinHandle<()>>,
@@ -127,6 +127,7 @@ impl Embedded {
                 build: settings.build.into(),
                 sweep_interval: settings.sweep_interval,
                 max_payload_bytes: settings.max_payload_bytes,
+                workflow_types: Arc::new(app.workflow_types().map(str::to_owned).collect()),
             },
         };
         workers.begin(ports.clone());
@@ -142,7 +143,7 @@ impl Embedded {
             tokio::spawn(sweep(ports.clone())),
             tokio::spawn(Arc::clone(&shards).watch()),
         ];
-        Ok(Self { front, ports, shards, workers, tasks })
+        Ok(Self { front, shards, workers, tasks })
     }
 
     /// The front door.
@@ -152,12 +153,16 @@ impl Embedded {
     }
 
     /// Stops: nothing new begins, activities that run may end within `grace`, then the threads end. Whatever is cut
-    /// off is picked up at the next start, so `grace` zero is safe too.
+    /// off is picked up at the next start, so `grace` zero is safe too. The store is let go, unless something was cut off
+    /// or somebody holds on to the front door.
     pub async fn shutdown(self, grace: Duration) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        for task in self.tasks {
+            // Aborted or ended: gone, with what it held.
+            let _ = task.await;
+        }
         self.workers.stop(grace).await;
         self.shards.stop().await;
-        drop(self.ports);
     }
 }
 

@@ -20,10 +20,11 @@ use futures::executor::{LocalPool, LocalSpawner};
 use futures::task::LocalSpawnExt;
 use tokio::runtime::Handle;
 
-use super::{DueRows, OpenError};
 use super::mailroom::{Inbox, Letter, Mailroom};
-use crate::handle::{Decider, Surroundings, park};
+use super::{DueRows, OpenError};
+use crate::handle::{Decider, Surroundings};
 use crate::intake::Intake;
+use crate::parking::park;
 use crate::ports::Ports;
 use crate::seams::RunMessage;
 use crate::store::StoreError;
@@ -213,7 +214,8 @@ fn live_here(context: Context, turn: Arc<Mutex<Turn>>, told: Arc<Told>) {
     let home = Home { app: Arc::clone(&app), ports: ports.clone(), tokio: tokio.clone(), turn };
     let decider = Rc::new(Decider::new(app, ports, intake, home, warm));
     let mut pool = LocalPool::new();
-    let desk = Rc::new(Desk { decider, tokio, spawner: pool.spawner(), told: Arc::clone(&told), stopping: Cell::new(false) });
+    let desk =
+        Rc::new(Desk { decider, tokio, spawner: pool.spawner(), told: Arc::clone(&told), stopping: Cell::new(false) });
     pool.run_until(async {
         while let Some(letter) = told.next().await {
             match letter {

@@ -1,6 +1,6 @@
 //! The activity queue in memory: a task waits until it is due, then for a free place, then runs.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dormouse_core::{ActivityTask, App};
@@ -24,7 +24,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Workers {
     tokio: Handle,
     app: Arc<App>,
-    ports: OnceLock<Ports>,
+    /// Here while tasks may come: the ports hold us, so keeping them would keep the store open for ever.
+    ports: Mutex<Option<Ports>>,
     places: Arc<Semaphore>,
     running: TaskTracker,
     stopping: CancellationToken,
@@ -35,7 +36,7 @@ impl Workers {
         Self {
             tokio,
             app,
-            ports: OnceLock::new(),
+            ports: Mutex::default(),
             places: Arc::new(Semaphore::new(places.max(1))),
             running: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -44,15 +45,18 @@ impl Workers {
 
     /// Tasks may come from now on.
     pub(super) fn begin(&self, ports: Ports) {
-        if self.ports.set(ports).is_err() {
-            unreachable!("workers begin once");
-        }
+        *self.ports() = Some(ports);
+    }
+
+    fn ports(&self) -> MutexGuard<'_, Option<Ports>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets what runs end, for a while. What waits is left to the next start.
     pub(super) async fn stop(&self, grace: Duration) {
         self.stopping.cancel();
         self.running.close();
+        self.ports().take();
         if tokio::time::timeout(grace, self.running.wait()).await.is_err() {
             tracing::warn!("activities were cut off after {grace:?}; they count as lost attempts");
         }
@@ -61,13 +65,17 @@ impl Workers {
 
 impl ActivityQueue for Workers {
     fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()> {
-        let Some(ports) = self.ports.get().filter(|_| !self.stopping.is_cancelled()).cloned() else {
+        let Some(ports) = self.ports().clone() else {
             return futures::future::ready(Err(StoreError::Refused("the engine is stopping".into()))).boxed();
         };
         let (app, places, stopping) = (Arc::clone(&self.app), Arc::clone(&self.places), self.stopping.clone());
         let work = async move {
             let place = async {
-                tokio::time::sleep(task.not_before.since(ports.now())).await;
+                // Even an empty sleep lasts until the next millisecond.
+                let wait = task.not_before.since(ports.now());
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
                 places.acquire().await
             };
             let Some(Ok(_place)) = stopping.run_until_cancelled(place).await else { return };

@@ -441,7 +441,10 @@ impl Inner {
                 if planted(Bug::C4NoReread) {
                     return Ok(stretch);
                 }
-                let Some((found, _)) = self.get(&self.keys.batch(run, next)?).await? else { return Ok(stretch) };
+                let Some((found, _)) = self.get(&self.keys.batch(run, next)?).await? else {
+                    stretch.gap = listed.peek().is_some();
+                    return Ok(stretch);
+                };
                 next += 1;
                 bytes += found.len() as u64;
                 stretch.records.push(found);
@@ -452,8 +455,11 @@ impl Inner {
             while let Some(found) = gets.next().await {
                 match found? {
                     Some((record, _)) => stretch.records.push(record),
-                    // Listed, and gone: whoever verifies the history will say what is missing.
-                    None => return Ok(stretch),
+                    // Listed, and gone.
+                    None => {
+                        stretch.gap = true;
+                        return Ok(stretch);
+                    }
                 }
             }
         }

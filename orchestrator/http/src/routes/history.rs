@@ -53,10 +53,8 @@ pub(crate) async fn history(
             return Err(Kind::InvalidRequest.because("after and page_token both say where to begin; give one of them"));
         }
     };
-    // One more than asked for tells whether a next page is worth naming.
-    let mut page = api.front()?.history(&target, after, limit + 1).await?;
-    let more = page.events.len() > limit;
-    page.events.truncate(limit);
+    let mut page = api.front()?.history(&target, after, limit).await?;
+    let more = page.next_page_token.is_some();
     page.next_page_token = page.events.last().filter(|_| more).map(|event| page_token::history(event.event_id));
     Ok(Json(page))
 }

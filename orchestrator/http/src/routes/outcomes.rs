@@ -9,10 +9,10 @@ use dormouse_core::RunId;
 use dormouse_core::api::{Problem, ResultBody};
 use serde::Deserialize;
 
+use crate::Api;
 use crate::duration::parse_duration;
 use crate::extract::{Params, Query, target};
 use crate::problem::{Kind, Refused};
-use crate::Api;
 
 /// The longest that one request waits; ask again to wait longer. Below the 30 seconds at which many proxies give up.
 pub const MAX_WAIT: Duration = Duration::from_secs(25);

@@ -23,7 +23,7 @@ use crate::problem::Refused;
         ("name" = String, Path, description = "The query's name, percent-encoded"),
         RunQuery,
     ),
-    request_body(content = serde_json::Value, description = "The argument; nothing at all means `null`"),
+    request_body(content = Option<serde_json::Value>, description = "The argument; nothing at all means `null`"),
     responses(
         (status = 200, description = "The answer", body = QueryBody),
         (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),

@@ -21,7 +21,7 @@ use crate::problem::Refused;
         RunQuery,
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat"),
     ),
-    request_body(content = serde_json::Value, description = "The argument; nothing at all means `null`"),
+    request_body(content = Option<serde_json::Value>, description = "The argument; nothing at all means `null`"),
     responses(
         (status = 202, description = "The signal is in the history"),
         (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),

@@ -220,6 +220,10 @@ pub(super) async fn a_stretch_ends_at_a_gap(store: Arc<dyn Store>) {
     assert_eq!(read_from(&store, &run, 0).await, [&b"batch 0"[..], b"one"]);
     assert_eq!(read_from(&store, &run, 2).await, [&b""[..]; 0]);
     assert_eq!(read_from(&store, &run, 3).await, [&b"three"[..]]);
+    let gap = async |from| store.read(&run, from).await.expect("a page of history").gap;
+    assert!(gap(0).await && gap(2).await, "one is missing");
+    assert!(!gap(3).await && !gap(4).await, "none is missing from here on");
     append(&store, &run, 2, "two", None).await;
+    assert!(!gap(0).await, "none is missing now");
     assert_eq!(read_from(&store, &run, 1).await, [&b"one"[..], b"two", b"three"]);
 }

@@ -9,7 +9,7 @@ use dormouse_core::api::ResultBody;
 use dormouse_http::parse_duration;
 
 use crate::error::CliError;
-use crate::output::{Format, say_json, tame};
+use crate::output::{Format, quoted, say_json, tame};
 use crate::remote::Which;
 use crate::verb::{Context, Verb};
 
@@ -55,13 +55,19 @@ pub(crate) fn say_outcome(
 fn no_result(workflow_id: &str, outcome: &ResultBody) -> CliError {
     let id = tame(workflow_id);
     if outcome.status == Status::Running {
-        return CliError::new(format!("workflow {id} is still running"))
-            .hint(format!("wait longer with --wait, or see what it does with `workflow show {id}`"));
+        return CliError::new(format!("workflow {id} is still running")).hint(format!(
+            "wait longer with --wait, or see what it does with `workflow show {}`",
+            quoted(workflow_id)
+        ));
     }
     let why = outcome.failure.as_ref().map_or_else(String::new, |failure| {
         let place = failure.chain().find_map(|failure| failure.place.as_deref());
-        format!(": {}{}", tame(&failure.to_string()), place.map_or_else(String::new, |place| format!(" (at {})", tame(place))))
+        format!(
+            ": {}{}",
+            tame(&failure.to_string()),
+            place.map_or_else(String::new, |place| format!(" (at {})", tame(place)))
+        )
     });
     CliError::new(format!("workflow {id} ended as {}{why}", outcome.status))
-        .hint(format!("`workflow show {id}` shows how it came to that"))
+        .hint(format!("`workflow show {}` shows how it came to that", quoted(workflow_id)))
 }

@@ -9,7 +9,7 @@ use dormouse_core::api::{HistoryBody, HistoryEvent};
 use crate::error::CliError;
 use crate::output::{Format, say, say_json};
 use crate::remote::Which;
-use crate::timeline::Timeline;
+use crate::timeline::{Timeline, is_bookkeeping};
 use crate::verb::{Context, Verb};
 
 /// How often a followed history is looked at.
@@ -26,6 +26,9 @@ pub(crate) struct Show {
     /// Go on showing events as they come, until the run has ended
     #[arg(long, short)]
     follow: bool,
+    /// Show the engine's own bookkeeping too: turns, sweeps
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     which: Which,
 }
@@ -38,7 +41,10 @@ impl Verb for Show {
             let events = handle.history().await?;
             match cx.format {
                 Format::Json => say_json(&HistoryBody { events, next_page_token: None })?,
-                Format::Table => events.iter().try_for_each(|event| say(&timeline.line(event)))?,
+                Format::Table => events
+                    .iter()
+                    .filter(|event| self.all || !is_bookkeeping(event))
+                    .try_for_each(|event| say(&timeline.line(event)))?,
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -51,6 +57,7 @@ impl Verb for Show {
             for event in &events {
                 match cx.format {
                     Format::Json => say(&serde_json::to_string(event)?)?,
+                    Format::Table if !self.all && is_bookkeeping(event) => {}
                     Format::Table => say(&timeline.line(event))?,
                 }
                 seen = event.event_id;
@@ -66,6 +73,7 @@ impl Verb for Show {
 }
 
 fn ends_run(event: &HistoryEvent) -> bool {
-    let ends = ["WorkflowCompleted", "WorkflowFailed", "WorkflowCanceled", "WorkflowTerminated", "WorkflowContinuedAsNew"];
+    let ends =
+        ["WorkflowCompleted", "WorkflowFailed", "WorkflowCanceled", "WorkflowTerminated", "WorkflowContinuedAsNew"];
     ends.contains(&event.event_type.as_str())
 }

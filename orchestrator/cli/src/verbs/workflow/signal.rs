@@ -31,7 +31,9 @@ impl Verb for Signal {
         let argument = payload(self.input.as_deref())?;
         self.which.handle()?.signal(&self.name, &argument, self.request_id.as_deref()).await?;
         match cx.format {
-            Format::Json => say_json(&serde_json::json!({ "workflow_id": self.which.workflow_id, "signal": self.name }))?,
+            Format::Json => {
+                say_json(&serde_json::json!({ "workflow_id": self.which.workflow_id, "signal": self.name }))?
+            }
             Format::Table => say(&format!("Sent {} to {}", tame(&self.name), tame(&self.which.workflow_id)))?,
         }
         Ok(ExitCode::SUCCESS)

@@ -270,6 +270,7 @@ pub(super) fn read(connection: &Connection, run: &RunKey, from: u64) -> Result<S
     let (mut expected, mut bytes) = (from, 0);
     while let Some(row) = rows.next()? {
         if row.get::<_, i64>(0)? != expected {
+            stretch.gap = true;
             break;
         }
         if bytes >= PAGE_BYTES {

@@ -1,0 +1,132 @@
+//! Runs whose code cannot go on: divergence, damage, a panic, a turn that never ends. They stand still with an
+//! explanation, take inputs in meanwhile, and are tried again: by another build at once, by the same one later.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dormouse_core::{Arrival, RunId, RunKey, Timestamp, TurnFailure};
+
+use crate::commit::{LoadError, read_state};
+use crate::intake::Intake;
+use crate::ports::Ports;
+use crate::store::{Parked, StoreError};
+
+/// Runs that are parked, as far as this process knows. The index row is the durable copy.
+#[derive(Debug, Default)]
+pub struct Parkings {
+    parked: Mutex<HashMap<RunKey, Parked>>,
+    held: Mutex<HashSet<RunKey>>,
+}
+
+impl Parkings {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunKey, Parked>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashSet<RunKey>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread of this process hangs in this run's code: trying again would cost another one.
+    pub fn hold(&self, run: RunKey) {
+        self.held().insert(run);
+    }
+
+    /// The thread has come back.
+    pub fn let_go(&self, run: &RunKey) {
+        self.held().remove(run);
+    }
+
+    /// Whether a thread hangs in this run's code.
+    #[must_use]
+    pub fn is_held(&self, run: &RunKey) -> bool {
+        self.held().contains(run)
+    }
+
+    /// Why a run stands still.
+    #[must_use]
+    pub fn get(&self, run: &RunKey) -> Option<Parked> {
+        self.lock().get(run).cloned()
+    }
+
+    /// Whether a run is left alone at this time. A new input voids a parking; but a run in whose code a thread hangs
+    /// waits for that thread, whatever comes.
+    #[must_use]
+    pub fn stands_still(&self, run: &RunKey, now: Timestamp, new_input: bool) -> bool {
+        self.is_held(run) || (!new_input && self.get(run).is_some_and(|parked| now < parked.retry_at))
+    }
+
+    /// A run stands still.
+    pub fn insert(&self, run: RunKey, parked: Parked) {
+        self.lock().insert(run, parked);
+    }
+
+    /// A run goes on. Whether it stood still.
+    pub fn remove(&self, run: &RunKey) -> bool {
+        self.lock().remove(run).is_some()
+    }
+}
+
+/// How long a parked run waits before the same build tries it again; it doubles.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Parks a run durably: why, since when, and when it is tried again.
+///
+/// # Errors
+/// [`StoreError`] when the store does not answer.
+pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<(), StoreError> {
+    let attempts = ports.parkings.get(run).map_or(0, |parked| parked.attempts) + 1;
+    let delay = PAUSE * 2u32.pow(attempts.min(10) - 1);
+    let state = match read_state(&*ports.store, run).await {
+        Ok(state) => state,
+        Err(LoadError::Turn(_)) => None,
+        Err(LoadError::Store(error)) => return Err(error),
+    };
+    let parked = Parked {
+        reason: failure.to_string(),
+        build: ports.choices.build.to_string(),
+        sequence: state.as_ref().map_or(0, |state| state.next_sequence),
+        attempts,
+        retry_at: ports.now() + delay,
+    };
+    tracing::error!(%run, retry_at = %parked.retry_at, reason = %parked.reason, "the run is parked");
+    ports.store.park(run, Some(parked.clone())).await?;
+    if let Some(state) = state.filter(|state| state.closed.is_none()) {
+        ports.alarms.set(run, state.run_id(), Some(parked.retry_at)).await?;
+    }
+    ports.parkings.insert(run.clone(), parked);
+    Ok(())
+}
+
+/// Records arrivals of a run whose code cannot go on, without running it.
+///
+/// # Errors
+/// [`StoreError`] when the store does not answer.
+pub async fn take_in_only(intake: &Intake, run: &RunKey, arrivals: Vec<(RunId, Arrival)>) -> Result<(), StoreError> {
+    for (_, arrival) in arrivals {
+        match intake.take(run, &arrival, None).await {
+            Ok(taken) => tracing::debug!(%run, ?taken, "taken in while parked"),
+            Err(LoadError::Store(error)) => return Err(error),
+            Err(LoadError::Turn(failure)) => tracing::error!(%run, %failure, "not taken in: the history is damaged"),
+        }
+    }
+    Ok(())
+}
+
+/// The history of a parked run has grown, and the row says that it is parked all the same. False when it is closed.
+///
+/// # Errors
+/// [`StoreError`] when the store does not answer.
+pub async fn stays_parked(ports: &Ports, run: &RunKey) -> Result<bool, StoreError> {
+    let (Some(parked), Ok(Some(state))) = (ports.parkings.get(run), read_state(&*ports.store, run).await) else {
+        return Ok(true);
+    };
+    if state.closed.is_some() {
+        return Ok(false);
+    }
+    let parked = Parked { sequence: state.next_sequence, ..parked };
+    ports.store.park(run, Some(parked.clone())).await?;
+    ports.parkings.insert(run.clone(), parked);
+    Ok(true)
+}

@@ -1,0 +1,14 @@
+use dormouse_core::{Activity, Failure, Workflow};
+
+async fn charge(_: Activity, cents: u32) -> Result<u32, Failure> {
+    Ok(cents)
+}
+
+async fn order(cx: Workflow, cents: u32) -> Result<u32, Failure> {
+    let charged = cx.activity(charge, &cents).start();
+    charged.await
+}
+
+fn main() {
+    drop(order);
+}

@@ -1,0 +1,1 @@
+//! What must not compile, and what must be reported when it runs: see `tests/`.
