@@ -174,8 +174,9 @@ fn calls(trace: &str) -> Vec<Call> {
     let mut begun: HashMap<&str, (usize, &str)> = HashMap::new();
     let mut calls = Vec::new();
     for (at, line) in trace.lines().enumerate() {
-        let mut words = line.splitn(3, ' ').map(str::trim_start);
-        let (Some(thread), Some(_time), Some(text)) = (words.next(), words.next(), words.next()) else { continue };
+        // Thread ids are padded to a column.
+        let Some((thread, rest)) = line.split_once(' ') else { continue };
+        let Some((_time, text)) = rest.trim_start().split_once(' ') else { continue };
         let text = text.trim_start();
         if text.starts_with("---") || text.starts_with("+++") {
             continue;
@@ -321,6 +322,12 @@ mod tests {
         let request = [format!("{first} <unfinished ...>"), format!("7 1.0 <... recvfrom resumed>{rest}")];
         assert!(verdict(&[&request[0], HEADER, &request[1], PAGE, SYNC, ANSWER]).violations.is_empty());
         refused(&[&request[0], HEADER, &request[1], PAGE, ANSWER]);
+    }
+
+    #[test]
+    fn short_thread_ids_are_padded() {
+        let padded = [REQUEST, HEADER, PAGE, SYNC, ANSWER].map(|line| line.replacen(' ', "    ", 1));
+        assert_eq!(verdict(&padded.each_ref().map(String::as_str)).acknowledged.len(), 1);
     }
 
     #[test]
