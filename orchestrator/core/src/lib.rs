@@ -42,7 +42,7 @@ pub use options::{
     Verdict,
 };
 pub use outstanding::ActivityTask;
-pub use payload::Payload;
+pub use payload::{MAX_PAYLOAD_BYTES, Payload};
 pub use status::{Status, UnknownStatus};
 pub use time::{Timestamp, millis};
 pub use workflow::{

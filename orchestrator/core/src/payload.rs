@@ -8,6 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::failure::Failure;
 
+/// The longest JSON text of one value, in bytes: the argument of an activity, a result, a published value. The same in
+/// every build that replays a history: what was refused when it happened is refused on replay.
+pub const MAX_PAYLOAD_BYTES: usize = 2 * 1024 * 1024;
+
 /// One JSON value as bytes. Cloning is cheap.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload(Bytes);
@@ -19,9 +23,13 @@ impl Payload {
     /// Encodes a value.
     ///
     /// # Errors
-    /// What the value's `Serialize` reports, as a failure that no retry can mend.
+    /// What the value's `Serialize` reports, or the type `PayloadTooLarge` beyond [`MAX_PAYLOAD_BYTES`]: failures that
+    /// no retry can mend.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, Failure> {
         match serde_json::to_vec(value) {
+            Ok(bytes) if bytes.len() > MAX_PAYLOAD_BYTES => {
+                Err(Self::too_large("value", bytes.len(), MAX_PAYLOAD_BYTES))
+            }
             Ok(bytes) => Ok(Self(bytes.into())),
             Err(error) => Err(Failure::application(format!("the value does not serialize to JSON: {error}"))
                 .with_type("Serialization")
@@ -39,6 +47,17 @@ impl Payload {
                 .with_type("Deserialization")
                 .non_retryable()
         })
+    }
+
+    /// The failure of a value beyond a limit.
+    #[must_use]
+    pub fn too_large(what: &str, length: usize, limit: usize) -> Failure {
+        Failure::application(format!(
+            "the {what} is {length} bytes of JSON; the limit is {limit} (max_payload_bytes, at most {MAX_PAYLOAD_BYTES}). \
+             Store it elsewhere and pass a reference."
+        ))
+        .with_type("PayloadTooLarge")
+        .non_retryable()
     }
 
     /// Bytes that are known to be one JSON value, because this crate or the HTTP door checked them.

@@ -4,8 +4,8 @@ mod common;
 
 use common::{GO, MINUTE, World, app, completed, double, failed, halve, json, local, secs, signal};
 use dormouse_core::{
-    ActivityOptions, Arrival, Failure, FailureKind, LocalActivityOptions, Refusal, RetryPolicy, RetryState, Status,
-    TimeoutKind, Timestamp, Workflow, join, select,
+    Activity, ActivityOptions, App, Arrival, Failure, FailureKind, LocalActivityOptions, Payload, Refusal, RetryPolicy,
+    RetryState, Status, TimeoutKind, Timestamp, Workflow, join, select,
 };
 
 #[test]
@@ -317,4 +317,30 @@ fn the_schedule_to_close_limit_ends_an_activity_and_its_late_result() {
     let closing = world.alarm_at(31_000);
     assert!(closing[0].contains("its time is up: the schedule-to-close time limit passed"), "{closing:?}");
     assert_eq!(world.refused(completed(1, "6")), Refusal::Closed(Status::Failed));
+}
+
+async fn length(_: Activity, text: String) -> Result<usize, Failure> {
+    Ok(text.len())
+}
+
+#[test]
+fn what_is_too_large_is_refused_without_a_command() {
+    let long = |extra: usize| "x".repeat(dormouse_core::MAX_PAYLOAD_BYTES - 2 + extra);
+    // As an argument: the two quotes and the text just fit, one byte more does not.
+    let asks = |cx: Workflow, extra: usize| async move {
+        let text = "x".repeat(dormouse_core::MAX_PAYLOAD_BYTES - 2 + extra);
+        let failure = cx.activity(length, &text).options(MINUTE).await.unwrap_err();
+        Ok(failure.type_name().map(str::to_owned))
+    };
+    let app = || App::new().activity("length", length);
+    let mut world = World::idle(app().workflow("test", asks), "test", json("1"));
+    assert_eq!(world.settle(), ["complete \"PayloadTooLarge\""]);
+    let mut world = World::idle(app().workflow("test", asks), "test", json("0"));
+    assert!(world.settle()[0].starts_with("activity 1 length"));
+    // As a result.
+    let returns =
+        |_: Workflow, extra: usize| async move { Ok("x".repeat(dormouse_core::MAX_PAYLOAD_BYTES - 2 + extra)) };
+    let mut world = World::idle(App::new().workflow("test", returns), "test", json("1"));
+    assert!(world.settle()[0].starts_with("fail the value is 2097153 bytes"));
+    assert_eq!(Payload::encode(&long(0)).unwrap().len(), dormouse_core::MAX_PAYLOAD_BYTES);
 }

@@ -150,7 +150,10 @@ impl<'a> Attempt<'a> {
             Ok(Ok(result)) => {
                 let limit = self.ports.choices.max_payload_bytes;
                 if result.len() > limit {
-                    return Ended::Failed(too_large("result", result.len(), limit), RetryState::NonRetryableFailure);
+                    return Ended::Failed(
+                        Payload::too_large("result", result.len(), limit),
+                        RetryState::NonRetryableFailure,
+                    );
                 }
                 Ended::Succeeded(result)
             }
@@ -215,15 +218,6 @@ pub(crate) fn crashed(error: tokio::task::JoinError) -> Failure {
         Err(error) => format!("the activity was stopped: {error}"),
     };
     Failure::application(message).with_type("Panic")
-}
-
-/// The failure of a value beyond the configured limit.
-pub(crate) fn too_large(what: &str, length: usize, limit: usize) -> Failure {
-    Failure::application(format!(
-        "the {what} is {length} bytes of JSON; the limit is {limit} (setting max_payload_bytes). Store it elsewhere and pass a reference."
-    ))
-    .with_type("PayloadTooLarge")
-    .non_retryable()
 }
 
 /// An activity's line to the engine.
@@ -292,7 +286,7 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask) -> Arriva
                 if result.len() <= limit {
                     return Arrival::LocalCompleted { id, attempt, result };
                 }
-                too_large("result", result.len(), limit)
+                Payload::too_large("result", result.len(), limit)
             }
             Ok(Ok(Err(failure))) => failure,
             Ok(Err(error)) => crashed(error),

@@ -13,7 +13,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_core::{App, InvalidApp, RunKey, Timestamp};
+use dormouse_core::{App, InvalidApp, MAX_PAYLOAD_BYTES, RunKey, Timestamp};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -50,7 +50,7 @@ pub struct Settings {
     pub warm_runs: usize,
     /// The longest a workflow's code may hold a turn.
     pub turn_limit: Duration,
-    /// The largest input, signal or result, in bytes of JSON.
+    /// The largest input, signal or result, in bytes of JSON; [`MAX_PAYLOAD_BYTES`] at most.
     pub max_payload_bytes: usize,
 }
 
@@ -64,7 +64,7 @@ impl Default for Settings {
             concurrent_activities: 1000,
             warm_runs: 10_000,
             turn_limit: Duration::from_secs(10),
-            max_payload_bytes: 2 * 1024 * 1024,
+            max_payload_bytes: MAX_PAYLOAD_BYTES,
         }
     }
 }
@@ -126,7 +126,7 @@ impl Embedded {
                 namespace: settings.namespace.into(),
                 build: settings.build.into(),
                 sweep_interval: settings.sweep_interval,
-                max_payload_bytes: settings.max_payload_bytes,
+                max_payload_bytes: settings.max_payload_bytes.min(MAX_PAYLOAD_BYTES),
                 workflow_types: Arc::new(app.workflow_types().map(str::to_owned).collect()),
             },
         };
