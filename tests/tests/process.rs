@@ -91,6 +91,28 @@ async fn a_data_directory_is_for_one_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_serves_on_when_nobody_reads_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody will read the address, so it must be known: a port that was free a moment ago.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut command = std::process::Command::new(functions());
+    command.args(["dev", "--listen", &address, "--data-dir"]).arg(dir.path().join("data"));
+    command.env("LEDGER_FILE", dir.path().join("ledger.jsonl")).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let client = RawClient::new(&format!("http://{address}")).unwrap().tries(1);
+    let listed = async {
+        while client.list(&Default::default(), 1).await.is_err() {
+            assert_eq!(child.try_wait().unwrap(), None, "it has ended");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), listed).await.expect("it serves");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn told_to_stop_it_lets_activities_end() {
     let dir = tempfile::tempdir().unwrap();
     let server = start_oddities(dir.path(), "well");

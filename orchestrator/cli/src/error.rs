@@ -46,6 +46,10 @@ impl CliError {
         Self { message: String::new(), hint: None, code: 0, quiet: true }
     }
 
+    pub(crate) fn is_nobody_reads(&self) -> bool {
+        self.quiet
+    }
+
     pub(crate) fn report(&self) -> ExitCode {
         if !self.quiet {
             eprintln!("error: {}", self.message);

@@ -52,7 +52,11 @@ impl Verb for Dev {
                 server.address()
             );
         }
-        self.announce(&server, &cx)?;
+        match self.announce(&server, &cx) {
+            // Whoever started us reads the address and goes: no reason to stop serving.
+            Err(error) if error.is_nobody_reads() => {}
+            outcome => outcome?,
+        }
 
         stop.next().await;
         tracing::info!("stopping; Ctrl-C again stops at once");
