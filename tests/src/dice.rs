@@ -17,7 +17,7 @@ impl Dice {
             Err(_) => panic!("DORMOUSE_SEED must be a number, not {seed:?}"),
         });
         let seed = given.unwrap_or_else(|| RandomState::new().hash_one(std::process::id()) >> 32);
-        println!("{test}: DORMOUSE_SEED={seed} repeats these choices");
+        crate::tell!("{test}: DORMOUSE_SEED={seed} repeats these choices");
         Self(seed)
     }
 

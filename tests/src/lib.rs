@@ -3,3 +3,22 @@
 pub mod dice;
 pub mod server;
 pub mod syncs;
+
+use std::fmt::Arguments;
+use std::io::Write;
+
+/// Says what a test found, also when it passes: the harness keeps back only what `print!` and its like write.
+///
+/// # Panics
+/// When standard error is closed.
+pub fn tell(text: Arguments<'_>) {
+    writeln!(std::io::stderr(), "{text}").expect("somebody listens");
+}
+
+/// [`tell`], as `println!` is written.
+#[macro_export]
+macro_rules! tell {
+    ($($text:tt)*) => {
+        $crate::tell(::std::format_args!($($text)*))
+    };
+}

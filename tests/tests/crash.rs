@@ -435,9 +435,10 @@ async fn orders_and_expenses_survive_twenty_kills() {
         kills += 1;
         between += usize::from(hit.claimed > 0);
         interrupted += usize::from(hit.in_ledger > 0);
-        println!(
+        dormouse_tests::tell!(
             "kill {kills:>2}: {} claimed without an outcome, {} of them in the ledger",
-            hit.claimed, hit.in_ledger
+            hit.claimed,
+            hit.in_ledger
         );
         table.add_row([
             kills.to_string(),
@@ -473,8 +474,8 @@ async fn orders_and_expenses_survive_twenty_kills() {
             other => panic!("{id}: {other:?}"),
         }
     }
-    println!("{table}");
-    println!(
+    dormouse_tests::tell!("{table}");
+    dormouse_tests::tell!(
         "{kills} kills, {between} between a claim and its completion ({interrupted} with the ledger already written); \
          {} runs, {failures} failed after their fifth attempt; {} acknowledgements, {} ledger lines; {:.0} s",
         runs.len(),
@@ -537,7 +538,7 @@ async fn acknowledged_starts_survive_a_kill_at_any_moment() {
         let Ack::Start { workflow_id, .. } = ack else { unreachable!("nothing but starts") };
         assert_eq!(runs[workflow_id].state.status(), Status::Running);
     }
-    println!(
+    dormouse_tests::tell!(
         "{ROUNDS} kills ({killed_early} counted from the process's beginning): {} starts acknowledged, {} runs",
         acknowledged.len(),
         runs.len()

@@ -23,21 +23,20 @@ fn sqlite_conforms() {
         let place = dir.path().join(fresh.fetch_add(1, Ordering::Relaxed).to_string());
         SqliteStore::open(&place).unwrap()
     }));
-    println!("SQLite: {report}");
+    dormouse_tests::tell!("SQLite: {report}");
 }
 
 #[test]
 fn objects_in_memory_conform() {
     let report = block_on(store_conformance(async || ObjectStore::new(Arc::new(InMemory::new()), "some/prefix")));
-    println!("objects in memory: {report}");
+    dormouse_tests::tell!("objects in memory: {report}");
 }
 
 /// `scripts/local-s3 start` says how to set the environment.
 #[test]
 fn s3_conforms() {
     // Written past the capture of the test harness: a test that asked nobody should not look like one that did.
-    use std::io::Write;
-    let skipped = |needed: &str| writeln!(std::io::stderr(), "SKIPPED: S3 is asked only with {needed}").unwrap();
+    let skipped = |needed: &str| dormouse_tests::tell!("SKIPPED: S3 is asked only with {needed}");
     #[cfg(not(feature = "s3"))]
     skipped("the feature `s3`");
     #[cfg(feature = "s3")]
@@ -65,7 +64,7 @@ mod s3 {
             let prefix = format!("conformance-{since}-{process}/{}", fresh.fetch_add(1, Ordering::Relaxed));
             ObjectStore::s3(&bucket, &prefix, runtime.handle().clone()).unwrap()
         }));
-        println!("S3 at {endpoint}: {report}");
+        dormouse_tests::tell!("S3 at {endpoint}: {report}");
     }
 }
 

@@ -200,7 +200,7 @@ async fn storm(name: &str, pause: Duration, faults: &[Fault]) -> u64 {
 
     let counts = counting.counts();
     let lost = store.lost.load(Ordering::Relaxed);
-    println!(
+    dormouse_tests::tell!(
         "{name}: {SIGNALS} signals in {} ms, all over after {} ms; {} batches from {} puts ({:.3} attempts per signal); \
          deciders tried {} and lost {lost}",
         stormed.as_millis(),

@@ -84,7 +84,7 @@ async fn every_acknowledgement_follows_a_sync_of_what_it_acknowledges() {
     let trace = std::fs::read_to_string(dir.path().join("trace")).unwrap();
 
     let verdict = check(&trace, &expected);
-    println!(
+    dormouse_tests::tell!(
         "{} acknowledgements, {} syncs, {} lines of trace",
         verdict.acknowledged.len(),
         verdict.syncs,

@@ -193,12 +193,6 @@ impl App {
         self.activities.keys().copied()
     }
 
-    /// Whether this application has a workflow of this name.
-    #[must_use]
-    pub fn has_workflow(&self, name: &str) -> bool {
-        self.workflows.contains_key(name)
-    }
-
     pub(crate) fn begin_workflow(
         &self,
         name: &str,

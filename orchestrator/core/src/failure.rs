@@ -400,6 +400,13 @@ mod tests {
     }
 
     #[test]
+    fn details_travel_along() {
+        let failure = Failure::application("declined").with_details(&["code", "51"]);
+        let FailureKind::Application { details: Some(details), .. } = failure.kind else { panic!("{failure:?}") };
+        assert_eq!(details.decode::<Vec<String>>().unwrap(), ["code", "51"]);
+    }
+
+    #[test]
     fn cancellation_keeps_its_kind() {
         fn stop() -> Result<(), Failure> {
             Err(Canceled)?

@@ -323,9 +323,4 @@ impl Intake {
         }
         Ok(())
     }
-
-    /// Forgets a run's state: the next input reads it afresh.
-    pub fn forget(&self, run: &RunKey) {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner).pop(run);
-    }
 }

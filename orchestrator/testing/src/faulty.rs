@@ -68,11 +68,6 @@ impl FaultyStore {
         self.script().push_back((on, fault));
     }
 
-    /// Forgets the faults that have not happened yet.
-    pub fn calm_down(&self) {
-        self.script().clear();
-    }
-
     /// The faults that have not happened yet.
     #[must_use]
     pub fn outstanding(&self) -> usize {

@@ -48,7 +48,7 @@ fn failures(bug: Option<Bug>) -> Vec<String> {
 fn every_planted_bug_is_caught() {
     assert_eq!(failures(None), [""; 0], "without a planted bug, every rule holds");
     let mut missed = Vec::new();
-    println!("{:<22} caught by", "planted bug");
+    dormouse_tests::tell!("{:<22} caught by", "planted bug");
     for bug in Bug::ALL {
         let caught_by = failures(Some(*bug));
         // A test of the very rule that is broken; others may notice too.
@@ -56,7 +56,7 @@ fn every_planted_bug_is_caught() {
         if !caught_by.iter().any(|test| test.contains(&rule)) {
             missed.push(bug);
         }
-        println!("{:<22} {}", format!("{bug:?}"), caught_by.join(", "));
+        dormouse_tests::tell!("{:<22} {}", format!("{bug:?}"), caught_by.join(", "));
     }
     assert!(missed.is_empty(), "not caught by a test of their rule: {missed:?}");
 }
