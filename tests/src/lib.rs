@@ -15,7 +15,7 @@ pub fn tell(text: Arguments<'_>) {
     writeln!(std::io::stderr(), "{text}").expect("somebody listens");
 }
 
-/// [`tell`], as `println!` is written.
+/// The function of this name, written as `println!` is.
 #[macro_export]
 macro_rules! tell {
     ($($text:tt)*) => {
