@@ -30,8 +30,10 @@ impl<S: Surroundings> Decider<S> {
         mut dispatch: Dispatch,
         may_close: bool,
     ) -> Result<(), LoadError> {
-        if self.ports.parkings.remove(run) {
+        if self.ports.parkings.get(run).is_some() {
+            // Forgotten only when the row knows: should this fail, the next message finds it still to be done.
             self.ports.store.park(run, None).await?;
+            self.ports.parkings.remove(run);
             dispatch = Dispatch::All;
         }
         if live.state().closed.is_some() {

@@ -62,9 +62,9 @@ impl Parkings {
         self.lock().insert(run, parked);
     }
 
-    /// A run goes on. Whether it stood still.
-    pub fn remove(&self, run: &RunKey) -> bool {
-        self.lock().remove(run).is_some()
+    /// A run goes on.
+    pub fn remove(&self, run: &RunKey) {
+        self.lock().remove(run);
     }
 }
 

@@ -19,6 +19,8 @@ pub enum On {
     Swap(Option<u64>),
     /// The next read of a history; with a number, the next one from this sequence on.
     Read(Option<u64>),
+    /// The next parking or unparking.
+    Park,
 }
 
 impl On {
@@ -27,6 +29,7 @@ impl On {
             (On::Create(wanted), On::Create(got))
             | (On::Swap(wanted), On::Swap(got))
             | (On::Read(wanted), On::Read(got)) => (wanted, got),
+            (On::Park, On::Park) => return true,
             _ => return false,
         };
         wanted.is_none() || wanted == got
@@ -172,7 +175,7 @@ impl Store for FaultyStore {
     }
 
     fn park<'a>(&'a self, run: &'a RunKey, parked: Option<Parked>) -> StoreFuture<'a, ()> {
-        self.inner.park(run, parked)
+        Box::pin(self.carry_out(On::Park, move || self.inner.park(run, parked.clone())))
     }
 
     fn swap<'a>(&'a self, key: &'a AttemptKey, expected: Option<u64>, record: Bytes) -> StoreFuture<'a, Swap> {

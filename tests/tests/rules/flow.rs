@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dormouse::{Payload, Status};
-use dormouse_core::Arrival;
 use dormouse_core::history::{BatchKind, Event};
+use dormouse_core::{Arrival, TurnFailure};
 use dormouse_engine::ApiError;
 use dormouse_engine::front::Target;
+use dormouse_engine::parking::park;
 use dormouse_engine::seams::{Intent, RunMessage, Wish};
 use dormouse_engine::store::RunFilter;
 use dormouse_testing::world::{SWEEP, drive, latest, run, start_body};
@@ -143,6 +144,27 @@ fn f1_a_parked_run_takes_inputs_in() {
     for process in [&process, &other] {
         let (listed, _) = drive(process.front.list(&RunFilter::default(), None, 10)).unwrap().unwrap();
         assert!(listed.workflows[0].parked.is_none(), "and nobody says that it stands still");
+    }
+}
+
+/// A parked run goes on, and the request that says so to its row fails. When the message comes again, it is said.
+#[test]
+fn f1_a_run_that_goes_on_is_unparked_whatever_the_store_answers() {
+    for fault in [Fault::FailBefore, Fault::FailAfter] {
+        let world = World::new(app());
+        let process = world.process();
+        let run = process.start("words", "w", "r1", &1);
+        process.deliver();
+        drive(park(&process.ports, &run, &TurnFailure::ForeignFuture { turn: 1 })).unwrap().unwrap();
+        assert!(world.row(&run).unwrap().parked.is_some());
+        process.signal("w", "a", "word", &"a");
+        process.faults.plan(On::Park, fault);
+        let message = world.mail.take_message(0);
+        assert!(process.handle(message.clone()).unwrap().is_err(), "the store does not answer");
+        process.handle(message).unwrap().unwrap();
+        assert_eq!(process.faults.outstanding(), 0);
+        assert_eq!(world.row(&run).unwrap().parked, None, "{fault:?}");
+        assert_eq!(process.ports.parkings.get(&run), None);
     }
 }
 
