@@ -119,12 +119,18 @@ pub async fn take_in_only(intake: &Intake, run: &RunKey, arrivals: Vec<(RunId, A
 /// # Errors
 /// [`StoreError`] when the store does not answer.
 pub async fn stays_parked(ports: &Ports, run: &RunKey) -> Result<bool, StoreError> {
-    let (Some(parked), Ok(Some(state))) = (ports.parkings.get(run), read_state(&*ports.store, run).await) else {
-        return Ok(true);
+    let state = match read_state(&*ports.store, run).await {
+        Ok(Some(state)) => state,
+        // Damaged: that is why it is parked, and nobody has closed it.
+        Ok(None) | Err(LoadError::Turn(_)) => return Ok(true),
+        Err(LoadError::Store(error)) => return Err(error),
     };
     if state.closed.is_some() {
         return Ok(false);
     }
+    let Some(parked) = ports.parkings.get(run) else {
+        return Ok(true);
+    };
     let parked = Parked { sequence: state.next_sequence, ..parked };
     ports.store.park(run, Some(parked.clone())).await?;
     ports.parkings.insert(run.clone(), parked);

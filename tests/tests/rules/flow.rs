@@ -168,6 +168,24 @@ fn f1_a_run_that_goes_on_is_unparked_whatever_the_store_answers() {
     }
 }
 
+/// A run in whose code a thread hangs is terminated, and the store does not answer who wants to know what follows.
+#[test]
+fn f1_a_terminated_run_that_stands_still_is_seen_to_whatever_the_store_answers() {
+    let world = World::new(app());
+    let process = world.process();
+    let run = process.start("words", "w", "r1", &1);
+    process.deliver();
+    drive(park(&process.ports, &run, &TurnFailure::Endless { limit_ms: 1 })).unwrap().unwrap();
+    process.ports.parkings.hold(run.clone());
+    drive(process.front.terminate(&latest("w"), Some("t"), "enough")).unwrap().unwrap();
+    process.faults.plan(On::Read(None), Fault::FailBefore);
+    let message = world.mail.take_message(0);
+    assert!(process.handle(message.clone()).unwrap().is_err(), "what was not seen is not said to be done");
+    process.handle(message).unwrap().unwrap();
+    assert_eq!(world.row(&run).unwrap().parked, None);
+    assert_eq!(world.mail.alarm(&run), None);
+}
+
 /// The caller dies after its intent is on the queue. The queue carries it out.
 #[test]
 fn f2_an_intent_survives_its_caller() {
