@@ -101,19 +101,8 @@ impl ObjectStore {
     /// [`StoreError::Refused`] when the settings do not make a client.
     #[cfg(feature = "s3")]
     pub fn s3(bucket: &str, prefix: &str, runtime: tokio::runtime::Handle) -> Result<Self, StoreError> {
-        use object_store::RetryConfig;
-        use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
-
-        let mut builder =
-            AmazonS3Builder::from_env().with_bucket_name(bucket).with_conditional_put(S3ConditionalPut::ETagMatch);
-        let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
-            .iter()
-            .find_map(|key| builder.get_config_value(key));
-        // Whoever names such an endpoint means it.
-        if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
-            builder = builder.with_allow_http(true);
-        }
-        let never = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+        let builder = s3_client(bucket);
+        let never = object_store::RetryConfig { max_retries: 0, ..object_store::RetryConfig::default() };
         let writes = builder.clone().with_retry(never).build().map_err(failed)?;
         let reads = builder.build().map_err(failed)?;
         Ok(Self::with(Arc::new(writes), Arc::new(reads), prefix, Some(runtime)))
@@ -134,6 +123,21 @@ impl ObjectStore {
             }),
         }
     }
+}
+
+/// A client of a bucket, by the standard environment.
+#[cfg(feature = "s3")]
+pub(crate) fn s3_client(bucket: &str) -> object_store::aws::AmazonS3Builder {
+    use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+
+    let builder =
+        AmazonS3Builder::from_env().with_bucket_name(bucket).with_conditional_put(S3ConditionalPut::ETagMatch);
+    let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
+        .iter()
+        .find_map(|key| builder.get_config_value(key));
+    // Whoever names such an endpoint means it.
+    let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+    if plain { builder.with_allow_http(true) } else { builder }
 }
 
 impl Inner {

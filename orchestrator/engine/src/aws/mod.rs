@@ -1,0 +1,24 @@
+//! The seams on AWS: [`store`] over DynamoDB, [`queues`] over SQS, [`alarms`] over SQS and EventBridge Scheduler,
+//! [`blobs`] for what is too large for either, [`wire`] for what their messages look like.
+//!
+//! Clients come from the standard configuration of the SDK (`AWS_ENDPOINT_URL`, profiles, regions), so the same
+//! program runs against AWS and against what imitates it. They need a tokio runtime, which workflow threads do not
+//! have: every request runs on the one that its part was given.
+
+pub mod blobs;
+
+use std::future::Future;
+
+use tokio::runtime::Handle;
+
+use crate::seams::SeamFuture;
+use crate::store::StoreError;
+
+/// Runs a request where the clients live. A dropped future may leave it going on: as on any network.
+fn on<T: Send + 'static>(
+    runtime: &Handle,
+    request: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> SeamFuture<'static, T> {
+    let running = runtime.spawn(request);
+    Box::pin(async move { running.await.unwrap_or_else(|error| Err(StoreError::Unknown(error.to_string()))) })
+}
