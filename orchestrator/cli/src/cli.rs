@@ -47,13 +47,17 @@ struct Shared {
 pub struct Cli {
     app: App,
     entries: Vec<Entry>,
+    host: Option<Host>,
 }
+
+/// Runs the application if this process was started by somebody who gives no arguments.
+type Host = fn(App) -> Option<ExitCode>;
 
 impl Cli {
     /// The command line of this application: `dev`, `workflow ...`, `completion`.
     #[must_use]
     pub fn new(app: App) -> Self {
-        Self { app, entries: verbs::all() }
+        Self { app, entries: verbs::all(), host: None }
     }
 
     /// Adds a verb, or replaces the one of this name.
@@ -64,9 +68,20 @@ impl Cli {
         self
     }
 
+    /// Asks this first when the program starts: it runs the application, and ends with its exit code, where a process
+    /// is started without arguments, as on Lambda.
+    #[must_use]
+    pub fn host(mut self, host: fn(App) -> Option<ExitCode>) -> Self {
+        self.host = Some(host);
+        self
+    }
+
     /// Runs the verb that the process was started with.
     #[must_use]
     pub fn main(self) -> ExitCode {
+        if let Some(done) = self.host.and_then(|host| host(self.app.clone())) {
+            return done;
+        }
         self.main_from(std::env::args_os())
     }
 

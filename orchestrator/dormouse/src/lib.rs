@@ -39,7 +39,8 @@ pub use dormouse_engine::store::Store;
 pub use dormouse_engine::stores::sqlite::SqliteStore;
 pub use dormouse_http::{Limits, Server, StartError, openapi_json, router};
 
-/// The program of this application: `dev` runs it, `workflow ...` uses it, `--help` says more.
+/// The program of this application: `dev` runs it, `workflow ...` uses it, `--help` says more. With the feature `aws`,
+/// and started by Lambda, it serves invocations in the role that `DORMOUSE_ROLE` names.
 #[must_use]
 pub fn main(app: App) -> ExitCode {
     cli(app).main()
@@ -48,7 +49,10 @@ pub fn main(app: App) -> ExitCode {
 /// The same, to add verbs to: `dormouse::cli(app()).verb::<Demo>("demo").main()`.
 #[must_use]
 pub fn cli(app: App) -> Cli {
-    Cli::new(app)
+    let cli = Cli::new(app);
+    #[cfg(feature = "aws")]
+    let cli = cli.host(|app| dormouse_lambda::is_lambda().then(|| dormouse_lambda::main(app)));
+    cli
 }
 
 /// What a file with workflows and activities needs.

@@ -26,6 +26,8 @@ const HEARTBEAT_LONGEST: Duration = Duration::from_secs(60);
 /// Handles a delivery of a task whose message may have been under way for long: after `not_after`, nothing is run, since
 /// the record that tells of earlier attempts may be gone (rule C4). The sweep hands the task out again if it is wanted.
 ///
+/// This process lives until `deadline`: an attempt that has not ended by then has timed out.
+///
 /// # Errors
 /// As [`handle_task`].
 pub async fn handle_message(
@@ -33,20 +35,26 @@ pub async fn handle_message(
     ports: &Ports,
     task: ActivityTask,
     not_after: Timestamp,
+    deadline: Timestamp,
 ) -> Result<(), StoreError> {
     if ports.now() > not_after {
         tracing::warn!(run = %task.run, activity = task.id, %not_after, "a task came too late and is not run");
         return Ok(());
     }
-    handle_task(app, ports, task).await
+    handle_task(app, ports, task, Some(deadline)).await
 }
 
-/// Handles one delivery of an activity task: at most one attempt.
+/// Handles one delivery of an activity task: at most one attempt, which ends by `deadline`, if there is one.
 ///
 /// # Errors
 /// [`StoreError`] when the store did not answer: deliver the task again.
-pub async fn handle_task(app: &Arc<App>, ports: &Ports, task: ActivityTask) -> Result<(), StoreError> {
-    let arrival = match claim(ports, &task).await? {
+pub async fn handle_task(
+    app: &Arc<App>,
+    ports: &Ports,
+    task: ActivityTask,
+    deadline: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    let arrival = match claim(ports, &task, deadline).await? {
         Claiming::Nothing => return Ok(()),
         Claiming::NotYet(not_before) => return ports.activities.send(ActivityTask { not_before, ..task }).await,
         Claiming::Lost { attempt, last_heartbeat } => {
@@ -115,6 +123,8 @@ impl<'a> Attempt<'a> {
                     .schedule_to_close_ms
                     .map(|ms| (self.task.scheduled_at + Duration::from_millis(ms)).since(self.started)),
             ),
+            // The process ends then. The policy decides about another attempt, as if the activity had been too slow.
+            (TimeoutKind::StartToClose, self.claim.deadline.map(|deadline| deadline.since(self.started))),
         ];
         let limit = limits.into_iter().filter_map(|(kind, limit)| Some((limit?, kind))).min_by_key(|(limit, _)| *limit);
         let silence = self.task.options.heartbeat_ms.map(Duration::from_millis);

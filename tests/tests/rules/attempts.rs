@@ -17,12 +17,12 @@ use super::workflows::{Ran, app_that_counts};
 /// Handles one delivery of a task, as a worker does.
 pub fn work(world: &World, process: &Process, task: ActivityTask) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(handle_task(world.app(), &process.ports, task)).unwrap();
+    runtime.block_on(handle_task(world.app(), &process.ports, task, None)).unwrap();
 }
 
 /// A worker claims the task, and is not heard of again.
 fn work_and_die(process: &Process, task: &ActivityTask) {
-    let claimed = drive(claim(&process.ports, task)).unwrap().unwrap();
+    let claimed = drive(claim(&process.ports, task, None)).unwrap().unwrap();
     assert!(matches!(claimed, Claiming::Claimed(_)), "{claimed:?}");
 }
 
