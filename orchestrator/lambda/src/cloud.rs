@@ -6,7 +6,6 @@ use std::time::Duration;
 use aws_config::BehaviorVersion;
 use dormouse_core::{App, MAX_PAYLOAD_BYTES, RunKey, Timestamp};
 use dormouse_engine::aws::blobs::Blobs;
-use dormouse_engine::aws::quarantine::Quarantine;
 use dormouse_engine::aws::queues::{QueueSettings, Queues};
 use dormouse_engine::aws::store::DynamoStore;
 use dormouse_engine::host::Machine;
@@ -30,7 +29,6 @@ pub(crate) struct Cloud {
     pub(crate) config: aws_config::SdkConfig,
     pub(crate) store: DynamoStore,
     pub(crate) queues: Queues,
-    pub(crate) quarantine: Quarantine,
     pub(crate) ports: Ports,
 }
 
@@ -40,8 +38,7 @@ impl Cloud {
         let runtime = Handle::current();
         let blobs = Blobs::s3(&settings.bucket, runtime.clone())?;
         let table = aws_sdk_dynamodb::Client::new(&config);
-        let store = DynamoStore::new(table.clone(), &settings.table, blobs.clone(), runtime.clone());
-        let quarantine = Quarantine::new(table, &settings.table, runtime.clone());
+        let store = DynamoStore::new(table, &settings.table, blobs.clone(), runtime.clone());
         let host = Arc::new(Shared);
         let queues = Queues::new(
             aws_sdk_sqs::Client::new(&config),
@@ -77,7 +74,7 @@ impl Cloud {
                 workflow_types: Arc::new(app.workflow_types().map(str::to_owned).collect()),
             },
         };
-        Ok(Self { app, settings: Arc::new(settings), config, store, queues, quarantine, ports })
+        Ok(Self { app, settings: Arc::new(settings), config, store, queues, ports })
     }
 }
 
@@ -116,7 +113,7 @@ impl Cloud {
             reason,
             "quarantined"
         );
-        todo_quarantine(self, letter, run, reason).await
+        Ok(())
     }
 }
 
