@@ -1,6 +1,7 @@
 //! What the environment says: the template sets these variables.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// What this function does.
@@ -55,11 +56,11 @@ fn text_or(get: Get<'_>, name: &'static str, default: &str) -> String {
     text(get, name).unwrap_or_else(|_| default.to_owned())
 }
 
-fn number(get: Get<'_>, name: &'static str, default: u64, most: u64) -> Result<u64, InvalidSetting> {
+fn number(get: Get<'_>, name: &'static str, default: u64, within: RangeInclusive<u64>) -> Result<u64, InvalidSetting> {
     let Ok(value) = text(get, name) else { return Ok(default) };
     match value.parse() {
-        Ok(number) if (1..=most).contains(&number) => Ok(number),
-        _ => Err(invalid(name, format!("is {value:?}, not a number from 1 to {most}"))),
+        Ok(number) if within.contains(&number) => Ok(number),
+        _ => Err(invalid(name, format!("is {value:?}, not a number from {} to {}", within.start(), within.end()))),
     }
 }
 
@@ -86,8 +87,8 @@ impl Settings {
             task_queues,
             schedule_group: text(get, "DORMOUSE_SCHEDULE_GROUP")?,
             schedule_role_arn: text(get, "DORMOUSE_SCHEDULE_ROLE_ARN")?,
-            longest_delay: Duration::from_secs(number(get, "DORMOUSE_LONGEST_DELAY_SECONDS", 900, 900)?),
-            schedule_lead: Duration::from_secs(number(get, "DORMOUSE_SCHEDULE_LEAD_SECONDS", 120, 600)?),
+            longest_delay: Duration::from_secs(number(get, "DORMOUSE_LONGEST_DELAY_SECONDS", 900, 1..=900)?),
+            schedule_lead: Duration::from_secs(number(get, "DORMOUSE_SCHEDULE_LEAD_SECONDS", 120, 0..=600)?),
             orchestrator_function: text_or(get, "DORMOUSE_ORCHESTRATOR_FUNCTION", ""),
             dead_letter_arns: text_or(get, "DORMOUSE_DEAD_LETTER_ARNS", "")
                 .split(',')
@@ -95,8 +96,8 @@ impl Settings {
                 .filter(|arn| !arn.is_empty())
                 .collect(),
             namespace: text_or(get, "DORMOUSE_NAMESPACE", "default"),
-            sweep_interval: Duration::from_secs(number(get, "DORMOUSE_SWEEP_SECONDS", 60, 86_400)?),
-            retention: Duration::from_hours(24 * number(get, "DORMOUSE_RETENTION_DAYS", 30, 36_500)?),
+            sweep_interval: Duration::from_secs(number(get, "DORMOUSE_SWEEP_SECONDS", 60, 1..=86_400)?),
+            retention: Duration::from_hours(24 * number(get, "DORMOUSE_RETENTION_DAYS", 30, 1..=36_500)?),
             build: text_or(get, "DORMOUSE_BUILD_ID", "unnamed"),
         })
     }
