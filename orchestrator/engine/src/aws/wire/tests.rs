@@ -36,6 +36,21 @@ fn json(text: &str) -> Payload {
     Payload::from_json(text.to_owned().into())
 }
 
+/// The examples are what people copy.
+#[test]
+fn the_examples_of_the_documentation_are_messages() {
+    let text: String = include_str!("../wire.rs").lines().filter_map(|line| line.strip_prefix("//!")).collect();
+    let examples: Vec<_> = text.split("```json").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(examples.len(), 3);
+    for example in examples {
+        let example = example.replace("\"run\": {}", &format!("\"run\": {RUN}"));
+        let message = decode(&example).unwrap_or_else(|error| panic!("{error}: {example}"));
+        if let Message::Task(task) = &message {
+            assert!(example.contains(&group(&task.task.run.workflow)), "the group of an example");
+        }
+    }
+}
+
 #[test]
 fn a_task_as_it_is_documented() {
     let Ok(Message::Task(Task { task, not_after })) = decode(TASK) else { panic!("{:?}", decode(TASK)) };
