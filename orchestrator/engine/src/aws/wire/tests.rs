@@ -137,7 +137,8 @@ fn endless_chains_of_causes_are_told_in_one_sentence() {
 #[test]
 fn what_is_not_known_is_not_guessed() {
     use WireError::{Kind, Malformed, Version};
-    let cases: &[(&str, fn(&WireError) -> bool)] = &[
+    type Expected = fn(&WireError) -> bool;
+    let cases: &[(&str, Expected)] = &[
         (r#"{"v":2,"kind":"sweep","run":5}"#, |e| *e == Version(2)),
         (r#"{"v":2,"kind":"what"}"#, |e| *e == Version(2)),
         (r#"{"v":1,"kind":"what","run":5}"#, |e| *e == Kind("what".into())),
