@@ -109,8 +109,7 @@ impl Account {
             schedule_lead: LEAD,
             host: Arc::new(Machine),
         };
-        let place = Place { account: self.clone(), queues: self.process(&settings), settings };
-        place
+        Place { account: self.clone(), queues: self.process(&settings), settings }
     }
 
     /// A process's own queues: with a memory of its own.

@@ -24,9 +24,11 @@
 //! | what | sends | with receives and deletes |
 //! | --- | --- | --- |
 //! | start, signal, cancel | 1 (the intent) | 3 |
+//! | a start that the decider creates before its caller does | 2 | 6 |
 //! | a local step | 0 | 0 |
 //! | a queued step | 2 (task, completion) | 6 |
 //! | each further attempt within the longest delay | 1 | 3 |
+//! | a limit from its scheduling on | as a timer, but the alarm is shared by all of the run | |
 //! | a timer within the longest delay | 2 (alarm, forwarded) | 6 |
 //! | a timer beyond it | 2 and one by the Scheduler, 1 `CreateSchedule` | 9 |
 //! | a task put off beyond it | as such a timer | 9 |
