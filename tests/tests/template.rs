@@ -126,6 +126,14 @@ const PLANTED: &[(&str, &str, &str)] = &[
         "ApiRole: scheduler:CreateSchedule",
     ),
     ("                'aws:SourceAccount': !Ref AWS::AccountId\n", "", "AlarmScheduleRole: whose schedules"),
+    (
+        "Action: scheduler:CreateSchedule",
+        "Action: scheduler:DeleteSchedule",
+        "OrchestratorRole: scheduler:DeleteSchedule",
+    ),
+    ("schedule/${AlarmSchedules}/*", "schedule/default/*", "wildcard resource"),
+    ("['quarantine#*']", "['run#*']", "ApiRole: deletes"),
+    ("${Bucket.Arn}/quarantine/*", "${Bucket.Arn}/runs/*", "ApiRole: deletes"),
     // What is kept.
     ("    DeletionPolicy: Retain\n", "", "Table: outlives"),
     ("PointInTimeRecoveryEnabled: true", "PointInTimeRecoveryEnabled: false", "Table: point in time"),

@@ -320,7 +320,7 @@ impl<'a> Template<'a> {
                         self.must(resources().all(|resource| may.contains(&owner(resource))), "ActivityRole: sends");
                     }
                     "sqs" => self.must(resources().eq([&get_att("TaskQueue", "Arn")]), "ActivityRole: receives"),
-                    "logs" | "kms" => {}
+                    "logs" | "kms" | "scheduler" | "iam" => {}
                     _ => self.must(false, rule),
                 }
             }
@@ -334,7 +334,7 @@ impl<'a> Template<'a> {
             for action in &statement.actions {
                 let (service, _) = action.split_once(':').unwrap_or_default();
                 let may: &[&str] = match service {
-                    "scheduler" | "iam" => &["OrchestratorRole"],
+                    "scheduler" | "iam" => &["OrchestratorRole", "ActivityRole"],
                     "lambda" => &["ApiRole", "SweepRole"],
                     "dynamodb" | "s3" => &["OrchestratorRole", "ApiRole", "ActivityRole"],
                     "sqs" => &["OrchestratorRole", "ApiRole", "ActivityRole", "AlarmScheduleRole"],
@@ -344,7 +344,14 @@ impl<'a> Template<'a> {
                 };
                 self.must(may.contains(&statement.role), format!("{}: {action}", statement.role));
                 let resource = statement.resources.first().copied().unwrap_or(&Value::Null);
-                if *action == "iam:PassRole" {
+                if service == "scheduler" {
+                    let group =
+                        "arn:${AWS::Partition}:scheduler:${AWS::Region}:${AWS::AccountId}:schedule/${AlarmSchedules}/*";
+                    let fine = *action == "scheduler:CreateSchedule" && *resource == json!({ "Fn::Sub": group });
+                    self.must(fine && statement.resources.len() == 1, format!("{}: {action}", statement.role));
+                }
+                if service == "iam" {
+                    self.must(*action == "iam:PassRole", format!("{}: {action}", statement.role));
                     let only = json!({ "StringEquals": { "iam:PassedToService": "scheduler.amazonaws.com" } });
                     let fine = *resource == get_att("AlarmScheduleRole", "Arn") && statement.whole["Condition"] == only;
                     self.must(fine && statement.resources.len() == 1, "PassRole: the schedules' role, to schedules");
@@ -352,6 +359,14 @@ impl<'a> Template<'a> {
                 if *action == "lambda:InvokeFunction" {
                     let fine = *resource == get_att("Orchestrator", "Arn") && statement.resources.len() == 1;
                     self.must(fine, format!("{}: invokes the orchestrator alone", statement.role));
+                }
+                let deletes = ["dynamodb:DeleteItem", "s3:DeleteObject", "dynamodb:BatchWriteItem"].contains(action);
+                if statement.role == "ApiRole" && deletes {
+                    let letters = json!(["quarantine#*"]);
+                    let fine = statement.whole["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+                        == letters
+                        || *resource == json!({ "Fn::Sub": "${Bucket.Arn}/quarantine/*" });
+                    self.must(fine, "ApiRole: deletes nothing but what is in quarantine");
                 }
                 if statement.role == "AlarmScheduleRole" && service == "sqs" {
                     self.must(
