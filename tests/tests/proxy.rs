@@ -133,8 +133,9 @@ async fn s3(proxy: &Proxy, line: &str, headers: &[(&str, &str)]) -> Option<Came>
     send(&proxy.url(), line, &all, "bytes").await
 }
 
+/// A conditional put of a batch.
 fn put(sort: &str) -> Value {
-    json!({ "TableName": "t", "Item": { "p": { "S": "run#d#w#0" }, "s": { "S": sort } }, "ConditionExpression": "x" })
+    json!({ "TableName": "t", "Item": { "p": { "S": "run#d/w" }, "s": { "S": sort } }, "ConditionExpression": "x" })
 }
 
 async fn start() -> (Service, Proxy) {
@@ -178,25 +179,30 @@ async fn requests_are_told_apart() {
     let target = |of: &'static str| [("x-amz-target", of)];
     let key = |p: &str, s: &str| json!({ "p": { "S": p }, "s": { "S": s } });
     for (of, body, expected) in [
-        ("DynamoDB_20120810.PutItem", put("batch#0001"), "dynamodb/PutItem/batch"),
+        ("DynamoDB_20120810.PutItem", put("0#1"), "dynamodb/PutItem/batch"),
         (
             "DynamoDB_20120810.PutItem",
-            json!({ "Item": key("attempt#d#w#0", "7") }),
+            json!({ "Item": key("attempt#d/w/0", "7") }),
             "dynamodb/PutItem/attempt(unconditional)",
         ),
-        ("DynamoDB_20120810.GetItem", json!({ "Key": key("run#d#w", "row#0") }), "dynamodb/GetItem/row"),
+        ("DynamoDB_20120810.GetItem", json!({ "Key": key("run#d/w", "0#row") }), "dynamodb/GetItem/row"),
         (
             "DynamoDB_20120810.TransactWriteItems",
             json!({ "TransactItems": [
-                { "Put": put("batch#0001") },
-                { "Update": { "Key": key("run#d#w", "row#0"), "ConditionExpression": "x" } },
+                { "Put": put("0#1") },
+                { "Update": { "Key": key("run#d/w", "0#row"), "ConditionExpression": "x" } },
             ]}),
             "dynamodb/TransactWriteItems/batch+row",
         ),
         (
             "DynamoDB_20120810.Query",
-            json!({ "ExpressionAttributeValues": { ":p": { "S": "run#d#w#0" }, ":s": { "S": "batch#0000" } } }),
-            "dynamodb/Query/batch",
+            json!({ "ExpressionAttributeValues": { ":p": { "S": "run#d/w" }, ":from": { "S": "0#7" }, ":to": { "S": "0#:" } } }),
+            "dynamodb/Query/history",
+        ),
+        (
+            "DynamoDB_20120810.Query",
+            json!({ "ExpressionAttributeValues": { ":p": { "S": "run#d/w" }, ":from": { "S": "0" }, ":to": { "S": ":" } } }),
+            "dynamodb/Query/newest",
         ),
         ("DynamoDB_20120810.Query", json!({ "IndexName": "by_due" }), "dynamodb/Query/by_due"),
         ("AmazonSQS.ReceiveMessage", json!({ "QueueUrl": "http://x/0/run.fifo" }), "sqs/ReceiveMessage/@run.fifo"),
@@ -204,6 +210,11 @@ async fn requests_are_told_apart() {
             "AmazonSQS.SendMessage",
             json!({ "QueueUrl": "http://x/0/run.fifo", "MessageBody": "{\"kind\":\"accepted\"}" }),
             "sqs/SendMessage/accepted@run.fifo",
+        ),
+        (
+            "AmazonSQS.SendMessage",
+            json!({ "QueueUrl": "http://x/0/q", "MessageBody": "{\"kind\":\"take\",\"arrival\":{\"kind\":\"signal\"}}" }),
+            "sqs/SendMessage/take.signal@q",
         ),
         ("AWSEvents.PutEvents", json!({}), "AWSEvents/PutEvents/"),
     ] {
@@ -244,11 +255,11 @@ async fn what_no_rule_wants_passes_as_it_is() {
     let (service, proxy) = start().await;
     proxy.rule(Rule::every("s3", Action::Close));
     for number in 1..=5 {
-        let came = dynamodb(&proxy, "PutItem", put("batch#1")).await.unwrap();
+        let came = dynamodb(&proxy, "PutItem", put("0#1")).await.unwrap();
         assert_eq!((came.status, &came.json()["number"]), (200, &json!(number)));
         assert!(came.head.contains("x-of: service"), "{came:?}");
     }
-    let expected = Arrived { line: "POST /".into(), host: "signed.example".into(), body: put("batch#1").to_string() };
+    let expected = Arrived { line: "POST /".into(), host: "signed.example".into(), body: put("0#1").to_string() };
     assert_eq!(service.arrived(), vec![expected; 5]);
     let tally = Tally { came: 5, forwarded: 5, answers: BTreeMap::from([(200, 5)]), ..Tally::default() };
     let counts = Counts { requests: BTreeMap::from([("dynamodb/PutItem/batch".into(), tally)]), ..Counts::default() };
@@ -271,10 +282,10 @@ async fn each_action_does_what_it_says() {
         let struck = proxy.rule(Rule::once("dynamodb/PutItem/batch", action.clone()).after(1));
         assert_eq!(proxy.outstanding().len(), 1);
         // Another kind, then one that is let pass.
-        dynamodb(&proxy, "PutItem", put("row#0")).await.unwrap();
-        assert_eq!(dynamodb(&proxy, "PutItem", put("batch#0")).await.unwrap().status, 200);
+        dynamodb(&proxy, "PutItem", put("0#row")).await.unwrap();
+        assert_eq!(dynamodb(&proxy, "PutItem", put("0#0")).await.unwrap().status, 200);
         assert_eq!((service.times(), struck.times()), (2, 0));
-        let came = dynamodb(&proxy, "PutItem", put("batch#1")).await;
+        let came = dynamodb(&proxy, "PutItem", put("0#1")).await;
         assert_eq!(came.as_ref().map(|came| came.status), status, "{action:?}: {came:?}");
         assert_eq!((service.times(), struck.times()), (2 + asked, 1), "{action:?}");
         assert!(proxy.outstanding().is_empty());
@@ -282,7 +293,7 @@ async fn each_action_does_what_it_says() {
             assert_eq!(came.unwrap().json()["number"], 4, "the second answer");
         }
         // It is used up.
-        assert_eq!(dynamodb(&proxy, "PutItem", put("batch#1")).await.unwrap().status, 200);
+        assert_eq!(dynamodb(&proxy, "PutItem", put("0#1")).await.unwrap().status, 200);
         let tally = proxy.counts().of("dynamodb/PutItem/batch");
         let forwarded = asked as u64 + 2;
         let answers = BTreeMap::from([(200, forwarded)]);
@@ -295,15 +306,15 @@ async fn slow_answers_and_late_requests_take_their_time() {
     let (service, proxy) = start().await;
     proxy.rule(Rule::once("dynamodb", Action::Slow(200)));
     let began = Instant::now();
-    assert_eq!(dynamodb(&proxy, "PutItem", put("batch#1")).await.unwrap().status, 200);
+    assert_eq!(dynamodb(&proxy, "PutItem", put("0#1")).await.unwrap().status, 200);
     assert!(began.elapsed() >= Duration::from_millis(200));
     proxy.rule(Rule::once("dynamodb", Action::LandLater(200)));
-    assert_eq!(dynamodb(&proxy, "PutItem", put("batch#2")).await, None);
+    assert_eq!(dynamodb(&proxy, "PutItem", put("0#2")).await, None);
     assert_eq!(service.times(), 1, "not yet");
     while service.times() < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(service.arrived()[1].body.contains("batch#2"));
+    assert!(service.arrived()[1].body.contains("0#2"));
 }
 
 /// What was forwarded arrives, although whoever sent it has hung up.
@@ -312,7 +323,7 @@ async fn a_client_that_hangs_up_takes_nothing_back() {
     let (service, proxy) = start().await;
     for _ in 0..20 {
         let mut stream = TcpStream::connect(proxy.url().strip_prefix("http://").unwrap()).await.unwrap();
-        let body = put("batch#1").to_string();
+        let body = put("0#1").to_string();
         let head = "POST / HTTP/1.1\r\nhost: h\r\nx-amz-target: DynamoDB_20120810.PutItem\r\ncontent-length";
         stream.write_all(format!("{head}: {}\r\n\r\n{body}", body.len()).as_bytes()).await.unwrap();
         while proxy.counts().of("dynamodb").came == 0 {
@@ -355,11 +366,11 @@ async fn refusals_speak_the_services_language() {
         (Refusal::Code(400, "ThrottlingException".into()), 400, "ThrottlingException"),
     ] {
         proxy.rule(Rule::once("dynamodb", Action::Refuse(refusal)));
-        let came = dynamodb(&proxy, "PutItem", put("batch#1")).await.unwrap();
+        let came = dynamodb(&proxy, "PutItem", put("0#1")).await.unwrap();
         let spoken = came.json()["__type"].as_str().unwrap().to_owned();
         assert_eq!((came.status, spoken.split('#').next_back().unwrap()), (status, code));
     }
-    let transaction = json!({ "TransactItems": [{ "Put": put("batch#1") }, { "Put": put("row#1") }] });
+    let transaction = json!({ "TransactItems": [{ "Put": put("0#1") }, { "Put": put("0#row") }] });
     for (refusal, reason) in [
         (Refusal::Conflict, "TransactionConflict"),
         (Refusal::Precondition, "ConditionalCheckFailed"),
@@ -491,7 +502,7 @@ async fn chance_repeats_with_its_seed() {
         let struck = proxy.rule(Rule::sometimes("dynamodb", 300, seed, Action::Close));
         let mut pattern = Vec::new();
         for _ in 0..100 {
-            pattern.push(dynamodb(&proxy, "PutItem", put("batch#1")).await.is_none());
+            pattern.push(dynamodb(&proxy, "PutItem", put("0#1")).await.is_none());
         }
         let closed = pattern.iter().filter(|closed| **closed).count();
         assert_eq!(struck.times(), closed as u64);
@@ -515,7 +526,7 @@ async fn counts_are_exact_in_a_crowd() {
         clients.spawn(async move {
             let mut seen = [0; 3];
             for _ in 0..20 {
-                let came = dynamodb(&proxy, "PutItem", put("batch#1")).await;
+                let came = dynamodb(&proxy, "PutItem", put("0#1")).await;
                 let which = came.map_or(0, |came| if came.status == 500 { 1 } else { 2 });
                 seen[which] += 1;
             }
@@ -539,7 +550,7 @@ async fn counts_are_exact_in_a_crowd() {
 async fn a_service_that_is_away_is_a_bad_gateway() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let proxy = Proxy::start(&format!("http://{gone}")).await.unwrap();
-    assert_eq!(dynamodb(&proxy, "PutItem", put("batch#1")).await.unwrap().status, 502);
+    assert_eq!(dynamodb(&proxy, "PutItem", put("0#1")).await.unwrap().status, 502);
     let tally = proxy.counts().of("dynamodb");
     assert_eq!((tally.came, tally.forwarded, tally.unanswered), (1, 1, 1));
     assert!(Proxy::start("https://example.com").await.is_err());
@@ -560,8 +571,8 @@ async fn it_is_steered_over_http() {
     for wrong in ["", "{}", r#"{"on": "s3", "action": "dance"}"#, r#"{"on": "s3/*", "action": "swallow"}"#] {
         assert_eq!(ask("POST /__proxy/rules", wrong).await.0, 400, "{wrong}");
     }
-    assert!(dynamodb(&proxy, "PutItem", put("batch#1")).await.is_some());
-    assert!(dynamodb(&proxy, "PutItem", put("batch#1")).await.is_none());
+    assert!(dynamodb(&proxy, "PutItem", put("0#1")).await.is_some());
+    assert!(dynamodb(&proxy, "PutItem", put("0#1")).await.is_none());
     assert_eq!(s3(&proxy, "PUT /b/p/log/1", &[]).await.unwrap().status, 418);
     assert_eq!(s3(&proxy, "PUT /b/p/other/1", &[]).await.unwrap().status, 200);
     let (_, rules) = ask("GET /__proxy/rules", "").await;

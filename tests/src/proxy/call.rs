@@ -26,10 +26,12 @@ pub struct Kind {
     /// The service's name for it: `PutItem`, `SendMessageBatch`, `PutObject`.
     pub operation: String,
     /// What the engine means by it:
-    /// - DynamoDB: the kinds of the items, `batch+row` for a transaction; reads through an index are named after it;
-    ///   a write without a condition says so: `row(unconditional)`.
-    /// - S3: what kind of thing the key names; `batch(conditional)` for a put with a condition.
-    /// - SQS: `kind@queue` of what is sent, else `@queue`. Scheduler: the kind of what will be sent.
+    /// - DynamoDB: the kinds of the items, `batch+row` for a transaction; a write without a condition says so:
+    ///   `row(unconditional)`. Queries: `history`, `newest`, `attempts`, or the name of their index.
+    /// - S3: what kind of thing the key names; `batch(conditional)` for a put with a condition; `large` for records
+    ///   too large for DynamoDB.
+    /// - SQS: `kind@queue` of what is sent, else `@queue`. Scheduler: the kind of what will be sent. A message that
+    ///   holds another says so: `take.signal`.
     pub detail: String,
     /// The name of the thing itself: key, queue, schedule; the text of a message. For rules, not for counts.
     pub about: String,
@@ -123,10 +125,14 @@ fn signed_for(headers: &HeaderMap) -> Option<&str> {
 
 // ---- DynamoDB
 
-/// What an item is, by its key. Batches and rows lie under `run#`, sorted by what they are.
+/// What an item is, by its key: see the engine's `aws/store/keys.rs`.
 fn item_kind(partition: &str, sort: &str) -> String {
     let kind = match partition.split_once('#') {
-        Some(("run", _)) => sort.split('#').next().unwrap_or_default(),
+        Some(("run", _)) => match sort.split_once('#') {
+            Some((_, "row")) => "row",
+            Some((_, sequence)) if sequence.parse::<u64>().is_ok() => "batch",
+            _ => "other",
+        },
         Some((kind, _)) => kind,
         None => "other",
     };
@@ -184,24 +190,20 @@ fn dynamodb(operation: &str, body: &Value) -> Kind {
     Kind::new("dynamodb", operation, kinds.join("+"), keys.join(" "))
 }
 
-/// A query is about what its values name: the partition, and where in it.
+/// A query is about what its values name: the partition, and from where on it reads.
 fn query(body: &Value) -> Piece {
     let values = body["ExpressionAttributeValues"].as_object().into_iter().flatten();
     let values: Vec<&str> = values.filter_map(|(_, value)| value["S"].as_str()).collect();
+    let begins = |start: &str| values.iter().any(|value| value.starts_with(start));
+    let reads = |kind: &str| values.iter().any(|value| item_kind("run#", value) == kind);
     let kind = match body["IndexName"].as_str() {
-        Some(index) => index.to_owned(),
-        None => {
-            let partition = values.iter().find(|value| value.contains('#')).copied().unwrap_or_default();
-            let sorts = values.iter().filter(|value| **value != partition);
-            sorts
-                .map(|sort| item_kind(partition, sort))
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect::<Vec<_>>()
-                .join("+")
-        }
+        Some(index) => index,
+        None if begins("attempt#") => "attempts",
+        None if begins("run#") && reads("batch") => "history",
+        None if begins("run#") => "newest",
+        None => "other",
     };
-    Piece { kind, key: values.join(" ") }
+    Piece { kind: kind.into(), key: values.join(" ") }
 }
 
 // ---- S3
@@ -264,12 +266,16 @@ fn sqs(operation: &str, body: Value) -> Call {
     Call { kind, messages, body }
 }
 
-/// The kind of a message: what its JSON says by a field `kind`, or the name of its only field.
+/// The kind of a message, and of what it holds: `accepted`, `take.signal`, `deferred.activity_task`.
 fn message_kind(text: &str) -> String {
-    let Ok(Value::Object(message)) = serde_json::from_str(text) else { return "other".into() };
-    let named = ["kind", "type"].iter().find_map(|name| message.get(*name)?.as_str());
-    let only = || message.keys().next().filter(|_| message.len() == 1).map(String::as_str);
-    named.or_else(only).unwrap_or("other").to_owned()
+    let message = serde_json::from_str(text).unwrap_or(Value::Null);
+    let kind = |message: &Value| message["kind"].as_str().map(ToOwned::to_owned);
+    let inner = ["arrival", "body"].iter().find_map(|field| kind(&message[*field]));
+    match (kind(&message), inner) {
+        (None, _) => "other".into(),
+        (Some(kind), None) => kind,
+        (Some(kind), Some(inner)) => format!("{kind}.{inner}"),
+    }
 }
 
 fn scheduler(method: &Method, path: &str, body: &Value) -> Kind {
