@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dormouse_core::{Arrival, RunId, RunKey, Timestamp, TurnFailure};
+use dormouse_core::{RunKey, Timestamp, TurnFailure};
 
 use crate::commit::{LoadError, read_state};
+use crate::handle::Coming;
 use crate::intake::Intake;
 use crate::ports::Ports;
 use crate::store::{Parked, StoreError};
@@ -62,6 +63,21 @@ impl Parkings {
         self.lock().insert(run, parked);
     }
 
+    /// Reads what the index row says of a run that this process has not met, where others may have parked it. Another
+    /// build's parking is void, and so is one that the history has outgrown; both are tried at once.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer.
+    pub async fn learn(&self, ports: &Ports, run: &RunKey) -> Result<(), StoreError> {
+        let row = ports.store.row(run).await?;
+        match row.and_then(|row| row.parked) {
+            Some(parked) if *parked.build == *ports.choices.build => self.insert(run.clone(), parked),
+            Some(parked) => self.insert(run.clone(), Parked { attempts: 0, retry_at: ports.now(), ..parked }),
+            None => self.remove(run),
+        }
+        Ok(())
+    }
+
     /// A run goes on.
     pub fn remove(&self, run: &RunKey) {
         self.lock().remove(run);
@@ -103,9 +119,9 @@ pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<
 ///
 /// # Errors
 /// [`StoreError`] when the store does not answer.
-pub async fn take_in_only(intake: &Intake, run: &RunKey, arrivals: Vec<(RunId, Arrival)>) -> Result<(), StoreError> {
-    for (_, arrival) in arrivals {
-        match intake.take(run, &arrival, None).await {
+pub(crate) async fn take_in_only(intake: &Intake, run: &RunKey, arrivals: &[Coming]) -> Result<(), StoreError> {
+    for Coming { arrival, .. } in arrivals {
+        match intake.take(run, arrival, None).await {
             Ok(taken) => tracing::debug!(%run, ?taken, "taken in while parked"),
             Err(LoadError::Store(error)) => return Err(error),
             Err(LoadError::Turn(failure)) => tracing::error!(%run, %failure, "not taken in: the history is damaged"),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dormouse_core::history::{Event, Input};
+use dormouse_core::history::{Event, Input, Turn};
 use dormouse_core::{ActivityTask, Arrival};
 use dormouse_core::{Failure, IdConflictPolicy, Payload, RunKey, TimeoutKind};
 use dormouse_engine::attempts::{Claiming, claim};
@@ -252,7 +252,10 @@ impl Walk {
             let (state, row) = (self.world.state(&run), self.world.row(&run).unwrap());
             assert_eq!((row.status, row.run_id), (state.status(), state.run_id()), "the index row tells the truth");
             for event in self.world.batches(&run).iter().flat_map(|batch| &batch.events) {
-                if let Event::Input(Input::Signaled { request_id, .. }) = event {
+                // Recorded as it came, or with the turn that heard it.
+                if let Event::Input(Input::Signaled { request_id, .. })
+                | Event::Turn(Turn { input: Some(Input::Signaled { request_id, .. }), .. }) = event
+                {
                     *heard.entry((run.workflow.workflow_id.to_string(), request_id.clone())).or_default() += 1;
                 }
             }

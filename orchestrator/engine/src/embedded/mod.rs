@@ -126,6 +126,7 @@ impl Embedded {
                 namespace: settings.namespace.into(),
                 build: settings.build.into(),
                 sweep_interval: settings.sweep_interval,
+                shared: false,
                 max_payload_bytes: settings.max_payload_bytes.min(MAX_PAYLOAD_BYTES),
                 workflow_types: Arc::new(app.workflow_types().map(str::to_owned).collect()),
             },

@@ -1,0 +1,221 @@
+//! Alarms on SQS and EventBridge Scheduler, and what is done with what arrives on the alarm queue.
+//!
+//! An alarm within the longest delay is a delayed message of the alarm queue. One beyond is a one-time schedule that
+//! sends the message to the alarm queue a little early; SQS delay lands it on the second. A schedule's name is derived
+//! from what it is for and when, so setting it again finds it there ([`ConflictException`] is success), and it deletes
+//! itself when it has fired. Every message carries its due time: what arrives early (clocks differ, schedules fire
+//! early, the delay has a limit) goes round again, what is due is forwarded, to the run queue or to its task queue.
+//!
+//! An alarm is never taken back: one that nobody waits for any more rings, and the run finds nothing due. An alarm set
+//! earlier rings earlier; the later one still rings. What was set last is remembered per run and process, so that an
+//! unchanged alarm is not sent again; it is remembered only until it is due, so what the sweep finds overdue is sent.
+//!
+//! An alarm that is years away is not set at all: the run's row is due then, and the sweep rings it.
+//!
+//! [`ConflictException`]: aws_sdk_scheduler::types::error::ConflictException
+
+use std::num::NonZeroUsize;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use aws_sdk_scheduler::types::{ActionAfterCompletion, FlexibleTimeWindow, FlexibleTimeWindowMode, Target};
+use dormouse_core::{ActivityTask, Arrival, RunId, RunKey, Timestamp, derive, millis};
+use futures::FutureExt;
+
+use super::on;
+use super::queues::{Queues, failed, seconds};
+use super::wire::{Alarm, Deferred, Message, encode, hex};
+use crate::seams::{Alarms, RunMessage, SeamFuture};
+use crate::store::StoreError;
+
+/// How many runs' alarms are remembered.
+pub(super) const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+
+/// Alarms further away than this are left to the sweep.
+pub const FARTHEST: Duration = Duration::from_hours(24 * 365 * 5);
+
+/// A schedule fires at least this far in the future: its time is cut to the second, and a past one would never fire.
+const SOONEST: Duration = Duration::from_secs(2);
+
+/// The alarm that was set last.
+pub(super) type Set = (RunId, Timestamp);
+
+/// What is done with a message that arrives on the alarm queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Onward {
+    /// It is due.
+    Forward,
+    /// It is early: send it again with this delay, in seconds.
+    DelayAgain(u32),
+}
+
+/// What is done at `now` with what is due at `due`, when SQS delays by `longest_delay` seconds at most.
+#[must_use]
+pub fn on_arrival(due: Timestamp, now: Timestamp, longest_delay: u64) -> Onward {
+    match seconds(due.since(now)).min(longest_delay) {
+        0 => Onward::Forward,
+        delay => Onward::DelayAgain(u32::try_from(delay).unwrap_or(u32::MAX)),
+    }
+}
+
+/// How something is put off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    /// By SQS, by so many seconds: all of the way, or as far as that goes.
+    Delay(u32),
+    /// By a schedule that fires then.
+    Schedule(Timestamp),
+}
+
+/// How to put off until `due`. `spread` is any number that differs between alarms.
+fn plan(due: Timestamp, now: Timestamp, longest_delay: u64, lead: Duration, spread: u64) -> Plan {
+    let wait = seconds(due.since(now));
+    let jitter = Duration::from_millis(spread % (millis(lead) / 2 + 1));
+    let fire = due - lead - jitter;
+    if wait <= longest_delay || fire < now + SOONEST {
+        return Plan::Delay(u32::try_from(wait.min(longest_delay)).unwrap_or(u32::MAX));
+    }
+    Plan::Schedule(fire)
+}
+
+/// The name of a schedule: when it is due, and a hash of what it is for. At most 64 letters, digits and `-`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name {
+    text: String,
+    spread: u64,
+}
+
+fn name(kind: &str, due: Timestamp, run: &RunKey, run_id: RunId, more: &[&[u8]]) -> Name {
+    let (ordinal, due) = (run.ordinal.to_le_bytes(), due.as_millis());
+    let mut parts: Vec<&[u8]> =
+        vec![run.workflow.namespace.as_bytes(), run.workflow.workflow_id.as_bytes(), &ordinal, run_id.as_bytes()];
+    let due_bytes = due.to_le_bytes();
+    parts.push(&due_bytes);
+    parts.extend(more);
+    let hash = derive("dormouse schedule", &parts);
+    let spread = hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+    Name { text: format!("{kind}-{due}-{}", hex(hash)), spread }
+}
+
+fn alarm_name(run: &RunKey, run_id: RunId, due: Timestamp) -> Name {
+    name("alarm", due, run, run_id, &[])
+}
+
+/// The same for every dispatch of the same task, so that the sweep does not pile up schedules.
+pub(super) fn task_name(task: &ActivityTask, queue: &str) -> Name {
+    let more: [&[u8]; 3] = [&task.id.to_le_bytes(), &task.lost.to_le_bytes(), queue.as_bytes()];
+    name("task", task.not_before, &task.run, task.run_id, &more)
+}
+
+/// The expression of a one-time schedule, in UTC, to the second.
+fn at(fire: Timestamp) -> String {
+    let text = fire.to_string();
+    format!("at({})", text.split('.').next().unwrap_or(&text))
+}
+
+/// JSON with ids in it, so that SQS takes every character, and the Scheduler finds no placeholder.
+fn escaped(json: &str) -> String {
+    json.replace('<', "\\u003c").replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
+}
+
+fn alarm_body(run: &RunKey, run_id: RunId, due: Timestamp) -> Result<String, StoreError> {
+    Ok(escaped(&encode(&Message::Alarm(Alarm { run: run.clone(), run_id, due }))?))
+}
+
+impl Queues {
+    /// Handles a message of the alarm queue: forwards what is due, sends round again what is early. Should we die in
+    /// between, it is delivered and handled again: twice forwarded is harmless.
+    ///
+    /// # Errors
+    /// [`StoreError`]: let the message be delivered again. [`StoreError::Refused`] also when it does not belong on the
+    /// alarm queue.
+    #[must_use]
+    pub fn pass_on(&self, message: Message) -> SeamFuture<'static, ()> {
+        let queues = self.clone();
+        on(&self.0.runtime, async move {
+            let (due, again) = match &message {
+                Message::Alarm(alarm) => (alarm.due, alarm_body(&alarm.run, alarm.run_id, alarm.due)?),
+                Message::Deferred(deferred) => (deferred.due, encode(&message)?),
+                _ => return Err(StoreError::Refused("a message that does not belong on the alarm queue".into())),
+            };
+            if let Onward::DelayAgain(delay) = on_arrival(due, queues.now(), queues.longest_delay()) {
+                return queues.send_alarm_queue(again, delay).await;
+            }
+            match message {
+                Message::Alarm(Alarm { run, run_id, .. }) => {
+                    queues.send_run(RunMessage::Arrived { run, run_id, arrival: Arrival::Alarm }).await
+                }
+                Message::Deferred(Deferred { task_queue, body, .. }) => queues.send_task_body(&task_queue, body).await,
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Sends a body to the alarm queue so that it is there about when it is due.
+    pub(super) async fn send_later(
+        &self,
+        body: String,
+        due: Timestamp,
+        now: Timestamp,
+        name: &Name,
+    ) -> Result<(), StoreError> {
+        match plan(due, now, self.longest_delay(), self.0.settings.schedule_lead, name.spread) {
+            Plan::Delay(delay) => self.send_alarm_queue(body, delay).await,
+            Plan::Schedule(fire) => self.schedule(body, fire, name).await,
+        }
+    }
+
+    async fn schedule(&self, body: String, fire: Timestamp, name: &Name) -> Result<(), StoreError> {
+        let settings = &self.0.settings;
+        let incomplete = |error: aws_sdk_scheduler::error::BuildError| StoreError::Refused(error.to_string());
+        let window = FlexibleTimeWindow::builder().mode(FlexibleTimeWindowMode::Off).build().map_err(incomplete)?;
+        let target = Target::builder().arn(&settings.alarm_queue_arn).role_arn(&settings.schedule_role_arn);
+        let target = target.input(body).build().map_err(incomplete)?;
+        let create = self.0.scheduler.create_schedule().group_name(&settings.schedule_group).name(&name.text);
+        let created = create
+            .schedule_expression(at(fire))
+            .flexible_time_window(window)
+            .target(target)
+            .action_after_completion(ActionAfterCompletion::Delete)
+            .send()
+            .await;
+        match created {
+            Ok(_) => Ok(()),
+            // The name says what it is for and when: it is the same.
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_conflict_exception()) => Ok(()),
+            Err(error) => Err(failed("the Scheduler", &error)),
+        }
+    }
+
+    async fn set_alarm(&self, run: RunKey, run_id: RunId, due: Timestamp) -> Result<(), StoreError> {
+        let now = self.now();
+        if due.since(now) > FARTHEST {
+            tracing::debug!(%run, %due, "an alarm years away is left to the sweep");
+            return Ok(());
+        }
+        let body = alarm_body(&run, run_id, due)?;
+        self.send_later(body, due, now, &alarm_name(&run, run_id, due)).await?;
+        if due > now {
+            self.0.set.lock().unwrap_or_else(PoisonError::into_inner).put(run, (run_id, due));
+        }
+        Ok(())
+    }
+}
+
+impl Alarms for Queues {
+    fn set(&self, run: &RunKey, run_id: RunId, at: Option<Timestamp>) -> SeamFuture<'_, ()> {
+        let nothing = futures::future::ready(Ok(())).boxed();
+        let mut set = self.0.set.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(due) = at else {
+            set.pop(run);
+            return nothing;
+        };
+        // Once it is due, it may have rung, or been lost: it is sent again.
+        if set.get(run) == Some(&(run_id, due)) && due > self.now() {
+            return nothing;
+        }
+        drop(set);
+        let (queues, run) = (self.clone(), run.clone());
+        on(&self.0.runtime, async move { queues.set_alarm(run, run_id, due).await })
+    }
+}
