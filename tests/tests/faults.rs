@@ -15,6 +15,9 @@ mod objects;
 #[cfg(feature = "aws")]
 #[path = "faults/parts.rs"]
 mod parts;
+#[cfg(feature = "aws")]
+#[path = "faults/storm.rs"]
+mod storm;
 
 #[cfg(not(feature = "aws"))]
 #[test]

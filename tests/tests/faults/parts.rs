@@ -78,9 +78,18 @@ pub async fn sdk(url: &str) -> SdkConfig {
     loader.endpoint_url(url).credentials_provider(credentials).load().await
 }
 
+/// Sixteen bytes that nobody else draws.
+pub fn fresh_id() -> [u8; 16] {
+    let half = |salt: u32| RandomState::new().hash_one((std::process::id(), salt)).to_le_bytes();
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&half(0));
+    id[8..].copy_from_slice(&half(1));
+    id
+}
+
 /// A name that nobody else uses.
 pub fn fresh(start: &str) -> String {
-    format!("{start}-{:016x}", RandomState::new().hash_one(std::process::id()))
+    format!("{start}-{:032x}", u128::from_le_bytes(fresh_id()))
 }
 
 async fn make_bucket(endpoint: &str, bucket: &str) {
