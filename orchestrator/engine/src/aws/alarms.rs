@@ -219,3 +219,185 @@ impl Alarms for Queues {
         on(&self.0.runtime, async move { queues.set_alarm(run, run_id, due).await })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dormouse_core::{Payload, RecordedOptions, RecordedRetry, RetryPolicy, WorkflowKey};
+    use proptest::prelude::*;
+
+    use super::super::wire::decode;
+    use super::*;
+
+    fn time(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    #[test]
+    fn on_arrival_as_a_table() {
+        use Onward::{DelayAgain, Forward};
+        let cases = [
+            // due, now, longest delay
+            (10_000, 10_000, 900, Forward),
+            (10_000, 10_001, 900, Forward),
+            (10_000, u64::MAX, 900, Forward),
+            (0, 0, 900, Forward),
+            // A millisecond early is early: it is never rounded away.
+            (10_000, 9_999, 900, DelayAgain(1)),
+            (10_000, 9_000, 900, DelayAgain(1)),
+            (10_000, 8_999, 900, DelayAgain(2)),
+            // A schedule that fired two minutes early.
+            (1_000_000, 880_000, 900, DelayAgain(120)),
+            (1_000_000, 100_000, 900, DelayAgain(900)),
+            // Our clock is far behind, or the schedule fired much too early: as far as a delay goes.
+            (1_000_000, 0, 900, DelayAgain(900)),
+            (u64::MAX, 0, 900, DelayAgain(900)),
+            (1_000_000, 0, 2, DelayAgain(2)),
+        ];
+        for (due, now, longest, expected) in cases {
+            assert_eq!(on_arrival(time(due), time(now), longest), expected, "due {due}, now {now}, longest {longest}");
+        }
+    }
+
+    #[test]
+    fn plans_as_a_table() {
+        use Plan::{Delay, Schedule};
+        const LEAD: Duration = Duration::from_secs(120);
+        const NOW: u64 = 1_700_000_000_000;
+        let cases = [
+            // due after now, longest delay, lead, spread
+            (0, 900, LEAD, 0, Delay(0)),
+            (1, 900, LEAD, 0, Delay(1)),
+            (900_000, 900, LEAD, 7, Delay(900)),
+            (900_001, 900, LEAD, 0, Schedule(time(NOW + 780_001))),
+            (900_001, 900, LEAD, 60_000, Schedule(time(NOW + 720_001))),
+            (900_001, 900, LEAD, 60_001, Schedule(time(NOW + 780_001))),
+            (3_600_000, 900, Duration::ZERO, 99, Schedule(time(NOW + 3_600_000))),
+            // A lead that reaches back to now or before: SQS goes round until it is due.
+            (10_000, 3, Duration::from_secs(9), 0, Delay(3)),
+            (10_000, 3, Duration::from_secs(8), 0, Schedule(time(NOW + 2_000))),
+            (1_000_000, 900, Duration::from_secs(2_000), 0, Delay(900)),
+        ];
+        for (wait, longest, lead, spread, expected) in cases {
+            let found = plan(time(NOW + wait), time(NOW), longest, lead, spread);
+            assert_eq!(found, expected, "in {wait} ms, longest {longest}, lead {lead:?}, spread {spread}");
+        }
+        assert_eq!(plan(time(5), time(NOW), 900, LEAD, 0), Delay(0), "overdue");
+    }
+
+    proptest! {
+        #[test]
+        fn no_delay_is_refused_and_no_schedule_is_late_or_past(
+            wait in 0..200_000_000_u64, now in 0..4_000_000_000_000_u64, longest in 1..=900_u64, lead in 0..10_000_u64, spread: u64
+        ) {
+            let (due, now) = (time(now + wait), time(now));
+            match plan(due, now, longest, Duration::from_secs(lead), spread) {
+                Plan::Delay(delay) => prop_assert!(u64::from(delay) <= longest),
+                Plan::Schedule(fire) => {
+                    prop_assert!(fire <= due - Duration::from_secs(lead));
+                    // Cut to the second, as it is written, it is still to come.
+                    prop_assert!(time(fire.as_millis() / 1_000 * 1_000) > now);
+                    prop_assert!(due.since(fire) <= Duration::from_secs(lead) * 3 / 2);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_schedule_is_utc_to_the_second() {
+        assert_eq!(at(time(1_700_000_000_999)), "at(2023-11-14T22:13:20)");
+        assert_eq!(at(time(0)), "at(1970-01-01T00:00:00)");
+        // Whatever the plan lets through is a time that can be written: years of four digits.
+        let far = time(4_000_000_000_000) + FARTHEST;
+        assert_eq!(at(far), "at(2101-10-02T07:06:40)");
+    }
+
+    fn hostile() -> [RunKey; 4] {
+        let long = "\u{1F980}".repeat(60);
+        let ids = ["<aws.scheduler.execution-id>", "\u{fffe}\u{ffff}\"\\", "../a b#0", &long];
+        ids.map(|id| WorkflowKey::new(id, id).unwrap().run(u64::MAX))
+    }
+
+    #[test]
+    fn names_are_short_and_plain_and_say_when() {
+        let id = RunId::from_bytes([1; 16]);
+        for run in hostile() {
+            for due in [0, 1_700_000_000_000, u64::MAX] {
+                let name = alarm_name(&run, id, time(due));
+                assert!(name.text.len() <= 64, "{name:?}");
+                assert!(name.text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "{name:?}");
+                assert!(name.text.starts_with(&format!("alarm-{due}-")), "{name:?}");
+            }
+        }
+        // The same in every build, or what is set already is not recognized.
+        let run = WorkflowKey::new("default", "w").unwrap().run(3);
+        let name = alarm_name(&run, id, time(5_000));
+        assert_eq!(name.text, "alarm-5000-5954901aa640f484e284aac60b9e18f0");
+        let others = [
+            alarm_name(&run, RunId::from_bytes([2; 16]), time(5_000)),
+            alarm_name(&run, id, time(5_001)),
+            alarm_name(&run.workflow.run(4), id, time(5_000)),
+            alarm_name(&WorkflowKey::new("defaul", "tw").unwrap().run(3), id, time(5_000)),
+        ];
+        assert!(others.iter().all(|other| other.text != name.text));
+    }
+
+    #[test]
+    fn a_task_that_is_sent_again_has_the_name_that_it_had() {
+        let task = ActivityTask {
+            run: WorkflowKey::new("default", "w").unwrap().run(0),
+            run_id: RunId::from_bytes([1; 16]),
+            id: 3,
+            activity_type: "charge".into(),
+            input: Payload::NULL,
+            options: RecordedOptions {
+                start_to_close_ms: Some(1),
+                schedule_to_close_ms: None,
+                schedule_to_start_ms: None,
+                heartbeat_ms: None,
+                retry: RecordedRetry::from(&RetryPolicy::DEFAULT),
+                task_queue: None,
+            },
+            scheduled_at: time(1),
+            lost: 0,
+            not_before: time(5_000),
+        };
+        let name = |task: &ActivityTask| task_name(task, "default");
+        assert_eq!(name(&task), name(&task.clone()));
+        let others = [
+            name(&ActivityTask { id: 4, ..task.clone() }),
+            name(&ActivityTask { lost: 1, ..task.clone() }),
+            name(&ActivityTask { not_before: time(6_000), ..task.clone() }),
+            task_name(&task, "other"),
+        ];
+        assert!(others.iter().all(|other| other.text != name(&task).text));
+    }
+
+    #[test]
+    fn alarms_of_the_same_second_are_spread() {
+        let id = RunId::from_bytes([1; 16]);
+        let now = time(1_700_000_000_000);
+        let due = now + Duration::from_hours(24);
+        let fires = (0..600).map(|ordinal| {
+            let run = WorkflowKey::new("default", "w").unwrap().run(ordinal);
+            let spread = alarm_name(&run, id, due).spread;
+            match plan(due, now, 900, Duration::from_secs(120), spread) {
+                Plan::Schedule(fire) => fire.as_millis() / 1_000,
+                Plan::Delay(_) => panic!("a day is a schedule"),
+            }
+        });
+        let mut by_second = std::collections::BTreeMap::<u64, u32>::new();
+        fires.for_each(|second| *by_second.entry(second).or_default() += 1);
+        assert!(by_second.len() > 50, "over a minute: {by_second:?}");
+        assert!(by_second.values().all(|count| *count < 40), "{by_second:?}");
+    }
+
+    #[test]
+    fn alarms_of_hostile_ids_travel() {
+        for run in hostile() {
+            let (run_id, due) = (RunId::from_bytes([1; 16]), time(7));
+            let body = alarm_body(&run, run_id, due).unwrap();
+            assert!(!body.contains(['<', '\u{fffe}', '\u{ffff}']), "{body}");
+            assert_eq!(decode(&body).unwrap(), Message::Alarm(Alarm { run, run_id, due }));
+        }
+    }
+}

@@ -301,3 +301,33 @@ impl ActivityQueue for Queues {
         on(&self.0.runtime, async move { queues.send_task(task).await })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// AWS refuses it; what imitates AWS does not.
+    #[test]
+    fn no_delay_beyond_what_sqs_takes_is_sent() {
+        assert_eq!(sqs_delay(0), Ok(0));
+        assert_eq!(sqs_delay(900), Ok(900));
+        for delay in [901, u32::MAX] {
+            assert!(matches!(sqs_delay(delay), Err(StoreError::Refused(_))), "{delay}");
+        }
+    }
+
+    #[test]
+    fn waits_are_rounded_up() {
+        let wait = |millis| seconds(Duration::from_millis(millis));
+        assert_eq!((wait(0), wait(1), wait(1_000), wait(1_001), wait(899_001)), (0, 1, 1, 2, 900));
+        assert_eq!(seconds(Duration::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn what_a_queue_would_refuse_or_change_is_known() {
+        assert!(is_plain("{\"a\":\"\u{7f}\u{fffd}\u{1F980}<aws>\"}"));
+        for odd in ["\u{fffe}", "a\u{ffff}", "<aws.scheduler.execution-id>"] {
+            assert!(!is_plain(odd), "{odd:?}");
+        }
+    }
+}
