@@ -10,6 +10,9 @@ mod commits;
 #[path = "faults/hidden.rs"]
 mod hidden;
 #[cfg(feature = "aws")]
+#[path = "faults/messages.rs"]
+mod messages;
+#[cfg(feature = "aws")]
 #[path = "faults/objects.rs"]
 mod objects;
 #[cfg(feature = "aws")]

@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use dormouse_core::history::{Batch, Event, Input};
-use dormouse_core::{App, Arrival, IdConflictPolicy, IdReusePolicy, Payload, RunKey, StartRequest, Timestamp};
+use dormouse_core::{App, Arrival, IdConflictPolicy, IdReusePolicy, Payload, RunKey, StartRequest};
 use dormouse_engine::commit::{read_history, read_state};
 use dormouse_engine::intake::{Begun, Intake, Taken};
 use dormouse_engine::ports::Ports;
-use dormouse_engine::seams::Host;
 use dormouse_engine::store::Store;
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_testing::World;
@@ -21,7 +20,7 @@ use dormouse_tests::proxy::{Action, Refusal, Rule, Spoiled};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use super::parts::{Setup, fresh_id, run};
+use super::parts::{RealHost, Setup, run};
 
 const WRITERS: usize = 8;
 const INPUTS: usize = 13;
@@ -42,20 +41,6 @@ struct Task {
     place: Place,
     run: String,
     writer: usize,
-}
-
-/// The real clock, and ids that no other process draws.
-struct RealHost;
-
-impl Host for RealHost {
-    fn now(&self) -> Timestamp {
-        let since = SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970");
-        Timestamp::from_millis(u64::try_from(since.as_millis()).expect("a clock before the end of time"))
-    }
-
-    fn fresh_id(&self) -> [u8; 16] {
-        fresh_id()
-    }
 }
 
 /// Takes inputs in as a process of its own does: nobody decides here.
