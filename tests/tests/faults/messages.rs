@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName;
 use dormouse_core::{
-    ActivityOptions, ActivityTask, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Payload, RecordedOptions,
-    RecordedRetry, RetryState, RunId, StartRequest, TimeoutKind, Timestamp,
+    ActivityTask, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Payload, RecordedOptions,
+    RecordedRetry, RetryPolicy, RetryState, RunId, StartRequest, TimeoutKind, Timestamp,
 };
 use dormouse_engine::aws::blobs::Blobs;
 use dormouse_engine::aws::queues::{QueueSettings, Queues};
@@ -171,7 +171,7 @@ fn options() -> RecordedOptions {
         schedule_to_close_ms: None,
         schedule_to_start_ms: None,
         heartbeat_ms: None,
-        retry: RecordedRetry::from(&ActivityOptions::start_to_close(Duration::from_mins(1)).retry),
+        retry: RecordedRetry::from(&RetryPolicy::max_attempts(3)),
         task_queue: None,
     }
 }
