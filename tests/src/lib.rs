@@ -1,6 +1,8 @@
-//! What tests of whole processes need: servers as children, and proof of what they wrote before they answered.
+//! What tests of whole processes need: servers as children, proof of what they wrote before they answered, and a proxy
+//! that counts and spoils what passes between them and their services.
 
 pub mod dice;
+pub mod proxy;
 pub mod server;
 pub mod syncs;
 
