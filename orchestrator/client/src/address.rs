@@ -1,12 +1,9 @@
 //! Addresses: where the server is, and how ids become parts of its paths.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use dormouse_core::write_path_part;
 use reqwest::Url;
 
 use crate::error::ClientError;
-
-/// Everything but RFC 3986's unreserved characters.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A server's base address, without a trailing slash.
 #[derive(Debug, Clone)]
@@ -47,14 +44,11 @@ impl Address {
     pub(crate) fn url(&self, segments: &[&str]) -> Result<Url, ClientError> {
         let mut text = format!("{}/v1", self.base);
         for segment in segments {
-            // URLs take a part of one or two dots, even percent-encoded, as a way upwards.
-            if matches!(*segment, "" | "." | "..") {
-                return Err(ClientError::Invalid(format!(
-                    "{segment:?} cannot be part of a URL, so it names nothing here"
-                )));
+            if segment.is_empty() {
+                return Err(ClientError::Invalid("an empty id or name; give it at least one character".into()));
             }
             text.push('/');
-            text.extend(utf8_percent_encode(segment, SEGMENT));
+            text.push_str(&write_path_part(segment));
         }
         text.parse().map_err(|error| ClientError::Invalid(format!("{text:?} is no URL: {error}")))
     }
@@ -71,22 +65,22 @@ mod tests {
 
     #[test]
     fn ids_stay_one_part_of_the_path() {
-        assert_eq!(path("order-42_a.b~c"), "/v1/workflows/order-42_a.b~c/cancel");
-        assert_eq!(path("a/b"), "/v1/workflows/a%2Fb/cancel");
-        assert_eq!(path("%2F"), "/v1/workflows/%252F/cancel");
-        assert_eq!(path("../x"), "/v1/workflows/..%2Fx/cancel");
-        assert_eq!(path("..."), "/v1/workflows/.../cancel");
-        assert_eq!(path("a?b#c d+e"), "/v1/workflows/a%3Fb%23c%20d%2Be/cancel");
-        assert_eq!(path("é🐭"), "/v1/workflows/%C3%A9%F0%9F%90%AD/cancel");
-        assert_eq!(path("\\"), "/v1/workflows/%5C/cancel");
+        assert_eq!(path("order-42_a.b"), "/v1/workflows/order-42_a.b/cancel");
+        assert_eq!(path("a/b~c"), "/v1/workflows/a~2Fb~7Ec/cancel");
+        assert_eq!(path("%2F"), "/v1/workflows/~252F/cancel");
+        assert_eq!(path("../x"), "/v1/workflows/..~2Fx/cancel");
+        assert_eq!(path("a?b#c d+e"), "/v1/workflows/a~3Fb~23c~20d~2Be/cancel");
+        assert_eq!(path("é🐭"), "/v1/workflows/~C3~A9~F0~9F~90~AD/cancel");
+        assert_eq!(path("\\"), "/v1/workflows/~5C/cancel");
     }
 
     #[test]
-    fn dots_that_would_lead_elsewhere_are_refused() {
+    fn dots_lead_nowhere_else() {
+        assert_eq!(path("."), "/v1/workflows/~2E/cancel");
+        assert_eq!(path(".."), "/v1/workflows/~2E~2E/cancel");
+        assert_eq!(path("..."), "/v1/workflows/.../cancel");
         let address = Address::parse("http://localhost:7780").unwrap();
-        for id in ["", ".", ".."] {
-            assert!(matches!(address.url(&["workflows", id]), Err(ClientError::Invalid(_))), "{id}");
-        }
+        assert!(matches!(address.url(&["workflows", ""]), Err(ClientError::Invalid(_))));
     }
 
     #[test]

@@ -108,7 +108,7 @@ async fn two_writes_have_two_keys_and_a_given_key_is_kept() {
     assert!(matches!(&refused, ClientError::AlreadyStarted(problem) if problem.status == 409), "{refused:?}");
 
     let seen: Vec<Seen> = seen.try_iter().collect();
-    assert_eq!(seen[0].line, "POST /v1/workflows/a%2Fb/signals/approve%2Fnow HTTP/1.1");
+    assert_eq!(seen[0].line, "POST /v1/workflows/a~2Fb/signals/approve~2Fnow HTTP/1.1");
     assert_eq!((seen[0].body.as_str(), seen[1].body.as_str()), ("true", r#"{"reason":"enough"}"#));
     assert_ne!(seen[0].key, seen[1].key);
     assert_eq!(seen[2].key.as_deref(), Some("mine"));

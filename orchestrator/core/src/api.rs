@@ -1,4 +1,5 @@
-//! The bodies of the HTTP API: what the server says and the client reads.
+//! The bodies of the HTTP API: what the server says and the client reads. How ids stand in its paths:
+//! [`write_path_part`](crate::write_path_part).
 
 use std::collections::BTreeMap;
 

@@ -23,6 +23,7 @@ mod live;
 mod names;
 mod options;
 mod outstanding;
+mod path_part;
 mod payload;
 pub mod planted;
 mod status;
@@ -42,6 +43,7 @@ pub use options::{
     Verdict,
 };
 pub use outstanding::ActivityTask;
+pub use path_part::{InvalidPathPart, read_path_part, write_path_part};
 pub use payload::{MAX_PAYLOAD_BYTES, Payload};
 pub use status::{Status, UnknownStatus};
 pub use time::{Timestamp, millis};
