@@ -29,7 +29,9 @@ use std::process::ExitCode;
 pub use dormouse_cli::{Cli, CliError, Context, Format, Timeline, Verb, timeline};
 #[cfg(feature = "aws")]
 pub use dormouse_client::AwsSigner;
-pub use dormouse_client::{Auth, BearerToken, Client, ClientError, ListFilter, RawClient, RawHandle, StartCall, WorkflowHandle};
+pub use dormouse_client::{
+    Auth, BearerToken, Client, ClientError, ListFilter, RawClient, RawHandle, StartCall, WorkflowHandle,
+};
 pub use dormouse_core::{
     Activity, ActivityFunction, ActivityInfo, ActivityOptions, App, Canceled, Failure, FailureKind, IdConflictPolicy,
     IdReusePolicy, LocalActivityOptions, OrFail, Payload, Pending, Published, Query, Random, RetryPolicy, RetryState,
