@@ -263,31 +263,35 @@ fn input() -> impl Strategy<Value = Input> {
 fn command() -> impl Strategy<Value = Command> {
     let (text, id) = (any::<String>, any::<u64>);
     let ms = || option::of(any::<u64>());
-    let options = (ms(), ms(), ms(), ms(), any::<(u64, u64, u32)>(), vec(any::<String>(), 0..3), 1.0..9.0).prop_map(
-        |(
-            start_to_close_ms,
-            schedule_to_close_ms,
-            schedule_to_start_ms,
-            heartbeat_ms,
-            retry,
-            non_retryable_types,
-            growth,
-        )| {
-            RecordedOptions {
+    let queue = option::of(any::<String>());
+    let options = (ms(), ms(), ms(), ms(), any::<(u64, u64, u32)>(), vec(any::<String>(), 0..3), 1.0..9.0, queue)
+        .prop_map(
+            |(
                 start_to_close_ms,
                 schedule_to_close_ms,
                 schedule_to_start_ms,
                 heartbeat_ms,
-                retry: RecordedRetry {
-                    initial_interval_ms: retry.0,
-                    backoff_coefficient: growth,
-                    maximum_interval_ms: retry.1,
-                    maximum_attempts: retry.2,
-                    non_retryable_types,
-                },
-            }
-        },
-    );
+                retry,
+                non_retryable_types,
+                growth,
+                task_queue,
+            )| {
+                RecordedOptions {
+                    start_to_close_ms,
+                    schedule_to_close_ms,
+                    schedule_to_start_ms,
+                    heartbeat_ms,
+                    retry: RecordedRetry {
+                        initial_interval_ms: retry.0,
+                        backoff_coefficient: growth,
+                        maximum_interval_ms: retry.1,
+                        maximum_attempts: retry.2,
+                        non_retryable_types,
+                    },
+                    task_queue,
+                }
+            },
+        );
     prop_oneof![
         (id(), text(), payload(), options, text()).prop_map(|(id, activity_type, input, options, place)| {
             Command::ScheduleActivity { id, activity_type, input, options, place }
