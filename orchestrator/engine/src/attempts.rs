@@ -76,6 +76,17 @@ impl AttemptRecord {
         serde_json::from_slice(bytes)
             .map_err(|e| StoreError::Refused(format!("an attempt record does not decode: {e}")))
     }
+
+    /// Whether it is claimed and its worker is gone: its lease is over, or its process did not live to see this epoch.
+    #[must_use]
+    pub fn is_dead(&self, epoch: u64, now: Timestamp) -> bool {
+        match self.state {
+            AttemptState::Claimed { epoch: claimed_in, lease_until_ms, .. } => {
+                claimed_in < epoch || lease_until_ms < now.as_millis()
+            }
+            AttemptState::Waiting { .. } | AttemptState::Closed => false,
+        }
+    }
 }
 
 /// What came of trying to claim.
@@ -121,7 +132,7 @@ pub enum Standing {
     Superseded,
 }
 
-fn key_of(task: &ActivityTask) -> AttemptKey {
+pub(crate) fn key_of(task: &ActivityTask) -> AttemptKey {
     AttemptKey { run: task.run.clone(), activity: task.id }
 }
 
@@ -211,14 +222,10 @@ pub async fn claim(ports: &Ports, task: &ActivityTask) -> Result<Claiming, Store
             {
                 found.attempt
             }
-            AttemptState::Claimed { epoch, lease_until_ms, .. } => {
-                let dead = epoch < store.epoch() || lease_until_ms < now.as_millis();
-                return Ok(if dead {
-                    Claiming::Lost { attempt: found.attempt, last_heartbeat: found.heartbeat }
-                } else {
-                    Claiming::Nothing
-                });
+            AttemptState::Claimed { .. } if found.is_dead(store.epoch(), now) => {
+                return Ok(Claiming::Lost { attempt: found.attempt, last_heartbeat: found.heartbeat });
             }
+            AttemptState::Claimed { .. } => return Ok(Claiming::Nothing),
         };
         next = (after + 1, Some(version), found.heartbeat, found.last_failure);
     }

@@ -23,6 +23,24 @@ const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(30);
 /// The longest interval between written heartbeats.
 const HEARTBEAT_LONGEST: Duration = Duration::from_secs(60);
 
+/// Handles a delivery of a task whose message may have been under way for long: after `not_after`, nothing is run, since
+/// the record that tells of earlier attempts may be gone (rule C4). The sweep hands the task out again if it is wanted.
+///
+/// # Errors
+/// As [`handle_task`].
+pub async fn handle_message(
+    app: &Arc<App>,
+    ports: &Ports,
+    task: ActivityTask,
+    not_after: Timestamp,
+) -> Result<(), StoreError> {
+    if ports.now() > not_after {
+        tracing::warn!(run = %task.run, activity = task.id, %not_after, "a task came too late and is not run");
+        return Ok(());
+    }
+    handle_task(app, ports, task).await
+}
+
 /// Handles one delivery of an activity task: at most one attempt.
 ///
 /// # Errors

@@ -19,7 +19,7 @@
 //!               "retry": {"initial_interval_ms": 1000, "backoff_coefficient": 2.0, "maximum_interval_ms": 100000,
 //!                         "maximum_attempts": 5, "non_retryable_types": ["CardDeclined"]}},
 //!   "scheduled_at_ms": 1763820000000, "not_before_ms": 1763820000000, "not_after_ms": 1765029600000,
-//!   "lost_attempts": 0, "reply_group": "9c1185a5c5e9fc54612808977ee8f548"
+//!   "lost_attempts": 0, "reply_group": "199833d958b78baa734e995e0da5d2b4"
 //! }
 //! ```
 //!
@@ -74,6 +74,7 @@
 //! `run` has a `run_id` wherever the message is for one run and no other; `start`, `take`, `accepted` and `sweep` do
 //! without.
 
+mod failure;
 mod fields;
 #[cfg(test)]
 mod tests;

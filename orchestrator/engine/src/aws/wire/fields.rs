@@ -7,12 +7,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use dormouse_core::history::{CarriedSignal, NextRun};
 use dormouse_core::{
-    ActivityTask, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Payload, RecordedOptions, RecordedRetry,
-    RetryState, RunId, RunKey, StartRequest, TimeoutKind, Timestamp, WorkflowKey,
+    ActivityTask, Arrival, IdConflictPolicy, IdReusePolicy, Payload, RecordedOptions, RecordedRetry, RetryState, RunId,
+    RunKey, StartRequest, TimeoutKind, Timestamp, WorkflowKey,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::failure::{self, FailureFields};
 use super::{Alarm, Deferred, Message, Stored, Task, VERSION, WireError, group};
 use crate::seams::{Intent, RunMessage, Wish};
 
@@ -56,8 +57,8 @@ struct Fields<'a> {
     attempt: Option<u32>,
     #[serde(default, borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     result: Option<&'a RawValue>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    failure: Option<Box<RawValue>>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    failure: Option<FailureFields<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry_state: Option<RetryState>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,7 +84,7 @@ struct Fields<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pinned: Option<bool>,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    arrival: Option<Box<Fields<'a>>>,
+    arrival: Option<Nested<'a, Fields<'a>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sequence: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,6 +128,7 @@ struct Options {
 #[derive(Serialize, Deserialize)]
 struct Retry {
     initial_interval_ms: u64,
+    #[serde(deserialize_with = "exact")]
     backoff_coefficient: f64,
     maximum_interval_ms: u64,
     #[serde(default)]
@@ -151,6 +153,39 @@ struct Carried<'a> {
     name: String,
     #[serde(borrow)]
     payload: &'a RawValue,
+}
+
+/// An object within one of the same kind. It is read as text and parsed by itself, so that nobody's nesting costs stack.
+pub(super) enum Nested<'a, T> {
+    /// To be written.
+    Ours(Box<T>),
+    /// As it was read.
+    Text(&'a RawValue),
+}
+
+impl<T: Serialize> Serialize for Nested<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Ours(object) => object.serialize(serializer),
+            Self::Text(text) => text.serialize(serializer),
+        }
+    }
+}
+
+impl<'de: 'a, 'a, T> Deserialize<'de> for Nested<'a, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(deserializer).map(Self::Text)
+    }
+}
+
+impl<'a, T> Nested<'a, T> {
+    /// What was read, parsed.
+    pub(super) fn read<U: Deserialize<'a>>(&self) -> Result<U, WireError> {
+        match self {
+            Self::Text(text) => serde_json::from_str(text.get()).map_err(malformed),
+            Self::Ours(_) => Err(malformed("an object that was never sent")),
+        }
+    }
 }
 
 /// A number that is written as a string, and read as either.
@@ -179,40 +214,27 @@ impl<'de> Deserialize<'de> for Id {
 }
 
 /// A value that is there is `Some`, also when it is `null`.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// A number to its last bit, which `serde_json` does not promise by itself.
+fn exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let text = <&RawValue>::deserialize(deserializer)?.get();
+    let number: f64 = text.parse().map_err(serde::de::Error::custom)?;
+    if number.is_finite() { Ok(number) } else { Err(serde::de::Error::custom("a number beyond all bounds")) }
 }
 
 fn malformed(error: impl std::fmt::Display) -> WireError {
     WireError::Malformed(error.to_string())
 }
 
-fn raw(payload: &Payload) -> Result<&RawValue, WireError> {
+pub(super) fn raw(payload: &Payload) -> Result<&RawValue, WireError> {
     serde_json::from_slice(payload.as_bytes()).map_err(|error| malformed(format!("a payload is no JSON: {error}")))
 }
 
-fn payload(raw: &RawValue) -> Payload {
+pub(super) fn payload(raw: &RawValue) -> Payload {
     Payload::from_json(Bytes::copy_from_slice(raw.get().as_bytes()))
-}
-
-/// A failure as JSON that can be read back: chains beyond what a reader's stack is spared are told in one sentence.
-fn failure_out(failure: &Failure) -> Result<Box<RawValue>, WireError> {
-    let json = serde_json::value::to_raw_value(failure).map_err(malformed)?;
-    if serde_json::from_str::<Failure>(json.get()).is_ok() {
-        return Ok(json);
-    }
-    let told = Failure { cause: None, ..Failure::application(failure.to_string()) };
-    serde_json::value::to_raw_value(&told).map_err(malformed)
-}
-
-fn failure_in(json: &RawValue) -> Result<Failure, WireError> {
-    let mut value: serde_json::Value = serde_json::from_str(json.get()).map_err(malformed)?;
-    let mut level = Some(&mut value);
-    while let Some(serde_json::Value::Object(fields)) = level {
-        fields.entry("kind").or_insert_with(|| "application".into());
-        level = fields.get_mut("cause");
-    }
-    serde_json::from_value(value).map_err(|error| malformed(format!("the failure: {error}")))
 }
 
 fn run_out(run: &RunKey, run_id: Option<RunId>) -> Option<Run> {
@@ -265,7 +287,7 @@ fn run_message_out(message: &RunMessage) -> Result<Fields<'_>, WireError> {
             kind: "take".into(),
             run: run_out(run, None),
             pinned: Some(*pinned),
-            arrival: Some(Box::new(arrival_out(arrival)?)),
+            arrival: Some(Nested::Ours(Box::new(arrival_out(arrival)?))),
             ..Fields::default()
         },
         RunMessage::Accepted { run, sequence, record } => Fields {
@@ -306,7 +328,7 @@ fn arrival_out(arrival: &Arrival) -> Result<Fields<'_>, WireError> {
             Fields { result: Some(raw(result)?), ..of("activity_completed", id, attempt) }
         }
         Arrival::ActivityFailed { id, attempt, failure, retry_state } => Fields {
-            failure: Some(failure_out(failure)?),
+            failure: Some(failure::write(failure)?),
             retry_state: Some(*retry_state),
             ..of("activity_failed", id, attempt)
         },
@@ -320,12 +342,12 @@ fn arrival_out(arrival: &Arrival) -> Result<Fields<'_>, WireError> {
             Fields { result: Some(raw(result)?), ..of("local_completed", id, attempt) }
         }
         Arrival::LocalFailed { id, attempt, failure, retry_state } => Fields {
-            failure: Some(failure_out(failure)?),
+            failure: Some(failure::write(failure)?),
             retry_state: Some(*retry_state),
             ..of("local_failed", id, attempt)
         },
         Arrival::LocalBackoff { id, attempt, failure, retry_at } => Fields {
-            failure: Some(failure_out(failure)?),
+            failure: Some(failure::write(failure)?),
             retry_at_ms: Some(retry_at.as_millis()),
             ..of("local_backoff", id, attempt)
         },
@@ -472,7 +494,8 @@ impl Fields<'_> {
                 RunMessage::Intent(Intent { run: self.run()?.0, wish: Wish::Start(request) })
             }
             "take" => {
-                let arrival = self.need(self.arrival.as_ref(), "arrival")?.arrival()?;
+                let nested = self.need(self.arrival.as_ref(), "arrival")?;
+                let arrival = nested.read::<Fields<'_>>()?.arrival()?;
                 let pinned = self.need(self.pinned, "pinned")?;
                 RunMessage::Intent(Intent { run: self.run()?.0, wish: Wish::Take { arrival, pinned } })
             }
@@ -492,7 +515,7 @@ impl Fields<'_> {
     fn arrival(&self) -> Result<Arrival, WireError> {
         let id = || self.need(self.activity_id, "activity_id").map(|id| id.0);
         let attempt = || self.need(self.attempt, "attempt");
-        let failure = || self.need(self.failure.as_deref(), "failure").and_then(failure_in);
+        let failure = || self.need(self.failure.as_ref(), "failure").and_then(failure::read);
         let retry_state = self.retry_state.unwrap_or(RetryState::NonRetryableFailure);
         let request_id = || self.text(self.request_id.as_ref(), "request_id");
         let reason = || self.text(self.reason.as_ref(), "reason");
