@@ -1,5 +1,8 @@
 //! Every storage backend against the one conformance suite, and what each promises besides.
 
+#[cfg(feature = "aws")]
+#[path = "stores/dynamo.rs"]
+mod dynamo;
 #[path = "stores/objects.rs"]
 mod objects;
 #[path = "stores/sqlite.rs"]
@@ -66,6 +69,13 @@ mod s3 {
         }));
         dormouse_tests::tell!("S3 at {endpoint}: {report}");
     }
+}
+
+/// `scripts/local-aws start` says how to set the environment.
+#[cfg(not(feature = "aws"))]
+#[test]
+fn dynamodb_conforms() {
+    dormouse_tests::tell!("SKIPPED: DynamoDB is asked only with the feature `aws`");
 }
 
 fn run(workflow_id: &str, ordinal: u64) -> RunKey {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use dormouse_core::{RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::store::{
-    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreFuture, Stretch, Swap,
+    AttemptKey, Creation, ListCursor, Newest, Parked, RowChange, RunFilter, RunRow, Store, StoreFuture, Stretch, Swap,
     Versioned,
 };
 
@@ -140,6 +140,10 @@ impl Store for CountingStore {
 
     fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
         self.counted(self.inner.latest(workflow), |counts| counts.latest += 1, |_, _| ())
+    }
+
+    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
+        self.counted(self.inner.newest(workflow), |counts| counts.latest += 1, |_, _| ())
     }
 
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {

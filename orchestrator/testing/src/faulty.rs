@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use dormouse_core::{RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::store::{
-    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreError, StoreFuture, Stretch,
-    Swap, Versioned,
+    AttemptKey, Creation, ListCursor, Newest, Parked, RowChange, RunFilter, RunRow, Store, StoreError, StoreFuture,
+    Stretch, Swap, Versioned,
 };
 
 /// Which request fails.
@@ -145,6 +145,10 @@ impl Store for FaultyStore {
 
     fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
         self.inner.latest(workflow)
+    }
+
+    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
+        self.inner.newest(workflow)
     }
 
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {

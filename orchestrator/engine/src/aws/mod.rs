@@ -9,6 +9,7 @@ pub mod alarms;
 pub mod blobs;
 pub mod dead_letters;
 pub mod queues;
+pub mod store;
 pub mod wire;
 
 use std::future::Future;
