@@ -18,7 +18,7 @@ use dormouse_core::App;
 pub use cli::Cli;
 pub use error::{CliError, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE};
 pub use output::Format;
-pub use remote::Remote;
+pub use remote::{AuthKind, Remote};
 pub use timeline::{Timeline, timeline};
 pub use verb::{Context, Verb};
 

@@ -73,6 +73,9 @@ impl Default for RetryPolicy {
     }
 }
 
+/// The task queue of activities that name none.
+pub const DEFAULT_TASK_QUEUE: &str = "default";
+
 /// Options of a queued activity. One of the two close limits is required, so there is no other way to begin.
 ///
 /// ```

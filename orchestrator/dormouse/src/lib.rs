@@ -27,12 +27,16 @@
 use std::process::ExitCode;
 
 pub use dormouse_cli::{Cli, CliError, Context, Format, Timeline, Verb, timeline};
-pub use dormouse_client::{Client, ClientError, ListFilter, RawClient, RawHandle, StartCall, WorkflowHandle};
+#[cfg(feature = "aws")]
+pub use dormouse_client::AwsSigner;
+pub use dormouse_client::{
+    Auth, BearerToken, Client, ClientError, ListFilter, RawClient, RawHandle, StartCall, WorkflowHandle,
+};
 pub use dormouse_core::{
     Activity, ActivityFunction, ActivityInfo, ActivityOptions, App, Canceled, Failure, FailureKind, IdConflictPolicy,
-    IdReusePolicy, LocalActivityOptions, OrFail, Payload, Pending, Published, Query, Random, RetryPolicy, RetryState,
-    RunId, Signal, Signals, Status, TimeoutKind, Timestamp, Workflow, WorkflowFunction, WorkflowInfo, api, join,
-    select,
+    IdReusePolicy, LocalActivityOptions, OrFail, Payload, Pending, Published, Query, Random, RemoteActivity,
+    RetryPolicy, RetryState, RunId, Signal, Signals, Status, TimeoutKind, Timestamp, Workflow, WorkflowFunction,
+    WorkflowInfo, api, join, select,
 };
 pub use dormouse_engine::embedded::{Embedded, OpenError, Settings};
 pub use dormouse_engine::store::Store;
@@ -60,7 +64,7 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use crate::{
-        Activity, ActivityOptions, App, Failure, LocalActivityOptions, OrFail, Query, RetryPolicy, Signal, Workflow,
-        join, select,
+        Activity, ActivityOptions, App, Failure, LocalActivityOptions, OrFail, Query, RemoteActivity, RetryPolicy,
+        Signal, Workflow, join, select,
     };
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::{
-    Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, Failure, Payload, RetryState, RunKey,
-    TimeoutKind, Timestamp, Verdict, panic_message,
+    Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, DEFAULT_TASK_QUEUE, Failure, Payload, RetryState,
+    RunKey, TimeoutKind, Timestamp, Verdict, panic_message,
 };
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -108,7 +108,7 @@ impl<'a> Attempt<'a> {
         let (beat, beats) = watch::channel(None);
         let (cancel, canceled) = watch::channel(false);
         let cx = Activity::new(info, Arc::clone(app), Arc::new(Line { beat, canceled }));
-        let code = spawn_activity(app, &task.activity_type, cx, &task.input);
+        let code = spawn_activity(app, &task.activity_type, task.options.task_queue.as_deref(), cx, &task.input);
         Self { ports, task, claim, started: ports.now(), code, beats, cancel }
     }
 
@@ -223,20 +223,37 @@ impl<'a> Attempt<'a> {
 pub(crate) fn spawn_activity(
     app: &Arc<App>,
     activity_type: &str,
+    task_queue: Option<&str>,
     cx: Activity,
     input: &Payload,
 ) -> JoinHandle<Result<Payload, Failure>> {
     // Calling the function may panic too: do it inside the task.
     let (app, activity_type, input) = (Arc::clone(app), activity_type.to_owned(), input.clone());
+    let task_queue = task_queue.map(ToOwned::to_owned);
     tokio::spawn(async move {
         match app.begin_activity(&activity_type, cx, &input) {
             Some(future) => future.await,
-            None => Err(Failure::application(format!(
-                "no activity {activity_type:?} is registered in this build; add `.activity({activity_type:?}, ...)` to the App"
-            ))
-            .with_type("UnknownActivity")),
+            None => Err(unknown(&activity_type, task_queue.as_deref())),
         }
     })
+}
+
+/// On the default task queue, a build that knows the activity may be on its way. Work for another queue is another
+/// program's: here nobody will ever know it.
+fn unknown(activity_type: &str, task_queue: Option<&str>) -> Failure {
+    match task_queue.filter(|queue| *queue != DEFAULT_TASK_QUEUE) {
+        None => Failure::application(format!(
+            "no activity {activity_type:?} is registered in this build; add `.activity({activity_type:?}, ...)` to the App"
+        ))
+        .with_type("UnknownActivity"),
+        Some(queue) => Failure::application(format!(
+            "activity {activity_type:?} belongs to the workers of task queue {queue:?}, and this program does not have \
+             it; where there are no such workers, as under `dev`, register a stand-in: \
+             `.activity({activity_type:?}, ...)` in the App"
+        ))
+        .with_type("NoSuchWorker")
+        .non_retryable(),
+    }
 }
 
 /// The failure of an activity whose code panicked.
@@ -307,7 +324,7 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask) -> Arriva
         let (beat, _beats) = watch::channel(None);
         let (cancel, canceled) = watch::channel(false);
         let cx = Activity::new(info, Arc::clone(app), Arc::new(Line { beat, canceled }));
-        let mut code = spawn_activity(app, &call.activity_type, cx, &call.input);
+        let mut code = spawn_activity(app, &call.activity_type, None, cx, &call.input);
         let failure = match tokio::time::timeout(limit, &mut code).await {
             Ok(Ok(Ok(result))) => {
                 let limit = ports.choices.max_payload_bytes;
