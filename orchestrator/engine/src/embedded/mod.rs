@@ -251,7 +251,7 @@ async fn sweep_once(ports: &Ports) -> Result<(), StoreError> {
 }
 
 /// The machine's clock, and random numbers from the operating system.
-struct SystemHost;
+pub(crate) struct SystemHost;
 
 impl Host for SystemHost {
     #[allow(clippy::disallowed_methods, reason = "the one place where the clock enters the engine")]

@@ -10,10 +10,13 @@
 //!
 //! **What it needs.** Listings and reads that see acknowledged puts (S3 and the others promise that), `If-None-Match`
 //! and `If-Match` on puts. Any executor will do for memory; the S3 client runs on the tokio runtime that it is given.
-//! Many processes may share a prefix, so there is no epoch.
+//! Many processes may share a prefix; then there is no epoch. Or one owns it ([`ObjectStore::own`]), for as long as it
+//! says so (see `object/owner.rs`): then the epoch grows with each owner, and who has lost it puts nothing more.
 
 mod index;
 mod keys;
+mod owner;
+mod probe;
 mod row;
 
 use std::fmt;
@@ -30,6 +33,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore as Objects, ObjectStoreExt, PutMode, UpdateVersion};
 
 use self::keys::Keys;
+pub use self::owner::{Holder, OwnError, OwnerSettings, Ownership, SHORTEST_LEASE, Waiting};
 use self::row::{Intent, RowObject};
 use crate::store::{
     AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreError, StoreFuture, Stretch,
@@ -60,6 +64,9 @@ struct Inner {
     /// Never retries by itself: a retry of a put that landed is answered "exists" (rule C1).
     writes: Arc<dyn Objects>,
     reads: Arc<dyn Objects>,
+    /// For whoever renews the ownership, on a runtime of his own.
+    owners: Arc<dyn Objects>,
+    ownership: Option<Ownership>,
     keys: Keys,
     rows: Mutex<LruCache<RunKey, Known>>,
 }
@@ -82,17 +89,15 @@ impl ObjectStore {
     /// caller's executor.
     #[must_use]
     pub fn new(objects: Arc<dyn Objects>, prefix: &str) -> Self {
-        Self::with(Arc::clone(&objects), objects, prefix, None)
+        let (reads, owners) = (Arc::clone(&objects), Arc::clone(&objects));
+        Self::with(
+            Inner { writes: objects, reads, owners, ownership: None, keys: Keys::new(prefix), rows: rows() },
+            None,
+        )
     }
 
-    fn with(
-        writes: Arc<dyn Objects>,
-        reads: Arc<dyn Objects>,
-        prefix: &str,
-        runtime: Option<tokio::runtime::Handle>,
-    ) -> Self {
-        let rows = Mutex::new(LruCache::new(REMEMBERED_ROWS));
-        Self { inner: Arc::new(Inner { writes, reads, keys: Keys::new(prefix), rows }), runtime }
+    fn with(inner: Inner, runtime: Option<tokio::runtime::Handle>) -> Self {
+        Self { inner: Arc::new(inner), runtime }
     }
 
     /// A bucket of S3, or of what speaks its protocol, found by the standard environment: `AWS_REGION`,
@@ -104,9 +109,40 @@ impl ObjectStore {
     pub fn s3(bucket: &str, prefix: &str, runtime: tokio::runtime::Handle) -> Result<Self, StoreError> {
         let builder = s3_client(bucket);
         let never = object_store::RetryConfig { max_retries: 0, ..object_store::RetryConfig::default() };
-        let writes = builder.clone().with_retry(never).build().map_err(failed)?;
-        let reads = builder.build().map_err(failed)?;
-        Ok(Self::with(Arc::new(writes), Arc::new(reads), prefix, Some(runtime)))
+        let writes = Arc::new(builder.clone().with_retry(never.clone()).build().map_err(failed)?);
+        // Connections belong to the runtime that opened them.
+        let owners = Arc::new(builder.clone().with_retry(never).build().map_err(failed)?);
+        let reads = Arc::new(builder.build().map_err(failed)?);
+        let inner = Inner { writes, reads, owners, ownership: None, keys: Keys::new(prefix), rows: rows() };
+        Ok(Self::with(inner, Some(runtime)))
+    }
+
+    /// Takes the prefix over for this process alone, once nobody else is known to live there: the epoch grows, and
+    /// what this process remembered is forgotten. Messages name the store as `place`. `waiting` is called at first
+    /// sight of an owner that may be dead, and every few seconds while that is to be seen. Dropping the future gives up.
+    ///
+    /// The ownership lasts while the store lives and renews it; see [`Ownership`] for its end.
+    ///
+    /// # Errors
+    /// [`OwnError`]: a living process owns it, or the object store ignores the conditions of puts, or does not answer.
+    pub async fn own(
+        &self,
+        place: &str,
+        settings: OwnerSettings,
+        waiting: impl FnMut(Waiting) + Send + 'static,
+    ) -> Result<(Self, Ownership), OwnError> {
+        let Inner { writes, reads, owners, keys, .. } = &*self.inner;
+        let scratch = keys.scratch(&owner::fresh_name())?;
+        let ownership = owner::own(Arc::clone(owners), place.to_owned(), keys.owner()?, scratch, settings, waiting).await?;
+        let inner = Inner {
+            writes: Arc::clone(writes),
+            reads: Arc::clone(reads),
+            owners: Arc::clone(owners),
+            ownership: Some(ownership.clone()),
+            keys: keys.clone(),
+            rows: rows(),
+        };
+        Ok((Self::with(inner, self.runtime.clone()), ownership))
     }
 
     /// Runs the work where the client can live. A dropped future may leave the work going on: as on any network.
@@ -124,6 +160,10 @@ impl ObjectStore {
             }),
         }
     }
+}
+
+fn rows() -> Mutex<LruCache<RunKey, Known>> {
+    Mutex::new(LruCache::new(REMEMBERED_ROWS))
 }
 
 /// A client of a bucket, by the standard environment.
@@ -177,15 +217,31 @@ impl Inner {
 
     async fn put_batch(&self, run: &RunKey, sequence: u64, record: Bytes) -> Result<Creation, StoreError> {
         let key = self.keys.batch(run, sequence)?;
-        match self.writes.put_opts(&key, record.into(), PutMode::Create.into()).await {
-            Ok(_) => Ok(Creation::Created),
-            Err(error) if is_conflict(&error) => match self.get(&key).await? {
-                Some((found, _)) => Ok(Creation::Exists(found)),
-                // A conflict between two puts of which neither may have won.
-                None => Err(StoreError::Unknown(format!("{key} is in conflict, and nothing is there"))),
-            },
-            Err(error) => Err(failed(error)),
+        if self.put(&key, record, PutMode::Create).await?.is_some() {
+            return Ok(Creation::Created);
         }
+        match self.get(&key).await? {
+            Some((found, _)) => Ok(Creation::Exists(found)),
+            // A conflict between two puts of which neither may have won.
+            None => Err(StoreError::Unknown(format!("{key} is in conflict, and nothing is there"))),
+        }
+    }
+
+    /// Every put goes through here. `None`: its condition did not hold, or it met another put.
+    async fn put(&self, key: &Path, bytes: Bytes, mode: PutMode) -> Result<Option<UpdateVersion>, StoreError> {
+        if let Some(ownership) = &self.ownership {
+            ownership.check()?;
+        }
+        let put = match self.writes.put_opts(key, bytes.into(), mode.into()).await {
+            Ok(put) => put,
+            Err(error) if is_conflict(&error) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        if let Some(Err(ended)) = self.ownership.as_ref().map(Ownership::check) {
+            // It stands, but nothing may be begun on the strength of it: the next owner knows nothing of us.
+            return Err(StoreError::Unknown(format!("{key} was put too late: {ended}")));
+        }
+        Ok(Some(put.into()))
     }
 
     /// A batch behind the first needs a run.
@@ -273,14 +329,13 @@ impl Inner {
             },
         };
         let bytes = [&version.to_le_bytes()[..], &record].concat();
-        match self.writes.put_opts(&path, bytes.into(), mode.into()).await {
-            Ok(_) => Ok(Swap::Done(version)),
-            Err(error) if is_conflict(&error) => match self.attempt(&path).await? {
-                Some((standing, _)) if Some(standing.version) != expected => Ok(Swap::Stale(Some(standing))),
-                // A conflict between two puts of which neither may have won.
-                _ => Err(StoreError::Unknown(format!("{path} is in conflict, and nothing new is there"))),
-            },
-            Err(error) => Err(failed(error)),
+        if self.put(&path, bytes.into(), mode).await?.is_some() {
+            return Ok(Swap::Done(version));
+        }
+        match self.attempt(&path).await? {
+            Some((standing, _)) if Some(standing.version) != expected => Ok(Swap::Stale(Some(standing))),
+            // A conflict between two puts of which neither may have won.
+            _ => Err(StoreError::Unknown(format!("{path} is in conflict, and nothing new is there"))),
         }
     }
 
@@ -411,6 +466,6 @@ impl Store for ObjectStore {
     }
 
     fn epoch(&self) -> u64 {
-        0
+        self.inner.ownership.as_ref().map_or(0, Ownership::epoch)
     }
 }

@@ -2,11 +2,11 @@
 
 use dormouse_core::{BatchHash, RunKey, Timestamp, WorkflowKey};
 use futures::TryStreamExt;
-use object_store::path::Path;
 use object_store::PutMode;
+use object_store::path::Path;
 
 use super::row::{Intent, RowObject};
-use super::{CONCURRENT_GETS, Inner, Known, RACES, failed, is_conflict, keys};
+use super::{CONCURRENT_GETS, Inner, Known, RACES, failed, keys};
 use crate::store::{ListCursor, RunFilter, RunRow, StoreError};
 
 impl Inner {
@@ -90,15 +90,15 @@ impl Inner {
     async fn replace_row(&self, run: &RunKey, known: &mut Known) -> Result<bool, StoreError> {
         let text = serde_json::to_vec(&known.object).map_err(|error| StoreError::Refused(error.to_string()))?;
         let mode = known.version.clone().map_or(PutMode::Create, PutMode::Update);
-        match self.writes.put_opts(&self.keys.row(run)?, text.into(), mode.into()).await {
-            Ok(put) => {
-                known.version = Some(put.into());
+        match self.put(&self.keys.row(run)?, text.into(), mode).await {
+            Ok(Some(version)) => {
+                known.version = Some(version);
                 self.remember(run, known);
                 Ok(true)
             }
-            Err(error) => {
+            outcome => {
                 self.rows().pop(run);
-                if is_conflict(&error) { Ok(false) } else { Err(failed(error)) }
+                outcome.map(|_| false)
             }
         }
     }
