@@ -2,6 +2,8 @@
 
 #[path = "stores/objects.rs"]
 mod objects;
+#[path = "stores/owners.rs"]
+mod owners;
 #[path = "stores/sqlite.rs"]
 mod sqlite;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dormouse_engine::store::Store;
 #[cfg(feature = "s3")]
-use dormouse_engine::stores::object::{ObjectStore, OwnError, OwnerSettings, Ownership};
+use dormouse_engine::stores::object::{ObjectStore, OwnError, OwnerSettings, Ownership, Waiting};
 use dormouse_engine::stores::sqlite::SqliteStore;
 
 use crate::error::CliError;
@@ -98,9 +98,9 @@ impl Place {
             Self::Objects(url, lease) => {
                 let store = ObjectStore::s3(&url.bucket, &url.prefix, tokio::runtime::Handle::current())?;
                 let settings = OwnerSettings { lease: *lease, ..OwnerSettings::default() };
-                let waiting = |waiting: dormouse_engine::stores::object::Waiting| {
-                    let left = waiting.left.as_secs_f64();
-                    tracing::warn!("owned by {}; waiting {left:.0} s for a sign of life", waiting.holder);
+                let waiting = |Waiting { holder, left }| {
+                    let left = left.as_secs_f64().ceil();
+                    tracing::warn!("owned by {holder}; waiting {left} s to see whether it lives");
                 };
                 let (store, ownership) = store.own(&url.to_string(), settings, waiting).await.map_err(explain)?;
                 tracing::info!(epoch = ownership.epoch(), "{url} is ours");

@@ -559,13 +559,12 @@ struct Watched {
 impl Watched {
     fn look<'a>(watched: &'a mut Option<Self>, found: &Found) -> &'a mut Self {
         let e_tag = &found.version.e_tag;
-        let fresh = |signs| Self { e_tag: e_tag.clone(), since: Instant::now(), signs, told: None };
-        match watched {
-            Some(watched) if watched.e_tag == *e_tag => {}
-            Some(watched) => *watched = fresh(watched.signs + 1),
-            None => *watched = Some(fresh(0)),
+        let watched =
+            watched.get_or_insert_with(|| Self { e_tag: e_tag.clone(), since: Instant::now(), signs: 0, told: None });
+        if watched.e_tag != *e_tag {
+            *watched = Self { e_tag: e_tag.clone(), since: Instant::now(), signs: watched.signs + 1, ..*watched };
         }
-        watched.get_or_insert_with(|| fresh(0))
+        watched
     }
 
     fn is_time_to_tell(&mut self) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::join_all;
 use object_store::path::Path;
-use object_store::{ObjectStore as Objects, ObjectStoreExt, PutMode, UpdateVersion};
+use object_store::{Error, ObjectStore as Objects, ObjectStoreExt, PutMode, UpdateVersion};
 
 use super::{OwnError, failed, is_conflict};
 use crate::store::StoreError;
@@ -58,6 +58,8 @@ async fn put(
     match objects.put_opts(key, text.into(), mode.into()).await {
         Ok(put) => Ok(Some(put.into())),
         Err(error) if is_conflict(&error) => Ok(None),
+        // Of the object itself it cannot be said, whatever the condition.
+        Err(error @ Error::NotFound { .. }) => Err(StoreError::Refused(format!("there is no such bucket: {error}"))),
         Err(error) => Err(failed(error)),
     }
 }
