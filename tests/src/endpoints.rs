@@ -12,6 +12,25 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// A client of the bucket that never retries.
+    ///
+    /// # Panics
+    /// When the environment's settings do not make one.
+    #[cfg(feature = "s3")]
+    #[must_use]
+    pub fn client(&self) -> object_store::aws::AmazonS3 {
+        use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+
+        let never = object_store::RetryConfig { max_retries: 0, ..object_store::RetryConfig::default() };
+        let builder = AmazonS3Builder::from_env().with_endpoint(&self.url).with_bucket_name(&self.bucket);
+        builder
+            .with_allow_http(true)
+            .with_conditional_put(S3ConditionalPut::ETagMatch)
+            .with_retry(never)
+            .build()
+            .unwrap()
+    }
+
     /// What `DORMOUSE_TEST_S3_ENDPOINTS` names (`name=url,...`), or the one of `DORMOUSE_TEST_S3_ENDPOINT`; the bucket
     /// is `DORMOUSE_TEST_S3_BUCKET`, or "dormouse-test".
     ///

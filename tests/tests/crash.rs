@@ -235,6 +235,12 @@ async fn orders_and_expenses(place: impl FnOnce(&Path) -> Place, size: Size) {
     assert!(failures <= size.failures_at_most, "{failures} failed");
 }
 
+#[cfg(not(feature = "s3"))]
+#[test]
+fn orders_and_expenses_survive_kills_on_objects() {
+    dormouse_tests::tell!("SKIPPED: the soak over objects needs the feature `s3`");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_and_expenses_survive_twenty_kills() {
     let _alone = ALONE.lock().await;

@@ -16,7 +16,6 @@ use dormouse_engine::stores::object::ObjectStore;
 use dormouse_tests::endpoints::Endpoint;
 use dormouse_tests::server::{Server, functions, serve};
 use futures::{StreamExt, TryStreamExt};
-use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
 use object_store::{ObjectStore as _, ObjectStoreExt};
 
 use crate::places::{Place, is_claimed};
@@ -31,8 +30,8 @@ const SIZE: Size = Size {
     expenses: 12,
     orders_a_round: 5,
     expenses_a_round: 2,
-    kills: 6,
-    kills_between: 3,
+    kills: 8,
+    kills_between: 4,
     kills_at_most: 20,
     failures_at_most: 4,
 };
@@ -59,19 +58,14 @@ impl Objects {
         command
     }
 
-    fn client(&self) -> AmazonS3 {
-        let builder =
-            AmazonS3Builder::from_env().with_endpoint(&self.endpoint.url).with_bucket_name(&self.endpoint.bucket);
-        builder.with_allow_http(true).with_conditional_put(S3ConditionalPut::ETagMatch).build().unwrap()
-    }
-
     /// For reading only, beside whoever owns it.
     pub fn store(&self) -> ObjectStore {
-        ObjectStore::new(Arc::new(self.client()), &self.prefix)
+        ObjectStore::new(Arc::new(self.endpoint.client()), &self.prefix)
     }
 
     async fn epoch(&self) -> u64 {
-        let owner = self.client().get(&format!("{}/.owner", self.prefix).into()).await.unwrap().bytes().await.unwrap();
+        let owner =
+            self.endpoint.client().get(&format!("{}/.owner", self.prefix).into()).await.unwrap().bytes().await.unwrap();
         serde_json::from_slice::<serde_json::Value>(&owner).unwrap()["epoch"].as_u64().unwrap()
     }
 
