@@ -214,6 +214,8 @@ mod tests {
             "workflow result a --wait soon",
             "workflow cancel a --run-id 7",
             "dev --grace forever",
+            "dev --store gs://bucket/prefix",
+            "dev --lease 5s",
             "completion fishes",
         ] {
             assert!(parse(line).is_err(), "{line}");

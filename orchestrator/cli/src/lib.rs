@@ -6,6 +6,7 @@ mod cli;
 mod error;
 mod input;
 mod output;
+mod place;
 mod remote;
 mod timeline;
 mod verb;

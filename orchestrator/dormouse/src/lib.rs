@@ -40,6 +40,8 @@ pub use dormouse_core::{
 };
 pub use dormouse_engine::embedded::{Embedded, OpenError, Settings};
 pub use dormouse_engine::store::Store;
+#[cfg(feature = "s3")]
+pub use dormouse_engine::stores::object::{ObjectStore, OwnError, OwnerSettings, Ownership};
 pub use dormouse_engine::stores::sqlite::SqliteStore;
 pub use dormouse_http::{Limits, Server, StartError, openapi_json, router};
 

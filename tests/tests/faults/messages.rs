@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName;
 use dormouse_core::{
-    ActivityTask, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Payload, RecordedOptions,
-    RecordedRetry, RetryPolicy, RetryState, RunId, StartRequest, TimeoutKind, Timestamp,
+    ActivityTask, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Payload, RecordedOptions, RecordedRetry,
+    RetryPolicy, RetryState, RunId, StartRequest, TimeoutKind, Timestamp,
 };
 use dormouse_engine::aws::blobs::Blobs;
 use dormouse_engine::aws::queues::{QueueSettings, Queues};

@@ -43,7 +43,7 @@ fn letter(task: &ActivityTask) -> Result<Message, ReceiveError> {
 #[test]
 fn a_worker_that_died_is_reported_and_the_next_attempt_begins() {
     let (world, process, task) = begin();
-    let claimed = drive(claim(&process.ports, &task)).unwrap().unwrap();
+    let claimed = drive(claim(&process.ports, &task, None)).unwrap().unwrap();
     assert!(matches!(claimed, Claiming::Claimed(_)), "{claimed:?}");
 
     let alive = drive(examine(&process.ports, &letter(&task))).unwrap().unwrap();
