@@ -6,6 +6,7 @@
 //! have: every request runs on the one that its part was given.
 
 pub mod blobs;
+pub mod quarantine;
 pub mod store;
 
 use std::future::Future;
