@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_config::BehaviorVersion;
 use dormouse_core::{App, MAX_PAYLOAD_BYTES, RunKey, Timestamp};
 use dormouse_engine::aws::blobs::Blobs;
+use dormouse_engine::aws::quarantine::{Letter as Quarantined, Quarantine};
 use dormouse_engine::aws::queues::{QueueSettings, Queues};
 use dormouse_engine::aws::store::DynamoStore;
 use dormouse_engine::host::Machine;
@@ -27,8 +28,8 @@ pub(crate) struct Cloud {
     pub(crate) app: Arc<App>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) config: aws_config::SdkConfig,
-    pub(crate) store: DynamoStore,
     pub(crate) queues: Queues,
+    pub(crate) quarantine: Quarantine,
     pub(crate) ports: Ports,
 }
 
@@ -38,7 +39,8 @@ impl Cloud {
         let runtime = Handle::current();
         let blobs = Blobs::s3(&settings.bucket, runtime.clone())?;
         let table = aws_sdk_dynamodb::Client::new(&config);
-        let store = DynamoStore::new(table, &settings.table, blobs.clone(), runtime.clone());
+        let store = DynamoStore::new(table.clone(), &settings.table, blobs.clone(), runtime.clone());
+        let quarantine = Quarantine::new(table, &settings.table, blobs.clone(), runtime.clone());
         let host = Arc::new(Shared);
         let queues = Queues::new(
             aws_sdk_sqs::Client::new(&config),
@@ -58,7 +60,7 @@ impl Cloud {
             runtime,
         )?;
         let ports = Ports {
-            store: Arc::new(store.clone()),
+            store: Arc::new(store),
             runs: Arc::new(queues.clone()),
             activities: Arc::new(queues.clone()),
             alarms: Arc::new(queues.clone()),
@@ -74,7 +76,7 @@ impl Cloud {
                 workflow_types: Arc::new(app.workflow_types().map(str::to_owned).collect()),
             },
         };
-        Ok(Self { app, settings: Arc::new(settings), config, store, queues, ports })
+        Ok(Self { app, settings: Arc::new(settings), config, queues, quarantine, ports })
     }
 }
 
@@ -106,14 +108,16 @@ impl Cloud {
         run: Option<&RunKey>,
         reason: &str,
     ) -> Result<(), StoreError> {
-        tracing::error!(
-            message = letter.id,
-            queue = letter.queue_arn,
-            run = run.map(ToString::to_string),
-            reason,
-            "quarantined"
-        );
-        Ok(())
+        let run = run.map(ToString::to_string);
+        tracing::error!(message = letter.id, queue = letter.queue_arn, run, reason, "quarantined");
+        let kept = Quarantined {
+            id: letter.id.clone(),
+            received_at: letter.sent_at,
+            queue: letter.queue_arn.clone(),
+            reason: reason.to_owned(),
+            body: Some(letter.body.clone()),
+        };
+        self.quarantine.put(kept).await
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use aws_lambda_events::event::sqs::SqsMessage;
+use dormouse_core::Timestamp;
 use serde::Serialize;
 
 /// A message as SQS delivered it.
@@ -22,6 +23,8 @@ pub struct Letter {
     pub group: Option<String>,
     /// How often it has been delivered, this time included.
     pub deliveries: u32,
+    /// When the queue took it in.
+    pub sent_at: Timestamp,
     /// What it says.
     pub body: String,
 }
@@ -34,6 +37,9 @@ impl Letter {
         Self {
             group: attribute("MessageGroupId"),
             deliveries: attribute("ApproximateReceiveCount").and_then(|count| count.parse().ok()).unwrap_or(1),
+            sent_at: Timestamp::from_millis(
+                attribute("SentTimestamp").and_then(|at| at.parse().ok()).unwrap_or_default(),
+            ),
             id: message.message_id.unwrap_or_default(),
             receipt: message.receipt_handle.unwrap_or_default(),
             queue_arn: message.event_source_arn.unwrap_or_default(),
@@ -88,6 +94,7 @@ mod tests {
             queue_arn: String::new(),
             group: group.map(str::to_owned),
             deliveries: 1,
+            sent_at: Timestamp::from_millis(0),
             body: String::new(),
         }
     }

@@ -27,11 +27,15 @@ use crate::thread::WorkflowThread;
 /// So many deliveries of one letter have ended without an answer: one of its batch ends the process.
 const SUSPICIOUS_DELIVERIES: u32 = 4;
 
+/// So many runs are let go of at a time.
+const RETIRED: usize = 100;
+
 /// No run is begun with less time than this: a commit must not be cut off.
 const LEAST_TIME: Duration = Duration::from_secs(3);
 
-/// How much longer than the invocation its letters are hidden from others.
-const RESERVE: Duration = Duration::from_secs(3);
+/// Letters of the run queue are hidden from others for so long, and again so much later.
+const HIDDEN_SECONDS: u32 = 10;
+const HIDE_AGAIN: Duration = Duration::from_secs(5);
 
 struct Orchestrator {
     cloud: Cloud,
@@ -84,24 +88,44 @@ impl Orchestrator {
     async fn sweep(&self, until: Instant) -> Result<(), StoreError> {
         let in_time = || Instant::now() < until;
         let overdue = sweep_once(&self.cloud.ports, in_time).await?;
-        let retired = 0;
+        let mut retired = 0;
+        while in_time() {
+            let done =
+                self.cloud.ports.store.retire(self.cloud.ports.now(), self.cloud.settings.retention, RETIRED).await?;
+            retired += done.retired;
+            if !done.more {
+                break;
+            }
+        }
         tracing::info!(overdue, retired, "swept");
         Ok(())
     }
 
     async fn letters(&self, letters: Vec<Letter>, until: Instant) -> Answer {
-        // Set first: should the process be killed, a group waits for as long as this invocation could have lasted, not
-        // for the queue's visibility time-out.
+        // Set first, for a short time, and again while it lasts: should the process be killed, its groups wait for
+        // seconds, not for the queue's visibility time-out.
         let ordered: Vec<_> = letters.iter().filter(|letter| letter.group.is_some()).cloned().collect();
-        let left = until.saturating_duration_since(Instant::now()) + RESERVE;
-        let hiding = self.cloud.hide(&ordered, u32::try_from(left.as_secs()).unwrap_or(u32::MAX));
+        let hiding = async {
+            while !ordered.is_empty() {
+                self.cloud.hide(&ordered, HIDDEN_SECONDS).await;
+                tokio::time::sleep(HIDE_AGAIN).await;
+            }
+            std::future::pending::<()>().await;
+        };
         let suspicious = letters.iter().any(|letter| letter.deliveries >= SUSPICIOUS_DELIVERIES);
         let groups = by_group(letters).into_iter().map(|group| self.group(group, until));
-        let failed: Vec<_> = if suspicious {
-            // One of them ends the process: not while others are at work.
-            futures::join!(hiding, futures::stream::iter(groups).then(|group| group).collect()).1
-        } else {
-            futures::join!(hiding, join_all(groups)).1
+        let work = async {
+            if suspicious {
+                // One of them ends the process: not while others are at work.
+                futures::stream::iter(groups).then(|group| group).collect::<Vec<_>>().await
+            } else {
+                join_all(groups).await
+            }
+        };
+        let failed = tokio::select! {
+            biased;
+            () = hiding => Vec::new(),
+            failed = work => failed,
         };
         Answer::failed(failed.into_iter().flatten().collect())
     }

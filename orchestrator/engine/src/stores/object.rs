@@ -107,7 +107,32 @@ impl ObjectStore {
     /// [`StoreError::Refused`] when the settings do not make a client.
     #[cfg(feature = "s3")]
     pub fn s3(bucket: &str, prefix: &str, runtime: tokio::runtime::Handle) -> Result<Self, StoreError> {
-        let builder = s3_client(bucket);
+        Self::over_s3(s3_client(bucket), prefix, runtime)
+    }
+
+    /// The same at this endpoint, whatever the environment says of endpoints.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the settings do not make a client.
+    #[cfg(feature = "s3")]
+    pub fn s3_at(
+        endpoint: &str,
+        bucket: &str,
+        prefix: &str,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<Self, StoreError> {
+        use object_store::aws::AmazonS3ConfigKey::S3Endpoint;
+
+        let builder = s3_client(bucket).with_config(S3Endpoint, endpoint);
+        Self::over_s3(builder.with_allow_http(endpoint.starts_with("http://")), prefix, runtime)
+    }
+
+    #[cfg(feature = "s3")]
+    fn over_s3(
+        builder: object_store::aws::AmazonS3Builder,
+        prefix: &str,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<Self, StoreError> {
         let never = object_store::RetryConfig { max_retries: 0, ..object_store::RetryConfig::default() };
         let writes = Arc::new(builder.clone().with_retry(never.clone()).build().map_err(failed)?);
         // Connections belong to the runtime that opened them.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The rows have a tree of their own, so that a listing does not wade through histories. Its root holds a dot, which
-//! no encoded id does. Numbers have twenty digits: their order as text is their order.
+//! no encoded id does. A long id takes several parts. Numbers have twenty digits: their order as text is their order.
 
 use dormouse_core::{RunKey, WorkflowKey};
 use object_store::path::Path;
@@ -19,6 +19,11 @@ use crate::store::StoreError;
 
 /// S3's limit for a key, in bytes; the others' are no smaller.
 const MAX_KEY_BYTES: usize = 1_024;
+
+/// Stores over a file system take 255 bytes between two slashes: longer ids are cut. No encoded id holds the mark, so
+/// that what is cut is no other id's place.
+const LONGEST_PART: usize = 200;
+const CONTINUED: &str = "!/";
 
 /// Dots too: "." and ".." mean something to many a tool.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
@@ -80,7 +85,11 @@ pub(super) fn last_number(key: &Path) -> Option<u64> {
 }
 
 fn encode(id: &str) -> String {
-    utf8_percent_encode(id, ENCODED).to_string()
+    let text = utf8_percent_encode(id, ENCODED).to_string();
+    // ASCII: any place will do for a cut.
+    let parts: Vec<_> =
+        (0..text.len()).step_by(LONGEST_PART).map(|at| &text[at..text.len().min(at + LONGEST_PART)]).collect();
+    parts.join(CONTINUED)
 }
 
 fn workflow_key(workflow: &WorkflowKey) -> String {
@@ -116,6 +125,10 @@ mod tests {
             Just(".rows".to_owned()),
             Just("log".to_owned()),
             Just("%2F".to_owned()),
+            // About where ids are cut, and what might be taken for what follows.
+            (198..203_usize).prop_map(|length| "x".repeat(length)),
+            (0..3_usize).prop_map(|n| "x".repeat(200) + ["log", "!", "00000000000000000001"][n]),
+            (16..18_usize).prop_map(|length| "\u{1f42d}".repeat(length)),
         ]
     }
 
@@ -147,10 +160,12 @@ mod tests {
         fn no_id_leaves_its_place(run in run()) {
             let keys = Keys::new("some/where");
             let [batch, attempt, row] = all(&keys, &run, 7);
+            let cuts = row.as_ref().matches(CONTINUED).count();
             for (key, depth) in [(&batch, 7), (&attempt, 7), (&row, 6)] {
+                prop_assert!(key.as_ref().split('/').all(|part| part.len() <= 255));
                 prop_assert!(key.as_ref().starts_with("some/where/"));
-                prop_assert_eq!(key.parts().count(), depth);
-                prop_assert!(key.as_ref().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_%/.".contains(&b)));
+                prop_assert_eq!(key.parts().count(), depth + cuts);
+                prop_assert!(key.as_ref().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_%/.!".contains(&b)));
                 prop_assert_eq!(key.as_ref().contains('.'), key == &row);
             }
         }
