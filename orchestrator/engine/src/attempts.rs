@@ -119,6 +119,8 @@ pub struct Claim {
     /// The details of the last heartbeat of an earlier attempt.
     pub last_heartbeat: Option<Payload>,
     last_failure: Option<Failure>,
+    /// The workflow no longer wants it; whatever is written from now on says so.
+    unwanted: bool,
 }
 
 /// Whether a claim still stands after a write to its record.
@@ -193,6 +195,7 @@ pub async fn claim(ports: &Ports, task: &ActivityTask) -> Result<Claiming, Store
                 attempt,
                 last_heartbeat: record.heartbeat.clone(),
                 last_failure: record.last_failure.clone(),
+                unwanted: false,
             }))
         };
         let found = match swap(store, &key, expected, &record.encode()?).await? {
@@ -259,8 +262,8 @@ impl Claim {
     }
 
     async fn write(&mut self, store: &dyn Store, state: AttemptState) -> Result<Standing, StoreError> {
-        let mut cancel_requested = false;
         loop {
+            let cancel_requested = self.unwanted;
             let record = AttemptRecord {
                 attempt: self.attempt,
                 state: match (&state, cancel_requested) {
@@ -284,7 +287,7 @@ impl Claim {
                         return Ok(Standing::Superseded);
                     }
                     self.version = found.version;
-                    cancel_requested = record.cancel_requested;
+                    self.unwanted |= record.cancel_requested;
                 }
             }
         }
