@@ -5,6 +5,7 @@
 pub mod cloud;
 pub mod dice;
 pub mod endpoints;
+pub mod hostile;
 pub mod proxy;
 pub mod server;
 pub mod syncs;

@@ -121,6 +121,8 @@ pub struct Claim {
     /// The details of the last heartbeat of an earlier attempt.
     pub last_heartbeat: Option<Payload>,
     last_failure: Option<Failure>,
+    /// The workflow no longer wants it; whatever is written from now on says so.
+    unwanted: bool,
 }
 
 /// Whether a claim still stands after a write to its record.
@@ -198,6 +200,7 @@ pub async fn claim(ports: &Ports, task: &ActivityTask, deadline: Option<Timestam
                 attempt,
                 last_heartbeat: record.heartbeat.clone(),
                 last_failure: record.last_failure.clone(),
+                unwanted: false,
             }))
         };
         let found = match swap(store, &key, expected, &record.encode()?).await? {
@@ -264,8 +267,8 @@ impl Claim {
     }
 
     async fn write(&mut self, store: &dyn Store, state: AttemptState) -> Result<Standing, StoreError> {
-        let mut cancel_requested = false;
         loop {
+            let cancel_requested = self.unwanted;
             let record = AttemptRecord {
                 attempt: self.attempt,
                 state: match (&state, cancel_requested) {
@@ -289,7 +292,7 @@ impl Claim {
                         return Ok(Standing::Superseded);
                     }
                     self.version = found.version;
-                    cancel_requested = record.cancel_requested;
+                    self.unwanted |= record.cancel_requested;
                 }
             }
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use dormouse::{Payload, Status};
 use dormouse_core::history::{Event, Input};
-use dormouse_core::{ActivityTask, Arrival, RetryState};
-use dormouse_engine::attempts::{AttemptRecord, AttemptState, Claiming, claim};
+use dormouse_core::{ActivityTask, Arrival, Failure, RetryState};
+use dormouse_engine::attempts::{AttemptRecord, AttemptState, Claiming, Standing, claim, mark_unwanted};
 use dormouse_engine::store::AttemptKey;
 use dormouse_engine::worker::{handle_message, handle_task};
 use dormouse_testing::world::{Process, drive, latest, start_body};
@@ -169,6 +169,28 @@ fn a1_retries_stop_when_the_run_closes() {
         assert_eq!(world.state(&run).status(), Status::Terminated);
         assert_eq!(world.due(&run), None, "nothing is owed any more");
     }
+}
+
+/// A running attempt learns by a heartbeat that it is not wanted, and fails: no other follows it, in whatever order its
+/// writes come.
+#[test]
+fn a1_what_is_not_wanted_stays_so() {
+    let (world, process, ran, _, task) = begin("failing", &());
+    let Claiming::Claimed(mut claim) = drive(claim(&process.ports, &task)).unwrap().unwrap() else { panic!() };
+    let key = AttemptKey { run: task.run.clone(), activity: task.id };
+    drive(mark_unwanted(&*process.ports.store, &key)).unwrap().unwrap();
+    for beat in 0..2 {
+        let details = Payload::encode(&beat).unwrap();
+        let standing = drive(claim.heartbeat(&process.ports, &task, world.now(), &details)).unwrap().unwrap();
+        assert_eq!(standing, Standing::Unwanted);
+        assert!(record(&process, &task).cancel_requested, "after heartbeat {beat}");
+    }
+    let failed = claim.wait(&process.ports, world.now(), Failure::application("stopped"));
+    assert_eq!(drive(failed).unwrap().unwrap(), Standing::Unwanted);
+    assert_eq!(record(&process, &task).state, AttemptState::Closed);
+    world.pass(Duration::from_secs(60));
+    work(&world, &process, task);
+    assert_eq!(ran.times(), 0);
 }
 
 /// The same when the run's own code closes it, and the process dies right after the batch that does.
