@@ -274,6 +274,7 @@ pub fn sends_what_it_says(endpoint: &str) {
         the_same_twice_is_two_messages(&account.place().await).await;
         tasks_go_where_they_are_sent(&account.place().await).await;
         an_unchanged_alarm_is_sent_once(&account.place().await).await;
+        an_alarm_that_rang_too_early_is_set_again(&account.place().await).await;
         two_processes_make_one_schedule(&account.place().await).await;
         what_is_far_away_is_left_to_the_sweep(&account.place().await).await;
         large_bodies_lie_in_the_bucket(&account.place().await).await;
@@ -345,6 +346,24 @@ async fn an_unchanged_alarm_is_sent_once(place: &Place) {
     assert_eq!(place.schedules().await.len(), 2);
     let names = place.schedules().await;
     assert!(names.iter().all(|name| name.starts_with(&format!("alarm-{}-", later.as_millis()))), "{names:?}");
+}
+
+/// Whoever forwarded it has another clock: by ours it is early, and must ring again.
+async fn an_alarm_that_rang_too_early_is_set_again(place: &Place) {
+    let (early, other) = (run("early"), run("other"));
+    let due = Some(Machine.now() + Duration::from_hours(1));
+    place.queues.set(&early, RUN_ID, due).await.unwrap();
+    place.queues.set(&other, RUN_ID, due).await.unwrap();
+    for name in place.schedules().await {
+        let delete = place.account.scheduler.delete_schedule().name(name).group_name(&place.settings.schedule_group);
+        delete.send().await.unwrap();
+    }
+    let rung = RunMessage::Arrived { run: early.clone(), run_id: RUN_ID, arrival: Arrival::Alarm };
+    RunQueue::send(&place.queues, rung.clone()).await.unwrap();
+    assert_eq!(place.messages().await, [rung]);
+    place.queues.set(&early, RUN_ID, due).await.unwrap();
+    place.queues.set(&other, RUN_ID, due).await.unwrap();
+    assert_eq!(place.schedules().await.len(), 1, "what has rung, and nothing else");
 }
 
 async fn two_processes_make_one_schedule(place: &Place) {

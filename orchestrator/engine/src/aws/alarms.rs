@@ -8,7 +8,8 @@
 //!
 //! An alarm is never taken back: one that nobody waits for any more rings, and the run finds nothing due. An alarm set
 //! earlier rings earlier; the later one still rings. What was set last is remembered per run and process, so that an
-//! unchanged alarm is not sent again; it is remembered only until it is due, so what the sweep finds overdue is sent.
+//! unchanged alarm is not sent again. It is remembered until it rings (should our clock be behind, the run finds nothing
+//! due, and sets it again) or is due (what the sweep finds overdue is sent again).
 //!
 //! An alarm that is years away is not set at all: the run's row is due then, and the sweep rings it.
 //!
@@ -149,6 +150,11 @@ impl Queues {
                 _ => Ok(()),
             }
         })
+    }
+
+    /// This run's alarm was received here: it is set no longer.
+    pub(super) fn has_rung(&self, run: &RunKey) {
+        self.0.set.lock().unwrap_or_else(PoisonError::into_inner).pop(run);
     }
 
     /// Sends a body to the alarm queue so that it is there about when it is due.

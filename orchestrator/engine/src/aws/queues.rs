@@ -43,7 +43,7 @@ use std::time::Duration;
 use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::ChangeMessageVisibilityBatchRequestEntry;
-use dormouse_core::{ActivityTask, Timestamp};
+use dormouse_core::{ActivityTask, Arrival, Timestamp};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use lru::LruCache;
@@ -143,11 +143,20 @@ impl Queues {
     }
 
     /// Reads what was received, from the bucket when only a pointer travelled. Never answers [`Message::Stored`].
+    ///
+    /// The process that decides a run receives its messages with the queues that it sets alarms with: an alarm that has
+    /// rung is remembered as set no longer.
     #[must_use]
     pub fn receive(&self, body: &str) -> BoxFuture<'static, Result<Message, ReceiveError>> {
         let stored = match decode(body) {
             Ok(Message::Stored(stored)) => stored,
-            decoded => return futures::future::ready(decoded.map_err(ReceiveError::from)).boxed(),
+            Ok(message) => {
+                if let Message::Run(RunMessage::Arrived { run, arrival: Arrival::Alarm, .. }) = &message {
+                    self.has_rung(run);
+                }
+                return futures::future::ready(Ok(message)).boxed();
+            }
+            Err(error) => return futures::future::ready(Err(error.into())).boxed(),
         };
         let fetched = self.0.blobs.get(&stored.key);
         async move {

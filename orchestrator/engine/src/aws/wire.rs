@@ -76,6 +76,7 @@
 
 mod failure;
 mod fields;
+mod json;
 #[cfg(test)]
 mod tests;
 

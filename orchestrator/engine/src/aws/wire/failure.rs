@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::WireError;
-use super::fields::{Nested, payload, present, raw};
+use super::json::{Nested, payload, present, raw};
 
 /// Causes beyond this are told in one sentence: a reader's stack is spared.
 const MOST_CAUSES: usize = 64;
