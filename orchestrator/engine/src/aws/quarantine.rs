@@ -168,9 +168,7 @@ impl Quarantine {
         let field = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
         let body = match (field("body"), field("object")) {
             (Some(body), _) => Some(body),
-            (None, Some(object)) => {
-                self.blobs.get(&object).await?.and_then(|body| String::from_utf8(body.into()).ok())
-            }
+            (None, Some(object)) => self.blobs.get(&object).await?.and_then(|body| String::from_utf8(body.into()).ok()),
             (None, None) => None,
         };
         let received_at = item.get("received_at").and_then(|value| value.as_n().ok()?.parse().ok()).unwrap_or(0);

@@ -94,7 +94,7 @@ fn relay(mut caller: TcpStream, there: &str, state: &Mutex<State>) -> std::io::R
         }
     };
     let text = String::from_utf8_lossy(&request[..head]).into_owned();
-    let target = text.lines().find_map(|line| line.to_lowercase().starts_with("x-amz-target:").then_some(line));
+    let target = text.lines().find(|line| line.to_lowercase().starts_with("x-amz-target:"));
     let operation = target.and_then(|line| line.rsplit('.').next()).unwrap_or_default().trim().to_owned();
     let spoil = {
         let mut state = state.lock().unwrap();
