@@ -73,6 +73,21 @@ fn a_write_whose_answer_is_lost_is_sent_once_and_found_again() {
 }
 
 #[test]
+fn a_write_that_nothing_is_heard_of_is_given_up_as_unknown() {
+    for part in parts("silence") {
+        let (relay, store) = relayed(&part);
+        let run = run("silent", 0);
+        block_on(async {
+            relay.plan("TransactWriteItems", Spoil::Hold);
+            unknown(&store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await);
+            assert_eq!(relay.counts()["TransactWriteItems"], 1, "no hidden retry");
+            let again = store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await;
+            assert_eq!(again, Ok(Creation::Exists("batch 0".into())));
+        });
+    }
+}
+
+#[test]
 fn reads_are_tried_again() {
     for part in parts("retried reads") {
         let (relay, store) = relayed(&part);

@@ -15,6 +15,8 @@ pub enum Spoil {
     AnswerInstead(u16),
     /// It is carried out, and the answer says that it was refused: what the SDK does not try again.
     AnswerRefused,
+    /// It is carried out, and nothing is heard of it.
+    Hold,
     /// It never arrives: this is the answer.
     Refuse(u16, String),
 }
@@ -92,7 +94,7 @@ fn relay(mut caller: TcpStream, there: &str, state: &Mutex<State>) -> std::io::R
         }
     };
     let text = String::from_utf8_lossy(&request[..head]).into_owned();
-    let target = text.lines().find_map(|line| line.to_lowercase().starts_with("x-amz-target:").then_some(line));
+    let target = text.lines().find(|line| line.to_lowercase().starts_with("x-amz-target:"));
     let operation = target.and_then(|line| line.rsplit('.').next()).unwrap_or_default().trim().to_owned();
     let spoil = {
         let mut state = state.lock().unwrap();
@@ -127,6 +129,8 @@ fn relay(mut caller: TcpStream, there: &str, state: &Mutex<State>) -> std::io::R
         Some(Spoil::AnswerRefused) => {
             answer(&mut caller, 400, r#"{"__type":"x#ValidationException","message":"planned"}"#)
         }
+        // Until the caller hangs up.
+        Some(Spoil::Hold) => caller.read(&mut [0]).map(drop),
         Some(Spoil::DropAnswer | Spoil::Refuse(..)) => Ok(()),
     }
 }
