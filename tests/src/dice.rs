@@ -21,6 +21,12 @@ impl Dice {
         Self(seed)
     }
 
+    /// From this seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// The next number.
     pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

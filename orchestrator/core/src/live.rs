@@ -449,6 +449,18 @@ impl LiveRun {
             || (sequence == self.state.next_sequence && matches!(self.merge(record), Merge::Merged))
     }
 
+    /// Follows what others have committed behind the last batch known here, as the store has it. `false`: it does not
+    /// fit, or the draft does not stand behind it; read the whole history again.
+    #[must_use]
+    pub fn catch_up(&mut self, records: &[Bytes]) -> bool {
+        records.iter().all(|record| {
+            if self.draft.is_empty() && self.arrived.is_empty() {
+                return self.follow(record).is_ok();
+            }
+            matches!(self.merge(record), Merge::Merged)
+        })
+    }
+
     /// Local activities that wait to be run, with what the code gave them: those whose next attempt is not put off
     /// beyond `now`.
     pub fn local_calls(&self, now: Timestamp) -> Vec<(CommandId, u32, LocalCall)> {

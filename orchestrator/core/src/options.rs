@@ -73,6 +73,9 @@ impl Default for RetryPolicy {
     }
 }
 
+/// The task queue of activities that name none.
+pub const DEFAULT_TASK_QUEUE: &str = "default";
+
 /// Options of a queued activity. One of the two close limits is required, so there is no other way to begin.
 ///
 /// ```
@@ -88,6 +91,7 @@ pub struct ActivityOptions {
     pub(crate) schedule_to_start: Option<Duration>,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) retry: RetryPolicy,
+    pub(crate) task_queue: Option<&'static str>,
 }
 
 impl ActivityOptions {
@@ -97,6 +101,7 @@ impl ActivityOptions {
         schedule_to_start: None,
         heartbeat: None,
         retry: RetryPolicy::DEFAULT,
+        task_queue: None,
     };
 
     /// Each attempt may take this long.
@@ -135,6 +140,13 @@ impl ActivityOptions {
         Self { retry: policy, ..self }
     }
 
+    /// Sends the task to the workers of this task queue instead of the default one: to functions with other rights,
+    /// other sizes, or in another language. Where there is one kind of workers only, as embedded, they run it.
+    #[must_use]
+    pub const fn task_queue(self, name: &'static str) -> Self {
+        Self { task_queue: Some(name), ..self }
+    }
+
     pub(crate) fn recorded(&self) -> RecordedOptions {
         RecordedOptions {
             start_to_close_ms: self.start_to_close.map(millis),
@@ -142,6 +154,7 @@ impl ActivityOptions {
             schedule_to_start_ms: self.schedule_to_start.map(millis),
             heartbeat_ms: self.heartbeat.map(millis),
             retry: RecordedRetry::from(&self.retry),
+            task_queue: self.task_queue.map(str::to_owned),
         }
     }
 }
@@ -252,6 +265,10 @@ pub struct RecordedOptions {
     /// The retry policy.
     #[n(4)]
     pub retry: RecordedRetry,
+    /// The task queue, if it is not the default one.
+    #[n(5)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_queue: Option<String>,
 }
 
 /// Whether another attempt is made after a failed one.
@@ -350,6 +367,18 @@ mod tests {
                 "attempt {attempt}, {failure}"
             );
         }
+    }
+
+    /// Histories of builds that knew of no task queues read the same, and are written the same.
+    #[test]
+    fn the_default_task_queue_is_not_stored() {
+        let options = ActivityOptions::start_to_close(Duration::from_secs(1)).recorded();
+        let plain = minicbor::to_vec(&options).unwrap();
+        assert_eq!(plain[0], 0x85, "five fields, as ever: {plain:x?}");
+        assert_eq!(minicbor::decode::<RecordedOptions>(&plain).unwrap(), options);
+        let named = RecordedOptions { task_queue: Some("gpu".into()), ..options };
+        let stored = minicbor::to_vec(&named).unwrap();
+        assert_eq!(minicbor::decode::<RecordedOptions>(&stored).unwrap(), named);
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Dispatch: what a history leaves to be done is handed out after it is in the history, and never before.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dormouse_core::history::{Batch, BatchKind, Command, Event, Input};
+use dormouse_core::history::{Batch, BatchKind, Command, CommandId, Event, Input};
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{LiveRun, RunKey};
+use dormouse_core::{Arrival, LiveRun, RunKey};
 
 use crate::attempts::mark_unwanted;
 use crate::commit::{LoadError, Outcome, commit, read_state, row_change};
 use crate::handle::{Decider, Surroundings};
+use crate::intake::Taken;
+use crate::seams::RunMessage;
 use crate::store::{AttemptKey, StoreError};
 use crate::worker::LocalTask;
 
@@ -28,6 +31,7 @@ impl<S: Surroundings> Decider<S> {
         run: &RunKey,
         live: LiveRun,
         mut dispatch: Dispatch,
+        sent: &BTreeSet<CommandId>,
         may_close: bool,
     ) -> Result<(), LoadError> {
         if self.ports.parkings.get(run).is_some() {
@@ -46,7 +50,8 @@ impl<S: Surroundings> Decider<S> {
         if dispatch == Dispatch::All {
             let ids: Vec<_> = live.state().activities.keys().copied().collect();
             if !planted(Bug::F6SkipActivities) {
-                for task in ids.into_iter().filter_map(|id| live.state().task(id)) {
+                let ids = ids.into_iter().filter(|id| !sent.contains(id));
+                for task in ids.filter_map(|id| live.state().task(id)) {
                     self.ports.activities.send(task).await?;
                 }
             }
@@ -63,7 +68,12 @@ impl<S: Surroundings> Decider<S> {
     }
 
     /// Hands out what one committed batch calls for.
-    pub(crate) async fn dispatch_batch(&self, live: &LiveRun, batch: &Batch) -> Result<(), LoadError> {
+    pub(crate) async fn dispatch_batch(
+        &self,
+        live: &LiveRun,
+        batch: &Batch,
+        sent: &mut BTreeSet<CommandId>,
+    ) -> Result<(), LoadError> {
         let state = live.state();
         let mut alarm = false;
         for event in &batch.events {
@@ -72,6 +82,7 @@ impl<S: Surroundings> Decider<S> {
                     if let Some(task) = state.task(*id) {
                         alarm |= task.options.schedule_to_close_ms.or(task.options.schedule_to_start_ms).is_some();
                         self.ports.activities.send(task).await?;
+                        sent.insert(*id);
                     }
                 }
                 Event::Command(Command::CancelActivity { id }) if state.canceled_activities.contains(id) => {
@@ -90,6 +101,16 @@ impl<S: Surroundings> Decider<S> {
             self.set_alarm(live).await?;
         }
         Ok(())
+    }
+
+    /// A caller's message for a run that has closed: taken in by the run that it continues as, if it does (rule F4).
+    pub(crate) async fn pass_on(&self, run: &RunKey, arrival: &Arrival) -> Result<(), LoadError> {
+        match self.intake.follow(run, arrival, false, false).await? {
+            Taken::Recorded { run, sequence, record } => {
+                Ok(self.ports.runs.send(RunMessage::Accepted { run, sequence, record }).await?)
+            }
+            Taken::Duplicate(_) | Taken::Refused(_) | Taken::NoSuchRun => Ok(()),
+        }
     }
 
     async fn after_close(&self, live: &LiveRun) -> Result<(), LoadError> {

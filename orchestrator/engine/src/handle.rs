@@ -23,17 +23,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dormouse_core::history::CommandId;
-use dormouse_core::{App, Arrival, LiveRun, Payload, QueryFailure, RunKey};
+use dormouse_core::{App, Arrival, LiveRun, Payload, QueryFailure, RunId, RunKey, StartRequest};
 use lru::LruCache;
 
 use crate::commit::LoadError;
-use crate::dispatch::Dispatch;
 use crate::error::ApiError;
-use crate::intake::{Intake, Taken};
+use crate::intake::Intake;
 use crate::parking::{park, stays_parked, take_in_only};
 use crate::pass::Pass;
 use crate::ports::Ports;
-use crate::seams::{RunMessage, Wish};
+use crate::seams::{Intent, RunMessage, Wish};
 use crate::store::StoreError;
 use crate::worker::LocalTask;
 
@@ -45,6 +44,38 @@ pub trait Surroundings {
     fn turn_begins(&self, run: &RunKey);
     /// It gave the thread back.
     fn turn_ends(&self);
+}
+
+/// Messages of one run, sorted.
+#[derive(Default)]
+pub(crate) struct Post {
+    /// Batches that somebody committed.
+    pub(crate) accepted: Vec<(u64, Bytes)>,
+    /// What is to be taken in.
+    pub(crate) arrivals: Vec<Coming>,
+    /// Starts that somebody announced.
+    pub(crate) starts: Vec<StartRequest>,
+    /// The store must be asked before anything is believed.
+    pub(crate) fresh: bool,
+    /// Everything outstanding is handed out again, and what is due is seen to.
+    pub(crate) sweep: bool,
+}
+
+impl Post {
+    /// Whether somebody outside has something new to say. What is delivered again is none, and is swept.
+    fn is_news(&self) -> bool {
+        let announced = self.arrivals.iter().any(|coming| coming.run_id.is_none()) || !self.starts.is_empty();
+        !self.accepted.is_empty() || (announced && !self.sweep)
+    }
+}
+
+/// Something that arrives for a run.
+pub(crate) struct Coming {
+    /// The run that it means; `None`: whichever has the ordinal (rule F3).
+    pub(crate) run_id: Option<RunId>,
+    pub(crate) arrival: Arrival,
+    /// Whether it goes on to the run that this one continues as (rule F4).
+    pub(crate) follows: bool,
 }
 
 /// Decides runs: the only place where workflow code runs (rule F1). One per thread, for the runs that live there.
@@ -72,22 +103,45 @@ impl<S: Surroundings> Decider<S> {
     /// # Errors
     /// [`StoreError`]: deliver the messages again, later.
     pub async fn handle(&self, run: &RunKey, messages: Vec<RunMessage>) -> Result<(), StoreError> {
-        let mut dispatch = Dispatch::New;
-        let mut accepted = Vec::new();
-        let mut arrivals = Vec::new();
-        let mut fresh = false;
+        let mut post = self.sort(run, messages);
+        if self.ports.choices.shared && !self.is_warm(run) {
+            self.ports.parkings.learn(&self.ports, run).await?;
+        }
+        if self.ports.parkings.stands_still(run, self.ports.now(), post.is_news()) {
+            let news = !post.accepted.is_empty() || !post.arrivals.is_empty();
+            take_in_only(&self.intake, run, &post.arrivals).await?;
+            if !news || stays_parked(&self.ports, run).await? {
+                return Ok(());
+            }
+            // It was terminated: no code runs for that.
+            post = Post { fresh: true, sweep: true, ..Post::default() };
+        }
+        match self.pass(run, &mut post).await {
+            Ok(()) if post.sweep => self.raise_due(run).await,
+            Ok(()) => Ok(()),
+            Err(LoadError::Store(error)) => Err(error),
+            Err(LoadError::Turn(failure)) => {
+                take_in_only(&self.intake, run, &post.arrivals).await?;
+                park(&self.ports, run, &failure).await
+            }
+        }
+    }
+
+    fn sort(&self, run: &RunKey, messages: Vec<RunMessage>) -> Post {
+        let mut post = Post::default();
         for message in messages {
             match message {
-                RunMessage::Intent(intent) => {
-                    // What the caller's crash left out is done here; if he did it, this finds a duplicate.
-                    match self.carry_out(run, intent.wish).await {
-                        Ok(Some((sequence, record))) => accepted.push((sequence, record)),
-                        Ok(None) => (fresh, dispatch) = (true, Dispatch::All),
-                        Err(LoadError::Store(error)) => return Err(error),
-                        Err(LoadError::Turn(failure)) => return park(&self.ports, run, &failure).await,
+                // Its caller may have recorded it by now, or died before that: the history tells.
+                RunMessage::Intent(Intent { wish, .. }) => {
+                    post.fresh = true;
+                    match wish {
+                        Wish::Start(request) => post.starts.push(request),
+                        Wish::Take { arrival, pinned } => {
+                            post.arrivals.push(Coming { run_id: None, arrival, follows: !pinned });
+                        }
                     }
                 }
-                RunMessage::Accepted { sequence, record, .. } => accepted.push((sequence, record)),
+                RunMessage::Accepted { sequence, record, .. } => post.accepted.push((sequence, record)),
                 RunMessage::Arrived { run_id, arrival, .. } => {
                     if let Arrival::LocalCompleted { id, .. }
                     | Arrival::LocalFailed { id, .. }
@@ -95,54 +149,36 @@ impl<S: Surroundings> Decider<S> {
                     {
                         self.locals.borrow_mut().remove(&(run.clone(), *id));
                     }
-                    arrivals.push((run_id, arrival));
+                    post.arrivals.push(Coming { run_id: Some(run_id), arrival, follows: false });
                 }
-                RunMessage::Sweep { .. } => (fresh, dispatch) = (true, Dispatch::All),
+                RunMessage::Sweep { .. } => (post.fresh, post.sweep) = (true, true),
             }
         }
-        let swept = dispatch == Dispatch::All;
-        if self.ports.parkings.stands_still(run, self.ports.now(), !accepted.is_empty()) {
-            let news = !accepted.is_empty() || !arrivals.is_empty();
-            take_in_only(&self.intake, run, arrivals).await?;
-            if !news || stays_parked(&self.ports, run).await? {
-                return Ok(());
-            }
-            // It was terminated: no code runs for that.
-            (accepted, arrivals, fresh, dispatch) = (Vec::new(), Vec::new(), true, Dispatch::All);
-        }
-        let done = match Pass::load(self, run, accepted, &arrivals, fresh, dispatch).await {
-            Ok(Some(pass)) => pass.run().await,
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok(()) if swept => self.raise_due(run).await,
-            Ok(()) => Ok(()),
-            Err(LoadError::Store(error)) => Err(error),
-            Err(LoadError::Turn(failure)) => {
-                take_in_only(&self.intake, run, arrivals).await?;
-                park(&self.ports, run, &failure).await
-            }
-        }
+        post
     }
 
-    /// Does what an intent says unless it is done. The batch, when this created one for the run itself.
-    async fn carry_out(&self, run: &RunKey, wish: Wish) -> Result<Option<(u64, Bytes)>, LoadError> {
-        match wish {
-            // The creation sends a message of its own.
-            Wish::Start(request) => {
-                self.intake.start(&run.workflow, &request, Some(run.ordinal)).await?;
-                Ok(None)
-            }
-            Wish::Take { arrival, pinned } => match self.intake.follow(run, &arrival, pinned, false).await? {
-                Taken::Recorded { run: there, sequence, record } if there == *run => Ok(Some((sequence, record))),
-                Taken::Recorded { run, sequence, record } => {
-                    self.ports.runs.send(RunMessage::Accepted { run, sequence, record }).await?;
-                    Ok(None)
-                }
-                Taken::Duplicate(_) | Taken::Refused(_) | Taken::NoSuchRun => Ok(None),
-            },
+    async fn pass(&self, run: &RunKey, post: &mut Post) -> Result<(), LoadError> {
+        if let Some(pass) = Pass::load(self, run, post).await? {
+            return pass.run().await;
         }
+        // Whoever announced these starts has not made the run, and may never do so. The creation sends a message of its
+        // own, which decides it.
+        for request in &post.starts {
+            self.intake.start(&run.workflow, request, Some(run.ordinal)).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a run, with what was not committed: somebody else goes on with it.
+    pub fn forget(&self, run: &RunKey) {
+        self.warm.borrow_mut().pop(run);
+        self.locals.borrow_mut().retain(|(other, _)| other != run);
+    }
+
+    /// Whether the run is in memory.
+    #[must_use]
+    pub fn is_warm(&self, run: &RunKey) -> bool {
+        self.warm.borrow().contains(run)
     }
 
     /// Answers a query by the run's handler, on its present state.

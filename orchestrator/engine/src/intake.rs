@@ -15,7 +15,7 @@ use crate::attempts::mark_unwanted;
 use crate::commit::{LoadError, Outcome, commit, read_state, row_change};
 use crate::ports::Ports;
 use crate::seams::{Intent, RunMessage, Ticket, Wish};
-use crate::store::{AttemptKey, RowChange, StoreError};
+use crate::store::{AttemptKey, Newest, RowChange, StoreError};
 
 /// How many runs' states are remembered between inputs.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -82,7 +82,12 @@ impl Intake {
         let mut remembered = entry.lock().await;
         let mut ticket = None;
         let mut fresh = false;
+        let mut behind = self.ports.choices.shared;
+        let mut losses = 0;
         loop {
+            if std::mem::take(&mut behind) && remembered.is_some() {
+                fresh = self.catch_up(run, &mut remembered).await?;
+            }
             let Some(state) = remembered.as_mut() else {
                 match read_state(&*self.ports.store, run).await? {
                     Some(state) => *remembered = Some(state),
@@ -131,6 +136,12 @@ impl Intake {
                     if state.append(&found).is_err() {
                         *remembered = None;
                     }
+                    // More may stand behind it, and the queue's copy may be recorded by now.
+                    losses += 1;
+                    behind = self.ports.choices.shared;
+                    if ticket.is_some() {
+                        self.ports.host.give_way(losses).await;
+                    }
                 }
                 Err(error) => {
                     *remembered = None;
@@ -138,6 +149,21 @@ impl Intake {
                 }
             }
         }
+    }
+
+    /// Reads what stands behind the last batch that is remembered. `true`: the state is as fresh as the store; `false`:
+    /// it does not fit, and is forgotten.
+    async fn catch_up(&self, run: &RunKey, remembered: &mut Option<RunState>) -> Result<bool, StoreError> {
+        while let Some(state) = remembered.as_mut() {
+            let stretch = self.ports.store.read(run, state.next_sequence).await?;
+            let fits = stretch.records.iter().all(|record| state.append(record).is_ok());
+            if !fits || stretch.gap {
+                *remembered = None;
+            } else if !stretch.more || stretch.records.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn seal_inputs(&self, state: &RunState, inputs: Vec<Input>) -> (Batch, Option<RowChange>) {
@@ -207,12 +233,23 @@ impl Intake {
     ) -> Result<Option<Begun>, LoadError> {
         let mut replaced = None;
         loop {
-            let latest = match self.ports.store.latest(workflow).await? {
-                Some(row) => read_state(&*self.ports.store, &row.run).await?,
-                None => None,
+            let (latest, verdict) = match self.ports.store.newest(workflow).await? {
+                Newest::Nothing => (None, request.against(None)),
+                // The id is free again, but for its ordinals (rule C5).
+                Newest::Retired(ordinal) => (None, StartVerdict::Create(ordinal + 1)),
+                Newest::Run(row) => match read_state(&*self.ports.store, &row.run).await? {
+                    Some(state) => {
+                        let verdict = request.against(Some(&state));
+                        (Some(state), verdict)
+                    }
+                    // Never taken for an id without runs: ordinals would begin again.
+                    None => {
+                        let why = format!("the history of {} is being deleted, or is lost; ask again", row.run);
+                        return Err(StoreError::Unknown(why).into());
+                    }
+                },
             };
             let run_id = latest.as_ref().map(RunState::run_id);
-            let verdict = request.against(latest.as_ref());
             let strict = only.filter(|_| !planted(Bug::F3AnyRun));
             match (verdict, run_id) {
                 (StartVerdict::Create(ordinal), _) if strict.is_none_or(|only| only == ordinal) => {

@@ -1,14 +1,16 @@
 //! One pass of a run through load, accept, decide and commit, begun again whenever the run has to be read anew.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use dormouse_core::history::Batch;
+use dormouse_core::history::{Batch, CommandId};
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{Arrival, Decision, LiveRun, Merge, Retake, RunId, RunKey, TurnFailure};
+use dormouse_core::{Arrival, Decision, LiveRun, Merge, Retake, RunKey, TurnFailure};
 
 use crate::attempts::close_untaken;
 use crate::commit::{LoadError, Outcome, commit, read_history, row_change};
 use crate::dispatch::Dispatch;
-use crate::handle::{Decider, Surroundings};
+use crate::handle::{Coming, Decider, Post, Surroundings};
 use crate::store::{AttemptKey, StoreError};
 
 /// A run on its way.
@@ -19,11 +21,15 @@ pub(crate) struct Pass<'a, S> {
     /// The run was read from the store in this pass: what it refuses is refused (rule C3).
     fresh: bool,
     /// What arrived for the run.
-    arrivals: &'a [(RunId, Arrival)],
+    arrivals: &'a [Coming],
     /// Whether `live` has yet to be shown the arrivals.
     to_accept: bool,
+    /// Whether what is due is to be seen to, as if an alarm rang.
+    sweep: bool,
     /// How much is to be handed out at the end.
     dispatch: Dispatch,
+    /// Activities whose tasks this pass has sent.
+    sent: BTreeSet<CommandId>,
     /// Somebody else's batch may have closed the run; then it is for us to do what follows.
     may_close: bool,
     /// A message came again. Whoever had it first may have died before he handed out what follows.
@@ -42,16 +48,27 @@ impl<'a, S: Surroundings> Pass<'a, S> {
     pub(crate) async fn load(
         decider: &'a Decider<S>,
         run: &'a RunKey,
-        accepted: Vec<(u64, Bytes)>,
-        arrivals: &'a [(RunId, Arrival)],
-        fresh: bool,
-        dispatch: Dispatch,
+        post: &'a mut Post,
     ) -> Result<Option<Self>, LoadError> {
-        let may_close = !accepted.is_empty();
-        let Some((live, read)) = decider.load(run, accepted, fresh).await? else { return Ok(None) };
-        let fresh = fresh || read;
+        let accepted = std::mem::take(&mut post.accepted);
+        let may_close = !accepted.is_empty() || !post.starts.is_empty();
+        let Some((live, read)) = decider.load(run, accepted, post.fresh).await? else { return Ok(None) };
+        let fresh = post.fresh || read;
         let again = fresh && may_close && !live.state().is_undecided();
-        Ok(Some(Self { decider, run, live, fresh, arrivals, to_accept: true, dispatch, may_close, again }))
+        let dispatch = if post.sweep { Dispatch::All } else { Dispatch::New };
+        Ok(Some(Self {
+            decider,
+            run,
+            live,
+            fresh,
+            arrivals: &post.arrivals,
+            to_accept: true,
+            sweep: post.sweep,
+            dispatch,
+            sent: BTreeSet::new(),
+            may_close,
+            again,
+        }))
     }
 
     /// Accept, decide, commit, until nothing is left to commit.
@@ -73,34 +90,48 @@ impl<'a, S: Surroundings> Pass<'a, S> {
         if self.again && !planted(Bug::F1ForgetOutstanding) {
             self.dispatch = Dispatch::All;
         }
-        self.decider.hand_out(self.run, self.live, self.dispatch, self.may_close).await
+        let closed = self.live.state().closed.is_some();
+        self.decider.hand_out(self.run, self.live, self.dispatch, &self.sent, self.may_close).await?;
+        for coming in self.arrivals.iter().filter(|coming| closed && coming.follows) {
+            self.decider.pass_on(self.run, &coming.arrival).await?;
+        }
+        Ok(())
     }
 
     async fn accept(&mut self) -> Result<Step, LoadError> {
         let now = self.decider.ports.now();
         let mut refused = false;
+        // What a caller announced he has mostly recorded by now. If it waits, it will be decided and what follows handed
+        // out; if it does not, whoever decided it may have died before that.
+        let waited = self.live.state().is_undecided();
         if std::mem::take(&mut self.to_accept) {
-            for (run_id, arrival) in self.arrivals {
-                if *run_id != self.live.state().run_id() {
+            for coming in self.arrivals {
+                if coming.run_id.is_some_and(|run_id| run_id != self.live.state().run_id()) {
                     continue;
                 }
-                match self.live.state().accept(arrival, now) {
+                match self.live.state().accept(&coming.arrival, now) {
                     Ok(inputs) => self.live.take_in(inputs),
                     Err(refusal) if self.fresh || planted(Bug::C3TrustCache) => {
                         tracing::debug!(run = %self.run, ?refusal, "not taken in");
-                        self.again = true;
+                        self.again |= coming.run_id.is_some() || !waited;
                     }
                     Err(_) => refused = true,
                 }
             }
         }
-        let alarm = self.arrivals.iter().any(|(_, arrival)| *arrival == Arrival::Alarm);
-        if alarm || self.dispatch == Dispatch::All {
+        let alarm = self.arrivals.iter().any(|coming| coming.arrival == Arrival::Alarm);
+        if self.sweep
+            && let Ok(due) = self.live.state().accept(&Arrival::Alarm, now)
+        {
+            // Its alarm was lost: what it would have told is known here.
+            self.live.take_in(due);
+        }
+        if alarm || self.sweep {
             self.never_taken().await?;
         }
         if refused {
-            // The cache refuses; ask the store (rule C3). What was taken in is taken in again there.
-            return self.anew().await;
+            // The cache refuses; ask the store (rule C3). What was taken in is known by then.
+            return self.refreshed().await;
         }
         Ok(Step::On)
     }
@@ -124,12 +155,12 @@ impl<'a, S: Surroundings> Pass<'a, S> {
         let change = row_change(&batch, self.live.state());
         let sequence = self.live.state().next_sequence;
         if planted(Bug::C2DispatchLost) {
-            self.decider.dispatch_batch(&self.live, &batch).await?;
+            self.decider.dispatch_batch(&self.live, &batch, &mut self.sent).await?;
         }
         match commit(&*ports.store, self.run, sequence, &record, change).await? {
             Outcome::Won => {
                 self.live.committed(&batch, &record);
-                self.decider.dispatch_batch(&self.live, &batch).await?;
+                self.decider.dispatch_batch(&self.live, &batch, &mut self.sent).await?;
                 self.may_close = false;
                 Ok(Step::On)
             }
@@ -147,6 +178,15 @@ impl<'a, S: Surroundings> Pass<'a, S> {
                 }
             },
         }
+    }
+
+    /// Reads what the run does not know yet, and shows it the arrivals again.
+    async fn refreshed(&mut self) -> Result<Step, LoadError> {
+        if !self.decider.catch_up(self.run, &mut self.live).await? {
+            self.live = self.decider.replay(self.run).await?;
+        }
+        (self.fresh, self.to_accept) = (true, true);
+        Ok(Step::Anew)
     }
 
     /// Reads the run anew and shows it the arrivals again.
@@ -191,21 +231,23 @@ impl<S: Surroundings> Decider<S> {
         fresh: bool,
     ) -> Result<Option<(LiveRun, bool)>, LoadError> {
         let warm = self.warm.borrow_mut().pop(run);
-        if !fresh {
-            let mut accepted = accepted.into_iter().peekable();
-            let live = match (warm, accepted.peek()) {
-                (Some(live), _) => Some(live),
-                // A run that has just begun: its message carries all there is. A message that comes late does not.
-                (None, Some((0, first))) if self.is_news(first) => {
-                    let first = first.clone();
-                    Some(self.in_turn(run, || LiveRun::replay(&self.app, run, &[first]))?)
-                }
-                (None, _) => None,
-            };
-            if let Some(mut live) = live
-                && accepted.all(|(sequence, record)| live.extend(sequence, &record))
-            {
+        let mut accepted = accepted.into_iter().peekable();
+        let live = match (warm, accepted.peek()) {
+            (Some(live), _) => Some(live),
+            // A run that has just begun: its message carries all there is. A message that comes late does not.
+            (None, Some((0, first))) if !fresh && self.is_news(first) => {
+                let first = first.clone();
+                Some(self.in_turn(run, || LiveRun::replay(&self.app, run, &[first]))?)
+            }
+            (None, _) => None,
+        };
+        if let Some(mut live) = live {
+            let fits = accepted.all(|(sequence, record)| live.extend(sequence, &record));
+            if fits && !fresh {
                 return Ok(Some((live, false)));
+            }
+            if fits && self.catch_up(run, &mut live).await? {
+                return Ok(Some((live, true)));
             }
         }
         let records = read_history(&*self.ports.store, run).await?;
@@ -213,6 +255,22 @@ impl<S: Surroundings> Decider<S> {
             return Ok(None);
         }
         Ok(Some((self.in_turn(run, || LiveRun::replay(&self.app, run, &records))?, true)))
+    }
+
+    /// Reads what stands behind the last batch that a run in memory knows. `false`: it does not fit.
+    async fn catch_up(&self, run: &RunKey, live: &mut LiveRun) -> Result<bool, StoreError> {
+        loop {
+            let stretch = self.ports.store.read(run, live.state().next_sequence).await?;
+            self.surroundings.turn_begins(run);
+            let fits = live.catch_up(&stretch.records);
+            self.surroundings.turn_ends();
+            if !fits || stretch.gap {
+                return Ok(false);
+            }
+            if !stretch.more || stretch.records.is_empty() {
+                return Ok(true);
+            }
+        }
     }
 
     /// Whether the first batch of a run is so young that hardly anything can have followed it. Were it believed

@@ -40,6 +40,9 @@ pub struct Choices {
     pub build: Arc<str>,
     /// How often the sweep looks for overdue runs (rule F6).
     pub sweep_interval: Duration,
+    /// Other processes take in and decide the same runs: what is remembered is often behind, so the store is asked
+    /// before rather than after a write is lost.
+    pub shared: bool,
     /// The largest input, signal or query argument, in bytes.
     pub max_payload_bytes: usize,
     /// The workflows of this build: a start of any other is refused before anything is written.

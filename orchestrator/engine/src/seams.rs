@@ -9,7 +9,7 @@ use crate::error::ApiError;
 use crate::store::StoreError;
 
 /// A message to whoever decides a run. Messages of one workflow are handled one after another.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RunMessage {
     /// Somebody is about to commit this; should he die first, do it for him (rule F2).
     Intent(Intent),
@@ -50,7 +50,7 @@ impl RunMessage {
 }
 
 /// What a caller asked for, aimed at one run (rule F3).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Intent {
     /// The run that it may create or address.
     pub run: RunKey,
@@ -59,7 +59,7 @@ pub struct Intent {
 }
 
 /// What an intent asks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Wish {
     /// Create the run.
     Start(StartRequest),
@@ -129,6 +129,11 @@ pub trait Host: Send + Sync {
     fn now(&self) -> Timestamp;
     /// Sixteen random bytes.
     fn fresh_id(&self) -> [u8; 16];
+    /// Lets others go first who write the same run from other processes, after so many lost writes. There are none
+    /// unless a host says so.
+    fn give_way(&self, _losses: u32) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Who wants to know that runs close. A help, not a promise: whoever waits also looks by himself now and then.

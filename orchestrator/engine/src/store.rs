@@ -8,6 +8,8 @@
 //! (rule C1). [`StoreError::Refused`]: nothing was written. "Exists" is an answer, not an error, and it is not proof of
 //! having lost: the caller compares commit ids. A backend never retries a write by itself.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use dormouse_core::{RunId, RunKey, Status, Timestamp, WorkflowKey};
 use futures::future::BoxFuture;
@@ -32,7 +34,8 @@ pub enum StoreError {
 pub enum Creation {
     /// Nothing was there; now this is, durably.
     Created,
-    /// Something is there: these bytes. They may be our own, from an earlier try.
+    /// Something is there: these bytes. They may be our own, from an earlier try. Empty, as no batch is, when what is
+    /// there cannot be read back: a [`read`](Store::read) then ends before it.
     Exists(Bytes),
 }
 
@@ -61,7 +64,8 @@ pub struct Stretch {
     pub records: Vec<Bytes>,
     /// Whether more may follow: ask again from behind the last.
     pub more: bool,
-    /// Whether batches are known to stand behind a missing one, at which the stretch ends: that one is lost.
+    /// Whether the stretch ends at a batch that is lost: others are known to stand behind it, or what stands there
+    /// cannot be read back.
     pub gap: bool,
 }
 
@@ -154,6 +158,31 @@ impl RunFilter {
     }
 }
 
+/// What a store knows of a workflow's last run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Newest {
+    /// There never was one.
+    Nothing,
+    /// Its row.
+    Run(Box<RunRow>),
+    /// It was retired, and had this ordinal: the next has the one after it (rule C5).
+    Retired(u64),
+}
+
+/// No run is deleted earlier than this after it closed: longer than anybody who saw it open is at work (rule C4).
+pub const SHORTEST_RETENTION: Duration = Duration::from_hours(24);
+
+/// What a call of [`Store::retire`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retirement {
+    /// Runs that nobody finds any more.
+    pub retired: usize,
+    /// Records of retired runs that were deleted, or will expire.
+    pub deleted: usize,
+    /// Whether there is more to do already.
+    pub more: bool,
+}
+
 /// Where a listing goes on: behind this row. Listings run from the latest start to the earliest, then by workflow id
 /// and ordinal, both descending.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,14 +208,19 @@ pub struct AttemptKey {
 ///
 /// *Histories*: [`create`](Store::create), [`read`](Store::read). *Index*: [`latest`](Store::latest),
 /// [`row`](Store::row), [`list`](Store::list), [`due`](Store::due), [`settle`](Store::settle), [`park`](Store::park).
-/// *Attempts*: [`swap`](Store::swap), [`attempt`](Store::attempt). All reads are consistent: they see every write that
-/// was acknowledged before they began.
+/// *Attempts*: [`swap`](Store::swap), [`attempt`](Store::attempt).
+///
+/// Reads by key are consistent: they see every write that was acknowledged before they began. [`list`](Store::list)
+/// and [`due`](Store::due) may be late, by moments: what they do not show yet, they show when asked again, and what
+/// they still show may have changed. So nothing is decided by them: the sweep looks again, and reads each run itself.
 pub trait Store: Send + Sync + 'static {
     /// Creates the batch at `sequence` if nothing is there, and makes `change` to the run's row with it.
     /// When it answers [`Creation::Created`], both are durable. When it answers [`Creation::Exists`], the row is
     /// untouched (a store without transactions may leave a due time too early, never too late).
     ///
-    /// It does not check that earlier sequences exist: the hash chain does.
+    /// It does not check that earlier sequences exist: the hash chain does. Nor need it check, when no row changes,
+    /// that there is a run: a store that would have to read for that may put the batch, which nobody finds without
+    /// its row. The engine never asks for that.
     fn create<'a>(
         &'a self,
         run: &'a RunKey,
@@ -200,6 +234,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// The row of the workflow's run with the highest ordinal.
     fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>>;
+
+    /// As [`latest`](Store::latest), and whether a run was retired: for the start of the next. Stores that keep
+    /// everything need not say more than that.
+    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
+        Box::pin(
+            async move { Ok(self.latest(workflow).await?.map_or(Newest::Nothing, |row| Newest::Run(Box::new(row)))) },
+        )
+    }
 
     /// The row of one run.
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>>;
@@ -233,6 +275,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads an attempt record.
     fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>>;
+
+    /// Lets go of runs that closed longer than `retention` ago and owe nothing: nobody finds them any more, and their
+    /// records are deleted, later, by the same method; up to about `limit` of each at a time. Their ordinals stay
+    /// taken, as [`newest`](Store::newest) tells. What is cut short goes on with the next call. Stores that keep
+    /// everything do nothing.
+    ///
+    /// Refused when `retention` is below [`SHORTEST_RETENTION`].
+    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
+        let _ = (now, retention, limit);
+        Box::pin(std::future::ready(Ok(Retirement::default())))
+    }
 
     /// Grows each time a process takes the store over: claims of earlier epochs belong to dead processes.
     /// Stores that many processes share answer 0.

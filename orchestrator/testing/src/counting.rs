@@ -1,12 +1,13 @@
 //! A store that counts requests: what a step costs is a promise, so tests assert it to the digit.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dormouse_core::{RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::store::{
-    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreFuture, Stretch, Swap,
-    Versioned,
+    AttemptKey, Creation, ListCursor, Newest, Parked, Retirement, RowChange, RunFilter, RunRow, Store, StoreFuture,
+    Stretch, Swap, Versioned,
 };
 
 /// How often each request was made.
@@ -142,6 +143,10 @@ impl Store for CountingStore {
         self.counted(self.inner.latest(workflow), |counts| counts.latest += 1, |_, _| ())
     }
 
+    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
+        self.counted(self.inner.newest(workflow), |counts| counts.latest += 1, |_, _| ())
+    }
+
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
         self.counted(self.inner.row(run), |counts| counts.rows += 1, |_, _| ())
     }
@@ -190,6 +195,10 @@ impl Store for CountingStore {
 
     fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>> {
         self.counted(self.inner.attempt(key), |counts| counts.attempts += 1, |_, _| ())
+    }
+
+    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
+        self.inner.retire(now, retention, limit)
     }
 
     fn epoch(&self) -> u64 {

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dormouse_core::{RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::store::{
-    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreError, StoreFuture, Stretch,
-    Swap, Versioned,
+    AttemptKey, Creation, ListCursor, Newest, Parked, Retirement, RowChange, RunFilter, RunRow, Store, StoreError,
+    StoreFuture, Stretch, Swap, Versioned,
 };
 
 /// Which request fails.
@@ -21,6 +22,8 @@ pub enum On {
     Read(Option<u64>),
     /// The next parking or unparking.
     Park,
+    /// The next read of an attempt record; with a number, the next one of this activity.
+    Attempt(Option<u64>),
 }
 
 impl On {
@@ -28,7 +31,8 @@ impl On {
         let (wanted, got) = match (self, request) {
             (On::Create(wanted), On::Create(got))
             | (On::Swap(wanted), On::Swap(got))
-            | (On::Read(wanted), On::Read(got)) => (wanted, got),
+            | (On::Read(wanted), On::Read(got))
+            | (On::Attempt(wanted), On::Attempt(got)) => (wanted, got),
             (On::Park, On::Park) => return true,
             _ => return false,
         };
@@ -147,6 +151,10 @@ impl Store for FaultyStore {
         self.inner.latest(workflow)
     }
 
+    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
+        self.inner.newest(workflow)
+    }
+
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
         self.inner.row(run)
     }
@@ -183,7 +191,11 @@ impl Store for FaultyStore {
     }
 
     fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>> {
-        self.inner.attempt(key)
+        Box::pin(self.carry_out(On::Attempt(Some(key.activity)), move || self.inner.attempt(key)))
+    }
+
+    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
+        self.inner.retire(now, retention, limit)
     }
 
     fn epoch(&self) -> u64 {

@@ -339,6 +339,7 @@ impl World {
                 namespace: NAMESPACE.into(),
                 build: "test".into(),
                 sweep_interval: SWEEP,
+                shared: false,
                 max_payload_bytes: 64 * 1024,
                 workflow_types: Arc::new(self.app.workflow_types().map(str::to_owned).collect()),
             },

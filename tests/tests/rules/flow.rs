@@ -283,10 +283,16 @@ fn f3_a_late_start_begins_no_other_run() {
         reuse: Default::default(),
         conflict: Default::default(),
     };
-    let copy = Intent { run: start, wish: Wish::Start(request) };
+    let copy = Intent { run: start, wish: Wish::Start(request.clone()) };
     process.handle(RunMessage::Intent(copy)).unwrap().unwrap();
     process.deliver();
     assert_eq!(world.records(&run("v", 2)).len(), 0, "an old start begins nothing new");
+
+    // One for a run that does not follow from what is there.
+    let stray = Intent { run: run("u", 1), wish: Wish::Start(request) };
+    process.handle(RunMessage::Intent(stray)).unwrap().unwrap();
+    process.deliver();
+    assert_eq!(world.records(&run("u", 0)).len(), 0, "it begins its own run or none");
 }
 
 /// A late copy of a signal or a completion reaches its own run or none.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dormouse_core::history::{Event, Input};
+use dormouse_core::history::{Event, Input, Turn};
 use dormouse_core::{ActivityTask, Arrival};
 use dormouse_core::{Failure, IdConflictPolicy, Payload, RunKey, TimeoutKind};
 use dormouse_engine::attempts::{Claiming, claim};
@@ -141,7 +141,7 @@ impl Walk {
         if task.not_before > self.world.now() {
             return;
         }
-        let arrival = match drive(claim(&self.processes[at].ports, &task)) {
+        let arrival = match drive(claim(&self.processes[at].ports, &task, None)) {
             None => return self.replace(at),
             Some(Err(_)) => return self.tasks.push(task),
             Some(Ok(Claiming::Nothing)) => return,
@@ -252,7 +252,10 @@ impl Walk {
             let (state, row) = (self.world.state(&run), self.world.row(&run).unwrap());
             assert_eq!((row.status, row.run_id), (state.status(), state.run_id()), "the index row tells the truth");
             for event in self.world.batches(&run).iter().flat_map(|batch| &batch.events) {
-                if let Event::Input(Input::Signaled { request_id, .. }) = event {
+                // Recorded as it came, or with the turn that heard it.
+                if let Event::Input(Input::Signaled { request_id, .. })
+                | Event::Turn(Turn { input: Some(Input::Signaled { request_id, .. }), .. }) = event
+                {
                     *heard.entry((run.workflow.workflow_id.to_string(), request_id.clone())).or_default() += 1;
                 }
             }

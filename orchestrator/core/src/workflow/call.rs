@@ -96,6 +96,12 @@ impl<O: DeserializeOwned> ActivityCall<O> {
         self.options = self.options.heartbeat(limit);
         self
     }
+
+    /// Workers of this task queue run it.
+    pub fn task_queue(mut self, name: &'static str) -> Self {
+        self.options = self.options.task_queue(name);
+        self
+    }
 }
 
 impl<O: DeserializeOwned, Options> ActivityCall<O, Options> {

@@ -36,15 +36,23 @@ pub(super) async fn refuses_what_has_no_run(store: Arc<dyn Store>) {
     for (sequence, change) in [
         (0, None),
         (0, Some(RowChange::Due(at(5)))),
-        (1, None),
         (1, Some(RowChange::Due(at(5)))),
+        (1, Some(RowChange::Close { status: dormouse_core::Status::Completed, closed_at: at(4), due: None })),
         (1, Some(opening("test", 1, 2))),
     ] {
         let refused = store.create(&run, sequence, record.clone(), change.clone()).await;
         assert!(matches!(refused, Err(StoreError::Refused(_))), "{sequence} with {change:?}: {refused:?}");
     }
     assert_eq!(store.read(&run, 0).await, Ok(Stretch::default()), "a refusal writes nothing");
+    // To refuse this one may cost a read, so it is not asked; but it makes no run.
+    match store.create(&run, 1, record, None).await {
+        Ok(Creation::Created) | Err(StoreError::Refused(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(store.read(&run, 0).await.expect("a page of history").records, [&b""[..]; 0]);
     assert_eq!(store.row(&run).await, Ok(None));
+    assert_eq!(store.latest(&run.workflow).await, Ok(None));
+    assert_eq!(store.due(at(u64::MAX), None, 10).await, Ok(vec![]));
 }
 
 pub(super) async fn one_of_many_wins(store: Arc<dyn Store>) {

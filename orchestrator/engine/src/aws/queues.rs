@@ -1,0 +1,365 @@
+//! Run queue and task queues on SQS. What travels is described in [`wire`](super::wire), alarms in
+//! [`alarms`](super::alarms).
+//!
+//! - **Run queue**: FIFO. The message group is a hash of namespace and workflow id, so that messages of one workflow
+//!   are handled one after another. The deduplication id is fresh for every send: a fixed one would swallow what is
+//!   dispatched again within five minutes.
+//! - **Task queues**: standard, one per task-queue name. A task that begins later is delayed by SQS, up to the longest
+//!   delay; beyond it travels as a deferred message through the alarm queue.
+//! - **An intent** is sent when it is announced: FIFO queues have no delay per message. Its ticket holds nothing. The
+//!   queued copy decides, or does what its caller's crash left out (rule F2).
+//! - **Large bodies**, and the rare text that a queue cannot carry (U+FFFE, U+FFFF, what EventBridge Scheduler takes
+//!   for a placeholder), lie in the bucket below `messages/`, and a pointer travels. The object is written before the
+//!   message is sent; nobody deletes it but the bucket's lifecycle, which must keep it for longer than
+//!   [`LONGEST_LIFE`].
+//!
+//! The SDK may send again what was not answered. That makes duplicates, and the history makes them harmless; so the
+//! clients keep their retries, unlike the store's.
+//!
+//! # What it costs
+//!
+//! SQS counts a request for each send, and for each receive and delete of up to 10 messages, begun per 64 KB. Lambda
+//! receives and deletes on our behalf, in batches when there is more than one message: the most is said here.
+//!
+//! | what | sends | with receives and deletes |
+//! | --- | --- | --- |
+//! | start, signal, cancel | 1 (the intent) | 3 |
+//! | a start that the decider creates before its caller does | 2 | 6 |
+//! | a local step | 0 | 0 |
+//! | a queued step | 2 (task, completion) | 6 |
+//! | each further attempt within the longest delay | 1 | 3 |
+//! | a limit from its scheduling on | as a timer, but the alarm is shared by all of the run | |
+//! | a timer within the longest delay | 2 (alarm, forwarded) | 6 |
+//! | a timer beyond it | 2 and one by the Scheduler, 1 `CreateSchedule` | 9 |
+//! | a task put off beyond it | as such a timer | 9 |
+//! | clearing an alarm, setting the same again in the same process | 0 | 0 |
+//! | the sweep, for each overdue run | 1 | 3 |
+//! | a body beyond 200 KB | besides, 1 put and 1 get of S3 | |
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::types::ChangeMessageVisibilityBatchRequestEntry;
+use dormouse_core::{ActivityTask, Timestamp};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use lru::LruCache;
+use tokio::runtime::Handle;
+
+use super::alarms::{REMEMBERED, Set};
+use super::blobs::Blobs;
+use super::on;
+use super::wire::{Deferred, LARGEST_BODY, LONGEST_LIFE, Message, Stored, Task, WireError, decode, encode, group, hex};
+use crate::seams::{ActivityQueue, Host, Intent, RunMessage, RunQueue, SeamFuture, Ticket};
+use crate::store::StoreError;
+
+/// The task queue of activities that name none.
+pub const DEFAULT_TASK_QUEUE: &str = "default";
+
+/// The longest delay that SQS knows, in seconds. It refuses more; what imitates it may not.
+pub const LONGEST_SQS_DELAY: u32 = 900;
+
+/// The longest that SQS hides a message, in seconds.
+const LONGEST_HIDING: i32 = 43_200;
+
+/// A task that may begin only later than this is not sent: a message lives no longer than [`LONGEST_LIFE`], and must
+/// have time left when it arrives. The sweep looks at its run until then, and hands the task out again.
+pub const LONGEST_WAIT: Duration = Duration::from_hours(7 * 24);
+
+/// Where the queues are, and how alarms are set.
+#[derive(Clone)]
+pub struct QueueSettings {
+    /// The run queue (FIFO).
+    pub run_queue_url: String,
+    /// The alarm queue (standard).
+    pub alarm_queue_url: String,
+    /// The alarm queue as the target of schedules.
+    pub alarm_queue_arn: String,
+    /// Task queues by name; [`DEFAULT_TASK_QUEUE`] must be there.
+    pub task_queues: BTreeMap<String, String>,
+    /// The group that schedules are made in.
+    pub schedule_group: String,
+    /// The role that the Scheduler takes to send to the alarm queue.
+    pub schedule_role_arn: String,
+    /// The longest delay that is left to SQS: 1 to 900 s.
+    pub longest_delay: Duration,
+    /// How much earlier than its due time a schedule fires: the Scheduler is precise to a minute, SQS to a second.
+    /// Up to half as much again is added, so that alarms of the same second do not fire together.
+    pub schedule_lead: Duration,
+    /// Time, and ids that nobody else draws.
+    pub host: Arc<dyn Host>,
+}
+
+/// The seams [`RunQueue`], [`ActivityQueue`] and [`Alarms`](crate::seams::Alarms) on AWS. Cloning is cheap.
+#[derive(Clone)]
+pub struct Queues(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    sqs: aws_sdk_sqs::Client,
+    pub(super) scheduler: aws_sdk_scheduler::Client,
+    pub(super) settings: QueueSettings,
+    blobs: Blobs,
+    pub(super) runtime: Handle,
+    pub(super) set: Mutex<LruCache<dormouse_core::RunKey, Set>>,
+}
+
+/// Why a body did not become a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiveError {
+    /// The bucket did not answer: let the message be delivered again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Quarantine it: it will not be read at another time either.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+impl Queues {
+    /// Queues with these settings. Requests run on `runtime`.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the settings cannot work; the message says what to change.
+    pub fn new(
+        sqs: aws_sdk_sqs::Client,
+        scheduler: aws_sdk_scheduler::Client,
+        settings: QueueSettings,
+        blobs: Blobs,
+        runtime: Handle,
+    ) -> Result<Self, StoreError> {
+        let refused = |problem: String| Err(StoreError::Refused(problem));
+        if !settings.task_queues.contains_key(DEFAULT_TASK_QUEUE) {
+            return refused(format!("there is no task queue {DEFAULT_TASK_QUEUE:?}: name one in the task queues"));
+        }
+        let (shortest, longest) = (Duration::from_secs(1), Duration::from_secs(LONGEST_SQS_DELAY.into()));
+        if settings.longest_delay < shortest || settings.longest_delay > longest {
+            let found = settings.longest_delay;
+            return refused(format!("the longest delay is {found:?}; SQS can delay by {shortest:?} to {longest:?}"));
+        }
+        let set = Mutex::new(LruCache::new(REMEMBERED));
+        Ok(Self(Arc::new(Inner { sqs, scheduler, settings, blobs, runtime, set })))
+    }
+
+    /// Reads what was received, from the bucket when only a pointer travelled. Never answers [`Message::Stored`].
+    #[must_use]
+    pub fn receive(&self, body: &str) -> BoxFuture<'static, Result<Message, ReceiveError>> {
+        let stored = match decode(body) {
+            Ok(Message::Stored(stored)) => stored,
+            decoded => return futures::future::ready(decoded.map_err(ReceiveError::from)).boxed(),
+        };
+        let fetched = self.0.blobs.get(&stored.key);
+        async move {
+            let gone = |why: &str| WireError::Malformed(format!("the message stored at {} {why}", stored.key));
+            let bytes = fetched.await?.ok_or_else(|| gone("is not there any more"))?;
+            let body = std::str::from_utf8(&bytes).map_err(|_| gone("is no text"))?;
+            if !stored.holds(body) {
+                return Err(gone("was altered").into());
+            }
+            match decode(body)? {
+                Message::Stored(_) => Err(gone("is a pointer to another").into()),
+                message => Ok(message),
+            }
+        }
+        .boxed()
+    }
+
+    /// Hides received messages from other consumers for so many seconds from now, with one request. They are of the
+    /// queue with this ARN; of one that is not among the settings, nothing is hidden.
+    #[must_use]
+    pub fn hide(&self, queue_arn: &str, receipts: Vec<String>, seconds: u32) -> SeamFuture<'static, ()> {
+        let settings = &self.0.settings;
+        let name = queue_arn.rsplit(':').next().unwrap_or_default();
+        let url = [&settings.run_queue_url, &settings.alarm_queue_url]
+            .into_iter()
+            .chain(settings.task_queues.values())
+            .find(|url| url.rsplit('/').next() == Some(name));
+        let Some(url) = url.cloned() else { return futures::future::ready(Ok(())).boxed() };
+        let seconds = i32::try_from(seconds).unwrap_or(i32::MAX).min(LONGEST_HIDING);
+        let queues = self.clone();
+        on(&self.0.runtime, async move {
+            let mut entries = Vec::with_capacity(receipts.len());
+            for (index, receipt) in receipts.into_iter().enumerate() {
+                let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(index.to_string());
+                let entry = entry.receipt_handle(receipt).visibility_timeout(seconds).build();
+                entries.push(entry.map_err(|error| StoreError::Refused(error.to_string()))?);
+            }
+            let change = queues.0.sqs.change_message_visibility_batch().queue_url(&url).set_entries(Some(entries));
+            change.send().await.map_err(|error| failed(&url, &error))?;
+            Ok(())
+        })
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.settings.host.now()
+    }
+
+    fn task_queue(&self, name: &str) -> Result<String, StoreError> {
+        self.0.settings.task_queues.get(name).cloned().ok_or_else(|| {
+            let known: Vec<_> = self.0.settings.task_queues.keys().map(String::as_str).collect();
+            StoreError::Refused(format!(
+                "there is no task queue {name:?}; there are: {}. Deploy one, and name its URL",
+                known.join(", ")
+            ))
+        })
+    }
+
+    /// The body as it travels: itself, or a pointer to where it was put.
+    async fn carried(&self, body: String) -> Result<String, StoreError> {
+        if body.len() <= LARGEST_BODY && is_plain(&body) {
+            return Ok(body);
+        }
+        let stored = Stored::of(&body);
+        self.0.blobs.put(&stored.key, body.into()).await?;
+        Ok(encode(&Message::Stored(stored))?)
+    }
+
+    /// Sends to the run queue.
+    pub(super) async fn send_run(&self, message: RunMessage) -> Result<(), StoreError> {
+        let group = group(&message.run().workflow);
+        let body = self.carried(encode(&Message::Run(message))?).await?;
+        let fresh = hex(self.0.settings.host.fresh_id());
+        let send = self.0.sqs.send_message().queue_url(&self.0.settings.run_queue_url).message_body(body);
+        send.message_group_id(group)
+            .message_deduplication_id(fresh)
+            .send()
+            .await
+            .map_err(|error| failed("the run queue", &error))?;
+        Ok(())
+    }
+
+    /// Sends to a standard queue.
+    async fn send_standard(&self, url: &str, body: String, delay: u32) -> Result<(), StoreError> {
+        let delay = sqs_delay(delay)?;
+        let send = self.0.sqs.send_message().queue_url(url).message_body(body).delay_seconds(delay);
+        send.send().await.map_err(|error| failed(url, &error))?;
+        Ok(())
+    }
+
+    pub(super) async fn send_alarm_queue(&self, body: String, delay: u32) -> Result<(), StoreError> {
+        self.send_standard(&self.0.settings.alarm_queue_url, body, delay).await
+    }
+
+    /// Sends a body to a task queue as it is.
+    pub(super) async fn send_task_body(&self, queue: &str, body: String) -> Result<(), StoreError> {
+        self.send_standard(&self.task_queue(queue)?, body, 0).await
+    }
+
+    async fn send_task(&self, task: ActivityTask) -> Result<(), StoreError> {
+        let queue = task.options.task_queue.clone().unwrap_or_else(|| DEFAULT_TASK_QUEUE.to_owned());
+        let url = self.task_queue(&queue)?;
+        let now = self.now();
+        let wait = task.not_before.since(now);
+        if wait > LONGEST_WAIT {
+            tracing::debug!(run = %task.run, activity = task.id, "a task for later is left to the sweep");
+            return Ok(());
+        }
+        let name = super::alarms::task_name(&task, &queue);
+        let due = task.not_before;
+        let body = encode(&Message::Task(Task { task, not_after: now + LONGEST_LIFE }))?;
+        let body = self.carried(body).await?;
+        match seconds(wait) {
+            delay if delay <= self.longest_delay() => self.send_standard(&url, body, delay as u32).await,
+            _ => {
+                let deferred = encode(&Message::Deferred(Deferred { task_queue: queue, due, body }))?;
+                self.send_later(deferred, due, now, &name).await
+            }
+        }
+    }
+
+    /// The longest delay that is left to SQS, in seconds.
+    pub(super) fn longest_delay(&self) -> u64 {
+        self.0.settings.longest_delay.as_secs()
+    }
+}
+
+/// Whole seconds, rounded up so that nothing is early.
+pub(super) fn seconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX)
+}
+
+/// A delay that SQS takes.
+fn sqs_delay(seconds: u32) -> Result<i32, StoreError> {
+    match i32::try_from(seconds) {
+        Ok(delay) if seconds <= LONGEST_SQS_DELAY => Ok(delay),
+        _ => Err(StoreError::Refused(format!("a delay of {seconds} s; SQS delays by {LONGEST_SQS_DELAY} s at most"))),
+    }
+}
+
+/// Whether SQS and EventBridge Scheduler deliver the text as it is. SQS refuses two characters; the Scheduler replaces
+/// its placeholders.
+fn is_plain(body: &str) -> bool {
+    !body.contains(['\u{fffe}', '\u{ffff}']) && !body.contains("<aws.scheduler.")
+}
+
+/// What a failed request means: refused for good, or nobody knows.
+pub(super) fn failed<E>(what: &str, error: &SdkError<E, HttpResponse>) -> StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let code = error.code().unwrap_or_default();
+    let slow = status == Some(429) || code.to_ascii_lowercase().contains("throttl") || code.contains("TooManyRequests");
+    let told = format!("{what}: {}", DisplayErrorContext(error));
+    match error {
+        SdkError::ConstructionFailure(_) => StoreError::Refused(told),
+        SdkError::ServiceError(_) if status.is_some_and(|status| (400..500).contains(&status)) && !slow => {
+            StoreError::Refused(told)
+        }
+        _ => StoreError::Unknown(told),
+    }
+}
+
+impl RunQueue for Queues {
+    fn announce(&self, intent: Intent) -> SeamFuture<'_, Ticket> {
+        let queues = self.clone();
+        on(&self.0.runtime, async move {
+            queues.send_run(RunMessage::Intent(intent)).await?;
+            // It is delivered by itself, whatever happens to the caller.
+            Ok(Ticket::new(|_| ()))
+        })
+    }
+
+    fn send(&self, message: RunMessage) -> SeamFuture<'_, ()> {
+        let queues = self.clone();
+        on(&self.0.runtime, async move { queues.send_run(message).await })
+    }
+}
+
+impl ActivityQueue for Queues {
+    fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()> {
+        let queues = self.clone();
+        on(&self.0.runtime, async move { queues.send_task(task).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// AWS refuses it; what imitates AWS does not.
+    #[test]
+    fn no_delay_beyond_what_sqs_takes_is_sent() {
+        assert_eq!(sqs_delay(0), Ok(0));
+        assert_eq!(sqs_delay(900), Ok(900));
+        for delay in [901, u32::MAX] {
+            assert!(matches!(sqs_delay(delay), Err(StoreError::Refused(_))), "{delay}");
+        }
+    }
+
+    #[test]
+    fn waits_are_rounded_up() {
+        let wait = |millis| seconds(Duration::from_millis(millis));
+        assert_eq!((wait(0), wait(1), wait(1_000), wait(1_001), wait(899_001)), (0, 1, 1, 2, 900));
+        assert_eq!(seconds(Duration::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn what_a_queue_would_refuse_or_change_is_known() {
+        assert!(is_plain("{\"a\":\"\u{7f}\u{fffd}\u{1F980}<aws>\"}"));
+        for odd in ["\u{fffe}", "a\u{ffff}", "<aws.scheduler.execution-id>"] {
+            assert!(!is_plain(odd), "{odd:?}");
+        }
+    }
+}

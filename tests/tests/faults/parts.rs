@@ -1,0 +1,135 @@
+//! The service behind the proxy, and clients that go through it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::config::Credentials;
+use dormouse_core::{RunId, RunKey, Timestamp, WorkflowKey};
+use dormouse_engine::seams::Host;
+use dormouse_engine::store::RowChange;
+use dormouse_engine::stores::object::ObjectStore;
+use dormouse_tests::proxy::Proxy;
+use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
+use object_store::{ClientOptions, RetryConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long the clients of these tests wait for one answer.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where the service listens; `None`, and a line that says so, when nobody was named.
+pub fn service() -> Option<String> {
+    let named = std::env::var("DORMOUSE_TEST_AWS_ENDPOINT").ok();
+    if named.is_none() {
+        dormouse_tests::tell!("SKIPPED: faults are tested only with DORMOUSE_TEST_AWS_ENDPOINT");
+    }
+    named
+}
+
+/// A proxy before the service, and a bucket behind both.
+pub struct Setup {
+    pub endpoint: String,
+    pub proxy: Proxy,
+    pub bucket: String,
+}
+
+impl Setup {
+    /// `None`: skipped.
+    pub async fn new() -> Option<Self> {
+        let endpoint = service()?;
+        let bucket = fresh("dormouse-faults");
+        make_bucket(&endpoint, &bucket).await;
+        let proxy = Proxy::start(&endpoint).await.unwrap();
+        Some(Self { endpoint, proxy, bucket })
+    }
+
+    /// A store of objects through the proxy, each request sent once.
+    pub fn objects(&self) -> ObjectStore {
+        let never = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+        ObjectStore::new(Arc::new(s3(&self.proxy.url(), &self.bucket, never)), "p")
+    }
+
+    /// The same without the proxy: what truly is there.
+    pub fn truth(&self) -> ObjectStore {
+        ObjectStore::new(Arc::new(s3(&self.endpoint, &self.bucket, RetryConfig::default())), "p")
+    }
+}
+
+/// A client of a bucket.
+pub fn s3(url: &str, bucket: &str, retries: RetryConfig) -> AmazonS3 {
+    AmazonS3Builder::new()
+        .with_endpoint(url)
+        .with_client_options(ClientOptions::new().with_allow_http(true).with_timeout(PATIENCE))
+        .with_region("us-east-1")
+        .with_bucket_name(bucket)
+        .with_access_key_id("test")
+        .with_secret_access_key("test")
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_retry(retries)
+        .build()
+        .unwrap()
+}
+
+/// What the SDK's clients are made from, as it is, but for where the service is.
+pub async fn sdk(url: &str) -> SdkConfig {
+    let credentials = Credentials::new("test", "test", None, None, "test");
+    let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("us-east-1"));
+    loader.endpoint_url(url).credentials_provider(credentials).load().await
+}
+
+/// The real clock, and ids that no other process draws.
+pub struct RealHost;
+
+impl Host for RealHost {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970");
+        Timestamp::from_millis(u64::try_from(since.as_millis()).expect("a clock before the end of time"))
+    }
+
+    fn fresh_id(&self) -> [u8; 16] {
+        fresh_id()
+    }
+}
+
+/// Sixteen bytes that nobody else draws.
+pub fn fresh_id() -> [u8; 16] {
+    let half = |salt: u32| RandomState::new().hash_one((std::process::id(), salt)).to_le_bytes();
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&half(0));
+    id[8..].copy_from_slice(&half(1));
+    id
+}
+
+/// A name that nobody else uses.
+pub fn fresh(start: &str) -> String {
+    format!("{start}-{:032x}", u128::from_le_bytes(fresh_id()))
+}
+
+async fn make_bucket(endpoint: &str, bucket: &str) {
+    let address = endpoint.strip_prefix("http://").expect("an endpoint http://host:port");
+    let mut stream = TcpStream::connect(address.trim_end_matches('/')).await.expect("the service listens");
+    let request = format!("PUT /{bucket} HTTP/1.1\r\nhost: s3\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+pub fn run(workflow_id: &str) -> RunKey {
+    WorkflowKey::new("default", workflow_id).unwrap().run(0)
+}
+
+pub fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+pub fn opening() -> RowChange {
+    RowChange::Open {
+        run_id: RunId::from_bytes([7; 16]),
+        workflow_type: "test".into(),
+        started_at: at(1_000),
+        due: at(900_000),
+    }
+}
