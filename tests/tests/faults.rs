@@ -7,6 +7,9 @@
 #[path = "faults/commits.rs"]
 mod commits;
 #[cfg(feature = "aws")]
+#[path = "faults/dynamo.rs"]
+mod dynamo;
+#[cfg(feature = "aws")]
 #[path = "faults/hidden.rs"]
 mod hidden;
 #[cfg(feature = "aws")]
