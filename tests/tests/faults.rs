@@ -22,6 +22,9 @@ mod objects;
 #[path = "faults/parts.rs"]
 mod parts;
 #[cfg(feature = "aws")]
+#[path = "faults/planted.rs"]
+mod planted;
+#[cfg(feature = "aws")]
 #[path = "faults/storm.rs"]
 mod storm;
 

@@ -8,13 +8,14 @@ use aws_sdk_dynamodb::config::retry::RetryPartition;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use dormouse_engine::aws::blobs::Blobs;
 use dormouse_engine::aws::store::DynamoStore;
-use dormouse_engine::store::{AttemptKey, Store, StoreError, Swap};
+use dormouse_engine::commit::{Outcome, commit};
+use dormouse_engine::store::{AttemptKey, RowChange, RunFilter, Store, StoreError, Swap};
 use dormouse_tests::proxy::{Action, Proxy, Refusal, Rule, Spoiled};
 use object_store::memory::InMemory;
 use tokio::runtime::Handle;
 
-use super::commits::{Case, Fate, TRIES, ask, ask_the_loser, ask_the_zombie, ask_with_the_row, every_store};
-use super::parts::{PATIENCE, fresh, run, sdk, service};
+use super::commits::{Case, Fate, TRIES, ask, ask_the_loser, ask_the_zombie, ask_with_the_row, every_store, history};
+use super::parts::{PATIENCE, at, fresh, opening, run, sdk, service};
 
 const PUT: &str = "dynamodb/PutItem/batch";
 const TRANSACTION: &str = "dynamodb/TransactWriteItems/batch+row";
@@ -94,13 +95,13 @@ async fn dynamodb_rows_go_with_their_batches() {
     for Table { proxy, store, truth, .. } in Table::all().await {
         ask_with_the_row(&store, &truth, &proxy, &run("row"), &[TRANSACTION]).await;
         for reason in ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded", "SomethingNew"] {
-            let sequence = super::commits::history(&truth, &run("row")).await.len() as u64;
-            let due = super::parts::at(700_000 - sequence);
+            let sequence = history(&truth, &run("row")).await.len() as u64;
+            let due = at(700_000 - sequence);
             proxy.rule(Rule::once(TRANSACTION, Action::Refuse(Refusal::Canceled(reason.into()))));
             drop(proxy.reset());
-            let change = Some(dormouse_engine::store::RowChange::Due(due));
-            let outcome = dormouse_engine::commit::commit(&store, &run("row"), sequence, &"b".into(), change).await;
-            assert_eq!(outcome, Ok(dormouse_engine::commit::Outcome::Won), "{reason}");
+            let change = Some(RowChange::Due(due));
+            let outcome = commit(&store, &run("row"), sequence, &"b".into(), change).await;
+            assert_eq!(outcome, Ok(Outcome::Won), "{reason}");
             assert_eq!(truth.row(&run("row")).await.unwrap().unwrap().due, Some(due), "{reason}");
             assert_eq!(proxy.counts().came("dynamodb"), 2, "{reason}: {:?}", proxy.counts());
         }
@@ -150,8 +151,7 @@ async fn dynamodb_claims_survive_every_fault() {
 async fn dynamodb_reads_are_asked_again() {
     for Table { name: table, proxy, blobs, truth, .. } in Table::all().await {
         let run = run("read");
-        let opening = super::parts::opening();
-        truth.create(&run, 0, "batch 0".into(), Some(opening)).await.unwrap();
+        truth.create(&run, 0, "batch 0".into(), Some(opening())).await.unwrap();
         let key = AttemptKey { run: run.clone(), activity: 1 };
         truth.swap(&key, None, "record".into()).await.unwrap();
         for action in [
@@ -169,7 +169,7 @@ async fn dynamodb_reads_are_asked_again() {
                 for on in ["Query/history", "GetItem/row", "Query/newest", "GetItem/attempt"] {
                     proxy.rule(Rule { times, ..Rule::once(&format!("dynamodb/{on}"), action.clone()) });
                 }
-                let (history, row, latest, attempt) = tokio::join!(
+                let (read, row, latest, attempt) = tokio::join!(
                     store.read(&run, 0),
                     store.row(&run),
                     store.latest(&run.workflow),
@@ -180,7 +180,7 @@ async fn dynamodb_reads_are_asked_again() {
                 let stays = times.is_none() && action != Action::Slow(100);
                 // What each has found.
                 let found = [
-                    history.map(|stretch| stretch.records.len() == 1),
+                    read.map(|stretch| stretch.records.len() == 1),
                     row.map(|row| row.is_some()),
                     latest.map(|row| row.is_some()),
                     attempt.map(|record| record.is_some()),
@@ -192,6 +192,32 @@ async fn dynamodb_reads_are_asked_again() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// An answer that says nothing is not the answer that nothing is there.
+#[tokio::test]
+async fn dynamodb_answers_of_null_are_no_answers() {
+    for Table { proxy, store, truth, .. } in Table::all().await {
+        let run = run("null");
+        truth.create(&run, 0, "batch 0".into(), Some(opening())).await.unwrap();
+        let key = AttemptKey { run: run.clone(), activity: 1 };
+        truth.swap(&key, None, "record".into()).await.unwrap();
+        proxy.rule(Rule::every("dynamodb", Action::Spoil(Spoiled::Null)));
+        let answers = [
+            store.read(&run, 0).await.map(drop),
+            store.row(&run).await.map(drop),
+            store.latest(&run.workflow).await.map(drop),
+            store.attempt(&key).await.map(drop),
+            store.list("default", &RunFilter::default(), None, 10).await.map(drop),
+            store.due(at(1_000_000), None, 10).await.map(drop),
+            store.swap(&key, Some(1), "next".into()).await.map(drop),
+            store.settle(&run).await.map(drop),
+            store.park(&run, None).await.map(drop),
+        ];
+        for answer in answers {
+            assert!(matches!(answer, Err(StoreError::Unknown(_))), "{answer:?}");
         }
     }
 }
