@@ -35,10 +35,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The file that `LEDGER_FILE` names, or `ledger.jsonl` in the current directory.
+    /// The file that `LEDGER_FILE` names, or `ledger.jsonl` in the current directory; on Lambda, where that cannot be
+    /// written, in the directory for temporary files.
     #[must_use]
     pub fn from_env() -> Self {
-        Self::at(std::env::var_os("LEDGER_FILE").map_or_else(|| "ledger.jsonl".into(), PathBuf::from))
+        let place = if std::env::var_os("LAMBDA_TASK_ROOT").is_some() { std::env::temp_dir() } else { PathBuf::new() };
+        Self::at(std::env::var_os("LEDGER_FILE").map_or_else(|| place.join("ledger.jsonl"), PathBuf::from))
     }
 
     /// This file.

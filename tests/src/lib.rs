@@ -2,6 +2,7 @@
 //! that counts and spoils what passes between them and their services.
 
 pub mod dice;
+pub mod endpoints;
 pub mod proxy;
 pub mod server;
 pub mod syncs;

@@ -28,6 +28,9 @@ pub fn functions() -> &'static Path {
             "--target-dir",
         ]);
         cargo.arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+        if cfg!(feature = "s3") {
+            cargo.args(["--features", "s3"]);
+        }
         if profile.ends_with("release") {
             cargo.arg("--release");
         }
@@ -44,13 +47,21 @@ pub fn functions() -> &'static Path {
     })
 }
 
-/// `dev` of a program over `dir/data`, with its ledger at `dir/ledger.jsonl` and its log added to `dir/stderr.log`.
+/// `dev` of a program over `dir/data`; see [`serve`].
 #[must_use]
 pub fn dev(program: &Path, dir: &Path) -> Command {
+    let mut command = serve(program, dir);
+    command.arg("--data-dir").arg(dir.join("data"));
+    command
+}
+
+/// `dev` of a program, with its ledger at `dir/ledger.jsonl` and its log added to `dir/stderr.log`. Where it keeps its
+/// data is to be said.
+#[must_use]
+pub fn serve(program: &Path, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command
-        .args(["dev", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"])
-        .arg(dir.join("data"))
+        .args(["dev", "--listen", "127.0.0.1:0", "--log", "warn"])
         .env("LEDGER_FILE", dir.join("ledger.jsonl"))
         .env_remove("RUST_LOG")
         .stderr(File::options().create(true).append(true).open(dir.join("stderr.log")).unwrap());
@@ -84,12 +95,36 @@ impl Server {
     /// When it does not; the message holds what it logged.
     #[must_use]
     pub fn start(program: &Path, dir: &Path) -> Self {
-        let mut server = Self::spawn(dev(program, dir));
+        Self::up(dev(program, dir), dir)
+    }
+
+    /// Begins a server that logs into this directory, and waits until it listens.
+    ///
+    /// # Panics
+    /// When it does not; the message holds what it logged.
+    #[must_use]
+    pub fn up(command: Command, dir: &Path) -> Self {
+        let program = command.get_program().to_owned();
+        let mut server = Self::spawn(command);
         let Some(_) = server.wait_until_up() else {
             let log = std::fs::read_to_string(dir.join("stderr.log")).unwrap_or_default();
             panic!("{} does not start; it said: {log}", program.display());
         };
         server
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it this signal: `STOP`, `CONT`.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn signal(&self, name: &str) {
+        signal(name, self.pid());
     }
 
     /// Waits for the first line of its output: where it listens. `None` when it ended without one.
@@ -145,8 +180,7 @@ impl Server {
     /// # Panics
     /// When it does not end within a minute.
     pub fn terminate_pid(mut self, pid: u32) -> ExitStatus {
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().unwrap();
-        assert!(sent.success(), "process {pid} is not there to be told to stop");
+        signal("TERM", pid);
         self.wait()
     }
 
@@ -165,6 +199,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+fn signal(name: &str, pid: u32) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap();
+    assert!(sent.success(), "process {pid} is not there to get the signal {name}");
 }
 
 impl Drop for Server {

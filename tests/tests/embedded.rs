@@ -115,3 +115,48 @@ async fn a_run_that_goes_on_after_a_restart_is_no_longer_parked() {
         engine.shutdown(Duration::from_secs(1)).await;
     }
 }
+
+mod elsewhere {
+    //! Activities of other programs, where there are no such programs.
+
+    use dormouse_core::{Activity, ActivityOptions, RemoteActivity};
+
+    use super::*;
+
+    const RESIZE: RemoteActivity<u32, u32> = RemoteActivity::new("resize");
+    const PYTHON: ActivityOptions = ActivityOptions::start_to_close(Duration::from_secs(10)).task_queue("python");
+
+    async fn gallery(cx: Workflow, width: u32) -> Result<u32, Failure> {
+        cx.activity(RESIZE, &width).options(PYTHON).await
+    }
+
+    async fn resize(_: Activity, width: u32) -> Result<u32, Failure> {
+        Ok(width / 2)
+    }
+
+    async fn outcome(app: App) -> ResultBody {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+        let engine = Embedded::open(Arc::new(app), store, Settings::default()).await.unwrap();
+        engine.front().start(None, start("gallery", "g", json!(8))).await.unwrap();
+        let result = engine.front().result(&target("g"), Duration::from_secs(20)).await.unwrap();
+        engine.shutdown(Duration::from_secs(1)).await;
+        result
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_does_them_and_the_failure_says_what_helps() {
+        let result = outcome(App::new().workflow("gallery", gallery)).await;
+        assert_eq!(result.status, Status::Failed, "{result:?}");
+        let failure = result.failure.unwrap().to_string();
+        for part in ["resize", "python", "not retryable", ".activity(\"resize\", ...)"] {
+            assert!(failure.contains(part), "{part} is not in: {failure}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stand_in_of_the_same_name_does_them() {
+        let result = outcome(App::new().workflow("gallery", gallery).activity("resize", resize)).await;
+        assert_eq!(result.result, Some(json!(4)), "{result:?}");
+    }
+}

@@ -5,6 +5,8 @@
 mod dynamo;
 #[path = "stores/objects.rs"]
 mod objects;
+#[path = "stores/owners.rs"]
+mod owners;
 #[path = "stores/sqlite.rs"]
 mod sqlite;
 
@@ -35,39 +37,46 @@ fn objects_in_memory_conform() {
     dormouse_tests::tell!("objects in memory: {report}");
 }
 
-/// `scripts/local-s3 start` says how to set the environment.
+/// Each endpoint of [`dormouse_tests::endpoints`].
 #[test]
 fn s3_conforms() {
     // Written past the capture of the test harness: a test that asked nobody should not look like one that did.
-    let skipped = |needed: &str| dormouse_tests::tell!("SKIPPED: S3 is asked only with {needed}");
     #[cfg(not(feature = "s3"))]
-    skipped("the feature `s3`");
+    dormouse_tests::tell!("SKIPPED: S3 is asked only with the feature `s3`");
     #[cfg(feature = "s3")]
-    match std::env::var("DORMOUSE_TEST_S3_ENDPOINT") {
-        Err(_) => skipped("DORMOUSE_TEST_S3_ENDPOINT"),
-        Ok(endpoint) => s3::conforms(&endpoint),
-    }
+    s3::conforms();
 }
 
 #[cfg(feature = "s3")]
 mod s3 {
+    use dormouse_tests::endpoints::Endpoint;
+
     use super::*;
 
-    pub fn conforms(endpoint: &str) {
-        // The client reads the standard variables; a process may not change its own environment safely, so the test
-        // asks for them instead of setting them.
-        let set = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default();
-        assert_eq!(set, endpoint, "set AWS_ENDPOINT_URL to DORMOUSE_TEST_S3_ENDPOINT");
-        let bucket = std::env::var("DORMOUSE_TEST_S3_BUCKET").unwrap_or_else(|_| "dormouse-test".into());
+    pub fn conforms() {
+        let endpoints = Endpoint::all();
+        if endpoints.is_empty() {
+            dormouse_tests::tell!(
+                "SKIPPED: S3 is asked only with DORMOUSE_TEST_S3_ENDPOINTS (CONTRIBUTING.md says how)"
+            );
+        }
         let runtime = tokio::runtime::Runtime::new().unwrap();
         // A prefix of its own for each case of each run of the tests.
         let (process, fresh) = (std::process::id(), AtomicU32::new(0));
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
-        let report = block_on(store_conformance(async || {
-            let prefix = format!("conformance-{since}-{process}/{}", fresh.fetch_add(1, Ordering::Relaxed));
-            ObjectStore::s3(&bucket, &prefix, runtime.handle().clone()).unwrap()
-        }));
-        dormouse_tests::tell!("S3 at {endpoint}: {report}");
+        for endpoint in endpoints {
+            // A process may not change its own environment safely: one endpoint at most is the environment's.
+            let by_environment = std::env::var("AWS_ENDPOINT_URL").is_ok_and(|url| url == endpoint.url);
+            let report = runtime.block_on(store_conformance(async || {
+                let prefix = format!("conformance-{since}-{process}/{}", fresh.fetch_add(1, Ordering::Relaxed));
+                if by_environment {
+                    ObjectStore::s3(&endpoint.bucket, &prefix, runtime.handle().clone()).unwrap()
+                } else {
+                    ObjectStore::new(Arc::new(endpoint.client()), &prefix)
+                }
+            }));
+            dormouse_tests::tell!("{} at {}: {report}", endpoint.name, endpoint.url);
+        }
     }
 }
 

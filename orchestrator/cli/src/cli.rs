@@ -47,13 +47,17 @@ struct Shared {
 pub struct Cli {
     app: App,
     entries: Vec<Entry>,
+    host: Option<Host>,
 }
+
+/// Runs the application if this process was started by somebody who gives no arguments.
+type Host = fn(App) -> Option<ExitCode>;
 
 impl Cli {
     /// The command line of this application: `dev`, `workflow ...`, `completion`.
     #[must_use]
     pub fn new(app: App) -> Self {
-        Self { app, entries: verbs::all() }
+        Self { app, entries: verbs::all(), host: None }
     }
 
     /// Adds a verb, or replaces the one of this name.
@@ -64,9 +68,20 @@ impl Cli {
         self
     }
 
+    /// Asks this first when the program starts: it runs the application, and ends with its exit code, where a process
+    /// is started without arguments, as on Lambda.
+    #[must_use]
+    pub fn host(mut self, host: fn(App) -> Option<ExitCode>) -> Self {
+        self.host = Some(host);
+        self
+    }
+
     /// Runs the verb that the process was started with.
     #[must_use]
     pub fn main(self) -> ExitCode {
+        if let Some(done) = self.host.and_then(|host| host(self.app.clone())) {
+            return done;
+        }
         self.main_from(std::env::args_os())
     }
 
@@ -170,6 +185,8 @@ mod tests {
             "workflow start --type t --id a --input {} --wait --id-conflict-policy UseExisting",
             "workflow list --status Running --type t --prefix order- --limit 5 --output json",
             "workflow describe a --address http://localhost:1",
+            "workflow list --address https://x.execute-api.eu-central-1.amazonaws.com --auth aws --region eu-central-1",
+            "workflow list --auth bearer --token-file token",
             "workflow show a --follow",
             "workflow result a --wait 60s",
             "workflow signal a approval --input true",
@@ -193,9 +210,12 @@ mod tests {
             "workflow start",
             "workflow start --type t --id-reuse-policy Sometimes",
             "workflow list --status Dreaming",
+            "workflow list --auth password",
             "workflow result a --wait soon",
             "workflow cancel a --run-id 7",
             "dev --grace forever",
+            "dev --store gs://bucket/prefix",
+            "dev --lease 5s",
             "completion fishes",
         ] {
             assert!(parse(line).is_err(), "{line}");

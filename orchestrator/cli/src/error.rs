@@ -90,6 +90,9 @@ fn from_client(error: &ClientError) -> CliError {
         ClientError::AlreadyStarted(_) => {
             message.hint("choose another --id, or say what shall happen with --id-conflict-policy or --id-reuse-policy")
         }
+        ClientError::Denied(_) => {
+            message.hint("--auth, --token-file, --region and AWS_PROFILE say as whom to ask; --help tells more")
+        }
         ClientError::NotFound(_) => message.hint("`workflow list` shows the workflows that there are"),
         _ => message,
     }

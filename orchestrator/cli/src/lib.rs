@@ -6,6 +6,7 @@ mod cli;
 mod error;
 mod input;
 mod output;
+mod place;
 mod remote;
 mod timeline;
 mod verb;
@@ -18,7 +19,7 @@ use dormouse_core::App;
 pub use cli::Cli;
 pub use error::{CliError, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE};
 pub use output::Format;
-pub use remote::Remote;
+pub use remote::{AuthKind, Remote};
 pub use timeline::{Timeline, timeline};
 pub use verb::{Context, Verb};
 

@@ -1,28 +1,99 @@
 //! What verbs share that talk to a server.
 
-use clap::Args;
-use dormouse_client::{RawClient, RawHandle};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use dormouse_client::{Auth, RawClient, RawHandle};
 use dormouse_core::RunId;
 
 use crate::error::CliError;
 
-/// Which server to talk to.
+/// Where a token is looked for unless a file is named.
+const TOKEN_VARIABLE: &str = "DORMOUSE_TOKEN";
+
+/// Which server to talk to, and as whom.
 #[derive(Debug, Clone, Args)]
 pub struct Remote {
     /// The server's address
     #[arg(long, env = "DORMOUSE_ADDRESS", default_value = "http://127.0.0.1:7780", help_heading = "Shared options")]
     pub address: String,
+    /// How to show who asks. Unless told: `aws` at *.execute-api.*.amazonaws.com and *.lambda-url.*.on.aws, `bearer`
+    /// with --token-file, otherwise `none`
+    #[arg(long, env = "DORMOUSE_AUTH", value_enum, help_heading = "Shared options")]
+    pub auth: Option<AuthKind>,
+    /// The file that holds the token of `--auth bearer`, instead of the variable DORMOUSE_TOKEN
+    #[arg(long, value_name = "FILE", help_heading = "Shared options")]
+    pub token_file: Option<PathBuf>,
+    /// The region of `--auth aws`, where neither the address nor AWS_REGION or the profile tell it
+    #[arg(long, help_heading = "Shared options")]
+    pub region: Option<String>,
+}
+
+/// How to show who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AuthKind {
+    /// Not at all.
+    None,
+    /// Sign requests with AWS credentials (Signature Version 4).
+    Aws,
+    /// Show a token.
+    Bearer,
 }
 
 impl Remote {
     /// A client of that server.
     ///
     /// # Errors
-    /// The address is none.
+    /// The address is none, there is no token, or this program cannot sign.
     pub fn client(&self) -> Result<RawClient, CliError> {
         // Somebody sits in front of the screen: a server that is not there is reported at once.
-        Ok(RawClient::new(&self.address)?.tries(3))
+        let client = RawClient::new(&self.address)?.tries(3);
+        let usual = match &self.token_file {
+            Some(_) => AuthKind::Bearer,
+            None if client.is_amazon() => AuthKind::Aws,
+            None => AuthKind::None,
+        };
+        let kind = self.auth.unwrap_or(usual);
+        if self.token_file.is_some() && kind != AuthKind::Bearer {
+            return Err(CliError::usage("--token-file goes with --auth bearer only"));
+        }
+        if self.region.is_some() && kind != AuthKind::Aws {
+            return Err(CliError::usage("--region goes with --auth aws only"));
+        }
+        Ok(client.auth(match kind {
+            AuthKind::None => Auth::None,
+            AuthKind::Bearer => Auth::bearer(&self.token()?)?,
+            AuthKind::Aws => signing(self.region.as_deref())?,
+        }))
     }
+
+    fn token(&self) -> Result<String, CliError> {
+        let Some(file) = &self.token_file else {
+            return std::env::var(TOKEN_VARIABLE).map_err(|_| {
+                CliError::usage("--auth bearer needs a token")
+                    .hint(format!("put it into the variable {TOKEN_VARIABLE}, or name its file with --token-file"))
+            });
+        };
+        std::fs::read_to_string(file)
+            .map_err(|error| CliError::usage(format!("the token file {} cannot be read: {error}", file.display())))
+    }
+}
+
+#[cfg(feature = "aws")]
+fn signing(region: Option<&str>) -> Result<Auth, CliError> {
+    let signer = dormouse_client::AwsSigner::new();
+    Ok(Auth::Aws(match region {
+        Some(region) => signer.region(region),
+        None => signer,
+    }))
+}
+
+#[cfg(not(feature = "aws"))]
+fn signing(_: Option<&str>) -> Result<Auth, CliError> {
+    Err(CliError::usage("this program cannot sign requests: it was built without the feature `aws`").hint(
+        "build it with the feature `aws` of the crate dormouse (the sample application: cargo run --features aws -- \
+         ...), or choose --auth none or --auth bearer",
+    ))
 }
 
 /// Which workflow is meant.
@@ -41,5 +112,56 @@ pub(crate) struct Which {
 impl Which {
     pub(crate) fn handle(&self) -> Result<RawHandle, CliError> {
         Ok(self.remote.client()?.workflow(&self.workflow_id, self.run_id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        remote: Remote,
+    }
+
+    fn client(line: &str) -> Result<RawClient, CliError> {
+        Line::parse_from(std::iter::once("app").chain(line.split_whitespace())).remote.client()
+    }
+
+    fn refusal(line: &str) -> String {
+        format!("{:?}", client(line).unwrap_err())
+    }
+
+    #[test]
+    fn a_file_with_a_token_means_to_show_it() {
+        let file = std::env::temp_dir().join(format!("dormouse-token-{}", std::process::id()));
+        std::fs::write(&file, "secret\n").unwrap();
+        let shown = format!("{:?}", client(&format!("--token-file {}", file.display())).unwrap());
+        std::fs::remove_file(&file).unwrap();
+        assert!(shown.contains("Bearer") && !shown.contains("secret"), "{shown}");
+        assert!(refusal("--token-file /nowhere/token").contains("/nowhere/token"));
+        assert!(refusal("--token-file t --auth none").contains("--auth bearer"));
+        assert!(refusal("--region eu-central-1").contains("--auth aws"));
+    }
+
+    #[cfg(not(feature = "aws"))]
+    #[test]
+    fn without_the_feature_the_error_says_how_to_build_it() {
+        assert!(refusal("--auth aws").contains("--features aws"));
+        assert!(refusal("--address http://a.lambda-url.eu-central-1.on.aws").contains("--features aws"));
+    }
+
+    #[cfg(feature = "aws")]
+    #[test]
+    fn addresses_of_amazon_are_signed_for() {
+        let debug = |line: &str| format!("{:?}", client(line).unwrap());
+        assert!(debug("--address https://a.lambda-url.eu-central-1.on.aws").contains("AwsSigner"));
+        assert!(debug("--address https://a.execute-api.eu-central-1.amazonaws.com").contains("AwsSigner"));
+        assert!(!debug("--address https://a.lambda-url.eu-central-1.on.aws --auth none").contains("AwsSigner"));
+        assert!(debug("--address http://127.0.0.1:1 --auth aws --region eu-west-1").contains("eu-west-1"));
+        assert!(!debug("--address https://example.com").contains("AwsSigner"));
     }
 }

@@ -9,6 +9,7 @@ use dormouse_core::api::StartBody;
 use dormouse_core::{App, IdConflictPolicy, IdReusePolicy, RunId, WorkflowFunction};
 use serde::Serialize;
 
+use crate::auth::Auth;
 use crate::error::ClientError;
 use crate::handle::WorkflowHandle;
 use crate::raw::RawClient;
@@ -41,6 +42,22 @@ impl Client {
     /// [`ClientError::Invalid`] when the text is no server's address.
     pub fn connect(address: &str, app: &App) -> Result<Self, ClientError> {
         Ok(Self { raw: RawClient::new(address)?, app: Arc::new(app.clone()) })
+    }
+
+    /// How requests show who sends them; not at all unless told otherwise.
+    ///
+    /// ```no_run
+    /// # use dormouse_client::{Auth, Client, ClientError};
+    /// # fn example(app: dormouse_core::App, token: &str) -> Result<(), ClientError> {
+    /// let client = Client::connect("https://dormouse.example.com", &app)?.auth(Auth::bearer(token)?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// With the feature `aws`, `Auth::aws()` signs requests with the credentials of AWS's standard chain.
+    #[must_use]
+    pub fn auth(mut self, auth: Auth) -> Self {
+        self.raw = self.raw.auth(auth);
+        self
     }
 
     /// The client beneath, which knows names and JSON only.

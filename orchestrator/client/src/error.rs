@@ -3,6 +3,9 @@
 use dormouse_core::api::Problem;
 use dormouse_core::{Failure, RunId, Status};
 
+/// The type of problems that no Dormouse server described.
+pub(crate) const FOREIGN: &str = "about:blank";
+
 /// Why a call did not give what was asked for.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -19,6 +22,15 @@ pub enum ClientError {
     /// The server refused for another reason; the problem says which, and what to do.
     #[error("{}", .0.detail)]
     Problem(Box<Problem>),
+    /// Whatever guards the server (401, 403) does not let this request through; the problem says what may help.
+    #[error("{}", .0.detail)]
+    Denied(Box<Problem>),
+    /// There are no credentials to sign the request with; nothing was sent.
+    #[error(
+        "no AWS credentials ({0}); name a profile (AWS_PROFILE), renew its session (aws sso login), or set \
+         AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )]
+    Credentials(String),
     /// The workflow closed without a result.
     #[error("workflow {workflow_id:?} ended as {status}{}", failure_text(.failure.as_deref()))]
     WorkflowFailed {
@@ -61,6 +73,8 @@ impl ClientError {
             "not-found" => Self::NotFound,
             "already-started" => Self::AlreadyStarted,
             "closed" => Self::Closed,
+            // The server itself has no such opinion; this comes from something before it.
+            FOREIGN if matches!(problem.status, 401 | 403) => Self::Denied,
             _ => Self::Problem,
         };
         wrap(Box::new(problem))

@@ -5,8 +5,14 @@
 //!
 //! Every write carries an idempotency key and is repeated with the same key when the connection breaks or the server
 //! is not available; so it takes effect once, however often it was sent.
+//!
+//! Towards a deployed API, [`Auth`] says who asks. Features: `tls` for https addresses, `aws` for signatures with AWS
+//! credentials, which brings `tls` along.
 
 mod address;
+mod auth;
+#[cfg(feature = "aws")]
+mod aws;
 mod client;
 mod error;
 mod handle;
@@ -14,6 +20,9 @@ mod raw;
 mod raw_handle;
 mod send;
 
+pub use auth::{Auth, BearerToken};
+#[cfg(feature = "aws")]
+pub use aws::AwsSigner;
 pub use client::{Client, StartCall};
 pub use error::ClientError;
 pub use handle::WorkflowHandle;

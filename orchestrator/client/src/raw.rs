@@ -9,9 +9,10 @@ use reqwest::{Method, RequestBuilder, Url};
 use uuid::Uuid;
 
 use crate::address::Address;
+use crate::auth::Auth;
 use crate::error::ClientError;
 use crate::raw_handle::RawHandle;
-use crate::send::{Answer, accepted, send};
+use crate::send::{Answer, send};
 
 /// How often a request is tried unless told otherwise: about three seconds in all.
 const TRIES: u32 = 6;
@@ -21,6 +22,7 @@ const TRIES: u32 = 6;
 pub struct RawClient {
     address: Arc<Address>,
     http: reqwest::Client,
+    auth: Auth,
     tries: u32,
 }
 
@@ -35,11 +37,12 @@ pub struct ListFilter {
     pub id_prefix: Option<String>,
 }
 
-/// *Making one*: [`new`](RawClient::new), [`tries`](RawClient::tries). *Beginning*: [`start`](RawClient::start).
+/// *Making one*: [`new`](RawClient::new), [`auth`](RawClient::auth), [`tries`](RawClient::tries). *Beginning*: [`start`](RawClient::start).
 /// *Looking*: [`list_page`](RawClient::list_page), [`list`](RawClient::list). *One workflow*:
 /// [`workflow`](RawClient::workflow).
 impl RawClient {
-    /// A client of the server at this address, such as `http://127.0.0.1:7780`. Nothing is sent yet.
+    /// A client of the server at this address, such as `http://127.0.0.1:7780`, or `https://...` where TLS is built
+    /// in (features `tls` and `aws`). Nothing is sent yet.
     ///
     /// # Errors
     /// [`ClientError::Invalid`] when the text is no such address.
@@ -49,7 +52,14 @@ impl RawClient {
             reqwest::Client::builder().redirect(Policy::none()).connect_timeout(std::time::Duration::from_secs(5));
         let builder = if address.is_loopback() { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| ClientError::Invalid(format!("no HTTP client: {error}")))?;
-        Ok(Self { address: Arc::new(address), http, tries: TRIES })
+        Ok(Self { address: Arc::new(address), http, auth: Auth::None, tries: TRIES })
+    }
+
+    /// How requests show who sends them; not at all unless told otherwise.
+    #[must_use]
+    pub fn auth(mut self, auth: Auth) -> Self {
+        self.auth = auth;
+        self
     }
 
     /// How often a request is tried, with pauses between, when the server cannot be reached or is not available.
@@ -65,6 +75,13 @@ impl RawClient {
         self.address.as_str()
     }
 
+    /// Whether the address is one of Amazon's own names (`*.execute-api.*.amazonaws.com`, `*.lambda-url.*.on.aws`),
+    /// behind which requests are usually to be signed.
+    #[must_use]
+    pub fn is_amazon(&self) -> bool {
+        self.address.is_amazon()
+    }
+
     /// Begins a run. With the same request id as before, the answer is the earlier one.
     ///
     /// # Errors
@@ -72,7 +89,7 @@ impl RawClient {
     pub async fn start(&self, body: &StartBody, request_id: Option<&str>) -> Result<StartedBody, ClientError> {
         let body =
             serde_json::to_vec(body).map_err(|error| ClientError::Invalid(format!("the input is no JSON: {error}")))?;
-        let url = self.url(&["workflows"], None)?;
+        let url = self.url(&["workflows"], &[])?;
         self.write(url, body, request_id).await?.decode()
     }
 
@@ -86,23 +103,15 @@ impl RawClient {
         page_size: usize,
         token: Option<&str>,
     ) -> Result<ListBody, ClientError> {
-        let mut url = self.url(&["workflows"], None)?;
-        {
-            let mut query = url.query_pairs_mut();
-            query.append_pair("page_size", &page_size.clamp(1, 1000).to_string());
-            let optional = [
-                ("status", filter.status.map(Status::as_str)),
-                ("workflow_type", filter.workflow_type.as_deref()),
-                ("id_prefix", filter.id_prefix.as_deref()),
-                ("page_token", token),
-            ];
-            for (name, value) in optional {
-                if let Some(value) = value {
-                    query.append_pair(name, value);
-                }
-            }
-        }
-        self.read(url).await?.decode()
+        let optional = [
+            ("status", filter.status.map(Status::as_str)),
+            ("workflow_type", filter.workflow_type.as_deref()),
+            ("id_prefix", filter.id_prefix.as_deref()),
+            ("page_token", token),
+        ];
+        let mut query = vec![("page_size", page_size.clamp(1, 1000).to_string())];
+        query.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))));
+        self.read(self.url(&["workflows"], &query)?).await?.decode()
     }
 
     /// Up to `limit` runs, over as many pages as that takes.
@@ -129,12 +138,8 @@ impl RawClient {
         RawHandle::new(self.clone(), workflow_id.into(), run_id)
     }
 
-    pub(crate) fn url(&self, segments: &[&str], run_id: Option<RunId>) -> Result<Url, ClientError> {
-        let mut url = self.address.url(segments)?;
-        if let Some(run_id) = run_id {
-            url.query_pairs_mut().append_pair("run_id", &run_id.to_string());
-        }
-        Ok(url)
+    pub(crate) fn url(&self, segments: &[&str], query: &[(&str, String)]) -> Result<Url, ClientError> {
+        self.address.url(segments, query)
     }
 
     pub(crate) async fn read(&self, url: Url) -> Result<Answer, ClientError> {
@@ -156,7 +161,7 @@ impl RawClient {
     }
 
     async fn send(&self, build: impl Fn() -> RequestBuilder) -> Result<Answer, ClientError> {
-        send(self.address.as_str(), self.tries, build).await.and_then(accepted)
+        send(&self.address, &self.auth, self.tries, build).await
     }
 }
 

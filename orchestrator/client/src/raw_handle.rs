@@ -52,7 +52,7 @@ impl RawHandle {
     /// # Errors
     /// [`ClientError::Closed`] when nobody is there to hear it.
     pub async fn signal(&self, name: &str, argument: &Payload, request_id: Option<&str>) -> Result<(), ClientError> {
-        let url = self.url(&["signals", name])?;
+        let url = self.url(&["signals", name], vec![])?;
         self.client.write(url, argument.as_bytes().to_vec(), request_id).await.map(drop)
     }
 
@@ -66,7 +66,7 @@ impl RawHandle {
         struct Answer {
             result: Box<RawValue>,
         }
-        let url = self.url(&["queries", name])?;
+        let url = self.url(&["queries", name], vec![])?;
         let answer: Answer = self.client.ask(url, argument.as_bytes().to_vec()).await?.decode()?;
         Ok(Payload::from_json(String::from(Box::<str>::from(answer.result)).into()))
     }
@@ -90,7 +90,7 @@ impl RawHandle {
     async fn stop(&self, verb: &str, reason: &str, request_id: Option<&str>) -> Result<(), ClientError> {
         let body = serde_json::to_vec(&ReasonBody { reason: reason.to_owned() })
             .map_err(|error| ClientError::Invalid(format!("the reason is no JSON: {error}")))?;
-        self.client.write(self.url(&[verb])?, body, request_id).await.map(drop)
+        self.client.write(self.url(&[verb], vec![])?, body, request_id).await.map(drop)
     }
 
     /// Everything about the run but its history.
@@ -98,7 +98,7 @@ impl RawHandle {
     /// # Errors
     /// What the server says.
     pub async fn describe(&self) -> Result<DescribeBody, ClientError> {
-        self.client.read(self.url(&[])?).await?.decode()
+        self.client.read(self.url(&[], vec![])?).await?.decode()
     }
 
     /// A page of the history.
@@ -106,12 +106,9 @@ impl RawHandle {
     /// # Errors
     /// What the server says.
     pub async fn history_page(&self, page_size: usize, token: Option<&str>) -> Result<HistoryBody, ClientError> {
-        let mut url = self.url(&["history"])?;
-        url.query_pairs_mut().append_pair("page_size", &page_size.clamp(1, 1000).to_string());
-        if let Some(token) = token {
-            url.query_pairs_mut().append_pair("page_token", token);
-        }
-        self.client.read(url).await?.decode()
+        let mut query = vec![("page_size", page_size.clamp(1, 1000).to_string())];
+        query.extend(token.map(|token| ("page_token", token.to_owned())));
+        self.client.read(self.url(&["history"], query)?).await?.decode()
     }
 
     /// Events behind the one with this id, in order: to follow a history as it grows. As many as fit a page.
@@ -119,8 +116,7 @@ impl RawHandle {
     /// # Errors
     /// What the server says.
     pub async fn history_after(&self, event_id: u64) -> Result<Vec<HistoryEvent>, ClientError> {
-        let mut url = self.url(&["history"])?;
-        url.query_pairs_mut().append_pair("after", &event_id.to_string());
+        let url = self.url(&["history"], vec![("after", event_id.to_string())])?;
         let page: HistoryBody = self.client.read(url).await?.decode()?;
         Ok(page.events)
     }
@@ -147,8 +143,7 @@ impl RawHandle {
     /// # Errors
     /// What the server says.
     pub async fn result(&self, wait: Duration) -> Result<ResultBody, ClientError> {
-        let mut url = self.url(&["result"])?;
-        url.query_pairs_mut().append_pair("wait", &format!("{}ms", wait.as_millis().min(60_000)));
+        let url = self.url(&["result"], vec![("wait", format!("{}ms", wait.as_millis().min(60_000)))])?;
         self.client.read(url).await?.decode()
     }
 
@@ -178,8 +173,9 @@ impl RawHandle {
         }
     }
 
-    fn url(&self, rest: &[&str]) -> Result<reqwest::Url, ClientError> {
+    fn url(&self, rest: &[&str], mut query: Vec<(&str, String)>) -> Result<reqwest::Url, ClientError> {
         let segments = [&["workflows", self.workflow_id.as_str()], rest].concat();
-        self.client.url(&segments, self.run_id)
+        query.extend(self.run_id.map(|run_id| ("run_id", run_id.to_string())));
+        self.client.url(&segments, &query)
     }
 }

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use dormouse_client::{Client, ClientError, RawClient};
+use dormouse_client::{Auth, Client, ClientError, RawClient};
 use dormouse_core::{App, Failure, Query, Signal, Workflow};
 
 /// What a request was: its first line, its idempotency key, its body.
@@ -13,6 +13,7 @@ use dormouse_core::{App, Failure, Query, Signal, Workflow};
 struct Seen {
     line: String,
     key: Option<String>,
+    authorization: Option<String>,
     body: String,
 }
 
@@ -35,20 +36,21 @@ fn read(stream: &TcpStream) -> Seen {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
-    let (mut key, mut length) = (None, 0);
+    let (mut key, mut authorization, mut length) = (None, None, 0);
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).unwrap();
         let Some((name, value)) = header.trim().split_once(": ") else { break };
         match name.to_ascii_lowercase().as_str() {
             "idempotency-key" => key = Some(value.to_owned()),
+            "authorization" => authorization = Some(value.to_owned()),
             "content-length" => length = value.parse().unwrap(),
             _ => {}
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    Seen { line: line.trim().to_owned(), key, body: String::from_utf8(body).unwrap() }
+    Seen { line: line.trim().to_owned(), key, authorization, body: String::from_utf8(body).unwrap() }
 }
 
 fn answer(status: &str, body: &str) -> String {
@@ -108,7 +110,7 @@ async fn two_writes_have_two_keys_and_a_given_key_is_kept() {
     assert!(matches!(&refused, ClientError::AlreadyStarted(problem) if problem.status == 409), "{refused:?}");
 
     let seen: Vec<Seen> = seen.try_iter().collect();
-    assert_eq!(seen[0].line, "POST /v1/workflows/a%2Fb/signals/approve%2Fnow HTTP/1.1");
+    assert_eq!(seen[0].line, "POST /v1/workflows/a~2Fb/signals/approve~2Fnow HTTP/1.1");
     assert_eq!((seen[0].body.as_str(), seen[1].body.as_str()), ("true", r#"{"reason":"enough"}"#));
     assert_ne!(seen[0].key, seen[1].key);
     assert_eq!(seen[2].key.as_deref(), Some("mine"));
@@ -120,7 +122,8 @@ async fn refusals_are_not_repeated_and_keep_their_kind() {
         problem(404, "not-found"),
         problem(409, "closed"),
         problem(422, "query-failed"),
-        answer("502 Bad Gateway", "<html>"),
+        answer("404 Not Found", r#"{"message":"Not Found"}"#),
+        problem(500, "internal"),
     ]);
     let handle = RawClient::new(&address).unwrap().workflow("x", None);
     assert!(matches!(handle.describe().await, Err(ClientError::NotFound(_))));
@@ -129,8 +132,58 @@ async fn refusals_are_not_repeated_and_keep_their_kind() {
     assert_eq!(closed.to_string(), "the detail of closed");
     let null = dormouse_core::Payload::NULL;
     assert!(matches!(handle.query("q", &null).await, Err(ClientError::Problem(problem)) if problem.status == 422));
-    assert!(handle.describe().await.unwrap_err().to_string().contains("not from a Dormouse server"));
-    assert_eq!(seen.try_iter().count(), 4);
+    let foreign = handle.describe().await.unwrap_err().to_string();
+    assert!(foreign.contains("(Not Found)") && foreign.contains("not from a Dormouse server"), "{foreign}");
+    assert!(matches!(handle.describe().await, Err(ClientError::Problem(problem)) if problem.status == 500));
+    assert_eq!(seen.try_iter().count(), 5);
+}
+
+/// Gateways say these while the function behind them dies or there is too much to do; the key makes a repeat harmless.
+#[tokio::test]
+async fn what_gateways_say_in_passing_is_repeated() {
+    let (address, seen) = server(vec![
+        answer("500 Internal Server Error", r#"{"message":"Internal Server Error"}"#),
+        answer("429 Too Many Requests", r#"{"message":"Too Many Requests"}"#),
+        answer("502 Bad Gateway", "<html>"),
+        answer("504 Gateway Timeout", r#"{"message":"Endpoint request timed out"}"#),
+        answer("202 Accepted", ""),
+        answer("502 Bad Gateway", "<html>"),
+    ]);
+    let handle = RawClient::new(&address).unwrap().workflow("x", None);
+    handle.cancel("enough", None).await.unwrap();
+    let keys: Vec<_> = seen.try_iter().map(|one| one.key).collect();
+    assert!(keys.len() == 5 && keys[0].is_some() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+
+    let once = RawClient::new(&address).unwrap().tries(1);
+    assert!(
+        matches!(once.workflow("x", None).describe().await, Err(ClientError::Problem(problem)) if problem.status == 502)
+    );
+}
+
+#[tokio::test]
+async fn whoever_is_turned_away_learns_what_may_help() {
+    let challenge = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 26\r\nconnection: close\r\nwww-authenticate: Bearer \
+                     error=\"invalid_token\"\r\n\r\n{\"message\":\"Unauthorized\"}";
+    let (address, seen) = server(vec![
+        answer("403 Forbidden", r#"{"Message":"Forbidden. No."}"#),
+        challenge.to_owned(),
+        problem(403, "cross-site"),
+    ]);
+    let client = RawClient::new(&address).unwrap();
+    let denied = client.workflow("x", None).describe().await.unwrap_err();
+    assert!(matches!(&denied, ClientError::Denied(problem) if problem.status == 403), "{denied:?}");
+    for part in ["Forbidden. No.", "--auth aws", "Auth::bearer"] {
+        assert!(denied.to_string().contains(part), "{denied}");
+    }
+    let bearer = client.clone().auth(Auth::bearer("old").unwrap());
+    let denied = bearer.workflow("x", None).describe().await.unwrap_err();
+    for part in ["Unauthorized", "invalid_token", "expired"] {
+        assert!(matches!(&denied, ClientError::Denied(_)) && denied.to_string().contains(part), "{denied}");
+    }
+    // The server's own refusals say themselves what they mean.
+    assert!(matches!(client.workflow("x", None).cancel("", None).await, Err(ClientError::Problem(_))));
+    let shown: Vec<_> = seen.try_iter().map(|one| one.authorization).collect();
+    assert_eq!(shown, [None, Some("Bearer old".to_owned()), None]);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! The bodies of the HTTP API: what the server says and the client reads.
+//! The bodies of the HTTP API: what the server says and the client reads. How ids stand in its paths:
+//! [`write_path_part`](crate::write_path_part).
 
 use std::collections::BTreeMap;
 
@@ -129,6 +130,9 @@ bodies! {
         pub activity_type: String,
         /// Whether it runs on a worker or where the workflow is decided.
         pub local: bool,
+        /// The task queue whose workers run it, when the workflow named one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub task_queue: Option<String>,
         /// `scheduled`, `running` or `backing_off`.
         pub state: String,
         /// The attempt that runs or ran last; 0 before the first.

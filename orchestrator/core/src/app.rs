@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::activity::Activity;
 use crate::failure::Failure;
 use crate::ids::check_id;
+use crate::names::RemoteActivity;
 use crate::payload::Payload;
 use crate::workflow::Workflow;
 
@@ -77,6 +78,54 @@ where
     type Output = O;
     fn call(self, cx: Activity, input: I) -> impl Future<Output = Result<O, Failure>> + Send + 'static {
         self(cx, input)
+    }
+}
+
+/// What [`Workflow::activity`] calls: an activity function of this application, or a [`RemoteActivity`].
+#[diagnostic::on_unimplemented(
+    message = "this is not an activity",
+    label = "expected `async fn(Activity, Input) -> Result<Output, Failure>` or a `RemoteActivity<Input, Output>`",
+    note = "pass the function itself; what it needs comes through `App::provide` and `cx.get::<T>()`, not through captured variables",
+    note = "Input must be Deserialize, Output must be Serialize, and the future Send"
+)]
+pub trait ActivityTarget<Args>: Copy + 'static {
+    /// Its argument.
+    type Input: Serialize + 'static;
+    /// What it gives.
+    type Output: DeserializeOwned + 'static;
+    /// The wire name.
+    ///
+    /// # Panics
+    /// When this is a function that the application does not have, or the name is none.
+    fn wire_name(self, app: &App) -> &'static str;
+}
+
+impl<A, F: ActivityFunction<A>> ActivityTarget<A> for F {
+    type Input = F::Input;
+    type Output = F::Output;
+
+    fn wire_name(self, app: &App) -> &'static str {
+        const { assert_function_item::<F>() };
+        app.name_of::<F>().unwrap_or_else(|| {
+            let function = std::any::type_name::<F>();
+            panic!("activity {function} is not registered; add `.activity(\"...\", ...)` to the App")
+        })
+    }
+}
+
+/// Marks activities of other programs among the kinds of [`ActivityTarget`].
+#[derive(Clone, Copy, Debug)]
+pub struct Remote(());
+
+impl<I: Serialize + 'static, O: DeserializeOwned + 'static> ActivityTarget<Remote> for RemoteActivity<I, O> {
+    type Input = I;
+    type Output = O;
+
+    fn wire_name(self, _: &App) -> &'static str {
+        match check_id("the name of a remote activity", self.name()) {
+            Ok(()) => self.name(),
+            Err(problem) => panic!("{problem}"),
+        }
     }
 }
 

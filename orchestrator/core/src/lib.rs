@@ -23,6 +23,7 @@ mod live;
 mod names;
 mod options;
 mod outstanding;
+mod path_part;
 mod payload;
 pub mod planted;
 mod status;
@@ -31,17 +32,20 @@ mod workflow;
 
 pub use accept::{Arrival, IdConflictPolicy, IdReusePolicy, Refusal, StartRequest, StartVerdict};
 pub use activity::{Activity, ActivityHost, ActivityInfo};
-pub use app::{ActivityFunction, ActivityFuture, App, InvalidApp, WorkflowFunction, WorkflowFuture};
+pub use app::{
+    ActivityFunction, ActivityFuture, ActivityTarget, App, InvalidApp, Remote, WorkflowFunction, WorkflowFuture,
+};
 pub use divergence::{Asked, TurnFailure, panic_message};
 pub use failure::{Canceled, Failure, FailureKind, MAX_CAUSES, OrFail, RetryState, TimeoutKind};
 pub use ids::{BatchHash, CommitId, InvalidId, MAX_ID_BYTES, RunId, RunKey, WorkflowKey, check_id, derive};
 pub use live::{Decision, LiveRun, Merge, QueryFailure, Retake};
-pub use names::{Query, Signal};
+pub use names::{Query, RemoteActivity, Signal};
 pub use options::{
-    ActivityOptions, LocalActivityOptions, MAX_LOCAL_START_TO_CLOSE, RecordedOptions, RecordedRetry, RetryPolicy,
-    Verdict,
+    ActivityOptions, DEFAULT_TASK_QUEUE, LocalActivityOptions, MAX_LOCAL_START_TO_CLOSE, RecordedOptions,
+    RecordedRetry, RetryPolicy, Verdict,
 };
 pub use outstanding::ActivityTask;
+pub use path_part::{InvalidPathPart, read_path_part, write_path_part};
 pub use payload::{MAX_PAYLOAD_BYTES, Payload};
 pub use status::{Status, UnknownStatus};
 pub use time::{Timestamp, millis};

@@ -1,4 +1,5 @@
-//! Typed names: a signal or query is declared once, and both sides are checked against it.
+//! Typed names: a signal, a query or another program's activity is declared once, and whoever uses it is checked
+//! against it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -59,4 +60,24 @@ typed_name! {
     /// pub const STATUS: Query<String> = Query::new("status");
     /// ```
     Query<T, A = ()>
+}
+
+typed_name! {
+    /// An activity that another program implements, in any language: argument of type `I`, result of type `O`, both as
+    /// JSON. It is called like a function, on the task queue that those workers serve.
+    ///
+    /// ```
+    /// # use dormouse_core::{ActivityOptions, Failure, RemoteActivity, Workflow};
+    /// # use std::time::Duration;
+    /// const RESIZE: RemoteActivity<String, Vec<String>> = RemoteActivity::new("resize");
+    /// const PYTHON: ActivityOptions = ActivityOptions::start_to_close(Duration::from_mins(5)).task_queue("python");
+    ///
+    /// async fn gallery(cx: Workflow, image: String) -> Result<Vec<String>, Failure> {
+    ///     cx.activity(RESIZE, &image).options(PYTHON).await
+    /// }
+    /// ```
+    ///
+    /// Embedded, as under `dev`, there are no workers of other programs: register a stand-in under the same name
+    /// (`App::activity("resize", ..)`), or the call fails with the type `NoSuchWorker`.
+    RemoteActivity<I, O>
 }

@@ -73,6 +73,9 @@ impl Default for RetryPolicy {
     }
 }
 
+/// The task queue of activities that name none.
+pub const DEFAULT_TASK_QUEUE: &str = "default";
+
 /// Options of a queued activity. One of the two close limits is required, so there is no other way to begin.
 ///
 /// ```
@@ -364,6 +367,18 @@ mod tests {
                 "attempt {attempt}, {failure}"
             );
         }
+    }
+
+    /// Histories of builds that knew of no task queues read the same, and are written the same.
+    #[test]
+    fn the_default_task_queue_is_not_stored() {
+        let options = ActivityOptions::start_to_close(Duration::from_secs(1)).recorded();
+        let plain = minicbor::to_vec(&options).unwrap();
+        assert_eq!(plain[0], 0x85, "five fields, as ever: {plain:x?}");
+        assert_eq!(minicbor::decode::<RecordedOptions>(&plain).unwrap(), options);
+        let named = RecordedOptions { task_queue: Some("gpu".into()), ..options };
+        let stored = minicbor::to_vec(&named).unwrap();
+        assert_eq!(minicbor::decode::<RecordedOptions>(&stored).unwrap(), named);
     }
 
     #[test]

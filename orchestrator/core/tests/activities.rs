@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{GO, MINUTE, World, app, completed, double, failed, halve, json, local, secs, signal};
 use dormouse_core::{
-    Activity, ActivityOptions, App, Arrival, Failure, FailureKind, LocalActivityOptions, Payload, Refusal, RetryPolicy,
-    RetryState, Status, TimeoutKind, Timestamp, Workflow, join, select,
+    Activity, ActivityOptions, App, Arrival, Failure, FailureKind, LocalActivityOptions, Payload, Refusal,
+    RemoteActivity, RetryPolicy, RetryState, Status, TimeoutKind, Timestamp, Workflow, join, select,
 };
 
 #[test]
@@ -24,6 +26,40 @@ fn steps_follow_one_another() {
     assert_eq!(world.arrive(completed(3, "3")), ["complete 3"]);
     assert_eq!(world.log.len(), 5);
     assert_eq!(world.status(), Status::Completed);
+}
+
+/// Another program's activity is asked for by its name, on the task queue of its workers; replay knows it by its name.
+#[test]
+fn activities_of_other_programs_are_called_by_name() {
+    const RESIZE: RemoteActivity<String, Vec<u32>> = RemoteActivity::new("resize");
+    const PYTHON: ActivityOptions = ActivityOptions::start_to_close(Duration::from_mins(5)).task_queue("python");
+    let mut world = World::run(
+        |cx: Workflow, image: String| async move {
+            let widths = cx.activity(RESIZE, &image).options(PYTHON).await?;
+            let more = cx.activity(RESIZE, &image).start_to_close(secs(1)).task_queue("other").await?;
+            Ok(widths.len() + more.len())
+        },
+        &"a.png".to_owned(),
+    );
+    assert_eq!(world.last_commands(), ["activity 1 resize(\"a.png\")"]);
+    assert_eq!(world.state().task(1).unwrap().options.task_queue.as_deref(), Some("python"));
+    assert_eq!(world.arrive(completed(1, "[1,2]")), ["activity 2 resize(\"a.png\")"]);
+    assert_eq!(world.state().task(2).unwrap().options.task_queue.as_deref(), Some("other"));
+    assert_eq!(world.arrive(completed(2, "[3]")), ["complete 3"]);
+}
+
+/// The answer's type is checked when it comes, as always.
+#[test]
+fn another_programs_answer_of_another_type_is_a_failure() {
+    const RESIZE: RemoteActivity<u32, u32> = RemoteActivity::new("resize");
+    let mut world = World::run(
+        |cx: Workflow, n: u32| async move {
+            let failure = cx.activity(RESIZE, &n).start_to_close(secs(1)).await.unwrap_err();
+            Ok(failure.type_name().map(str::to_owned))
+        },
+        &3,
+    );
+    assert_eq!(world.arrive(completed(1, "\"six\"")), ["complete \"Deserialization\""]);
 }
 
 #[test]

@@ -193,6 +193,51 @@ fn lengths_that_nothing_backs_allocate_nothing() {
     assert!(matches!(Batch::decode(0, &bytes), Err(Damage::Undecodable { .. })));
 }
 
+/// Histories of before task queues read on, and what names none is written as it was then.
+#[test]
+fn options_of_before_task_queues_are_the_same_bytes() {
+    #[derive(minicbor::Encode)]
+    struct Before {
+        #[n(0)]
+        start_to_close_ms: Option<u64>,
+        #[n(1)]
+        schedule_to_close_ms: Option<u64>,
+        #[n(2)]
+        schedule_to_start_ms: Option<u64>,
+        #[n(3)]
+        heartbeat_ms: Option<u64>,
+        #[n(4)]
+        retry: RecordedRetry,
+    }
+    let retry = RecordedRetry {
+        initial_interval_ms: 1_000,
+        backoff_coefficient: 2.0,
+        maximum_interval_ms: 100_000,
+        maximum_attempts: 5,
+        non_retryable_types: vec!["CardDeclined".into()],
+    };
+    let before = Before {
+        start_to_close_ms: Some(60_000),
+        schedule_to_close_ms: None,
+        schedule_to_start_ms: None,
+        heartbeat_ms: Some(5_000),
+        retry: retry.clone(),
+    };
+    let mut now = RecordedOptions {
+        start_to_close_ms: Some(60_000),
+        schedule_to_close_ms: None,
+        schedule_to_start_ms: None,
+        heartbeat_ms: Some(5_000),
+        retry,
+        task_queue: None,
+    };
+    let stored = minicbor::to_vec(before).unwrap();
+    assert_eq!(minicbor::decode::<RecordedOptions>(&stored).unwrap(), now);
+    assert_eq!(minicbor::to_vec(&now).unwrap(), stored);
+    now.task_queue = Some("python".into());
+    assert_eq!(minicbor::decode::<RecordedOptions>(&minicbor::to_vec(&now).unwrap()).unwrap(), now);
+}
+
 fn payload() -> impl Strategy<Value = Payload> {
     vec(any::<u8>(), 0..20).prop_map(|bytes| Payload::from_json(bytes.into()))
 }

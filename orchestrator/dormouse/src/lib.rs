@@ -27,19 +27,26 @@
 use std::process::ExitCode;
 
 pub use dormouse_cli::{Cli, CliError, Context, Format, Timeline, Verb, timeline};
-pub use dormouse_client::{Client, ClientError, ListFilter, RawClient, RawHandle, StartCall, WorkflowHandle};
+#[cfg(feature = "aws")]
+pub use dormouse_client::AwsSigner;
+pub use dormouse_client::{
+    Auth, BearerToken, Client, ClientError, ListFilter, RawClient, RawHandle, StartCall, WorkflowHandle,
+};
 pub use dormouse_core::{
     Activity, ActivityFunction, ActivityInfo, ActivityOptions, App, Canceled, Failure, FailureKind, IdConflictPolicy,
-    IdReusePolicy, LocalActivityOptions, OrFail, Payload, Pending, Published, Query, Random, RetryPolicy, RetryState,
-    RunId, Signal, Signals, Status, TimeoutKind, Timestamp, Workflow, WorkflowFunction, WorkflowInfo, api, join,
-    select,
+    IdReusePolicy, LocalActivityOptions, OrFail, Payload, Pending, Published, Query, Random, RemoteActivity,
+    RetryPolicy, RetryState, RunId, Signal, Signals, Status, TimeoutKind, Timestamp, Workflow, WorkflowFunction,
+    WorkflowInfo, api, join, select,
 };
 pub use dormouse_engine::embedded::{Embedded, OpenError, Settings};
 pub use dormouse_engine::store::Store;
+#[cfg(feature = "s3")]
+pub use dormouse_engine::stores::object::{ObjectStore, OwnError, OwnerSettings, Ownership};
 pub use dormouse_engine::stores::sqlite::SqliteStore;
 pub use dormouse_http::{Limits, Server, StartError, openapi_json, router};
 
-/// The program of this application: `dev` runs it, `workflow ...` uses it, `--help` says more.
+/// The program of this application: `dev` runs it, `workflow ...` uses it, `--help` says more. With the feature `aws`,
+/// and started by Lambda, it serves invocations in the role that `DORMOUSE_ROLE` names.
 #[must_use]
 pub fn main(app: App) -> ExitCode {
     cli(app).main()
@@ -48,7 +55,10 @@ pub fn main(app: App) -> ExitCode {
 /// The same, to add verbs to: `dormouse::cli(app()).verb::<Demo>("demo").main()`.
 #[must_use]
 pub fn cli(app: App) -> Cli {
-    Cli::new(app)
+    let cli = Cli::new(app);
+    #[cfg(feature = "aws")]
+    let cli = cli.host(|app| dormouse_lambda::is_lambda().then(|| dormouse_lambda::main(app)));
+    cli
 }
 
 /// What a file with workflows and activities needs.
@@ -56,7 +66,7 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use crate::{
-        Activity, ActivityOptions, App, Failure, LocalActivityOptions, OrFail, Query, RetryPolicy, Signal, Workflow,
-        join, select,
+        Activity, ActivityOptions, App, Failure, LocalActivityOptions, OrFail, Query, RemoteActivity, RetryPolicy,
+        Signal, Workflow, join, select,
     };
 }

@@ -45,9 +45,20 @@ async fn serve(data_dir: &Path) -> (Server, Client) {
 async fn ids_of_any_shape_name_their_workflow() {
     let dir = tempfile::tempdir().unwrap();
     let (server, client) = serve(dir.path()).await;
-    for id in
-        ["order-1", "a/b", "%2F", "%252F", "../../etc/passwd", "...", "a b+c?d#e&f", "日本語 🐭", &"é".repeat(127)]
-    {
+    for id in [
+        "order-1",
+        "a/b",
+        "%2F",
+        "%252F",
+        "~2F",
+        "../../etc/passwd",
+        ".",
+        "..",
+        "...",
+        "a b+c?d#e&f",
+        "日本語 🐭",
+        &"é".repeat(127),
+    ] {
         let handle = client.start(doubling_workflow, id, &1).await.unwrap();
         handle.signal(GO, &21).await.unwrap();
         assert_eq!(handle.result().await.unwrap(), 42, "{id}");
@@ -57,7 +68,7 @@ async fn ids_of_any_shape_name_their_workflow() {
             1
         );
     }
-    for id in ["", "..", "a\0b", &"x".repeat(256)] {
+    for id in ["", "a\0b", &"x".repeat(256)] {
         let refused = client.start(doubling_workflow, id, &1).await.unwrap_err();
         assert!(matches!(&refused, ClientError::Problem(problem) if problem.status == 400), "{id:?}: {refused}");
     }

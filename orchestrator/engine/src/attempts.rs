@@ -114,6 +114,8 @@ pub struct Claim {
     claim: CommitId,
     epoch: u64,
     version: u64,
+    /// When the process that made it ends.
+    pub(crate) deadline: Option<Timestamp>,
     /// Which attempt, from 1.
     pub attempt: u32,
     /// The details of the last heartbeat of an earlier attempt.
@@ -137,12 +139,13 @@ pub(crate) fn key_of(task: &ActivityTask) -> AttemptKey {
 }
 
 /// How long a claim made or renewed now is believed in.
-fn lease(task: &ActivityTask, now: Timestamp, started: Timestamp) -> Timestamp {
+fn lease(task: &ActivityTask, now: Timestamp, started: Timestamp, deadline: Option<Timestamp>) -> Timestamp {
     let millis = Duration::from_millis;
     let limits = [
         task.options.start_to_close_ms.map(|ms| started + millis(ms)),
         task.options.schedule_to_close_ms.map(|ms| task.scheduled_at + millis(ms)),
         task.options.heartbeat_ms.map(|ms| now + millis(ms)),
+        deadline,
     ];
     limits.into_iter().flatten().min().unwrap_or(now) + SKEW
 }
@@ -161,11 +164,12 @@ async fn swap(store: &dyn Store, key: &AttemptKey, expected: Option<u64>, record
     Err(unknown)
 }
 
-/// Tries to claim the next attempt of a task: one conditional write when nothing stands in the way.
+/// Tries to claim the next attempt of a task: one conditional write when nothing stands in the way. `deadline`: when
+/// this process ends whatever it does.
 ///
 /// # Errors
 /// [`StoreError`]: the attempt may have been claimed, and is then lost in time.
-pub async fn claim(ports: &Ports, task: &ActivityTask) -> Result<Claiming, StoreError> {
+pub async fn claim(ports: &Ports, task: &ActivityTask, deadline: Option<Timestamp>) -> Result<Claiming, StoreError> {
     let store = &*ports.store;
     let key = key_of(task);
     let id = CommitId::from_bytes(ports.host.fresh_id());
@@ -178,7 +182,7 @@ pub async fn claim(ports: &Ports, task: &ActivityTask) -> Result<Claiming, Store
             state: AttemptState::Claimed {
                 claim: id,
                 epoch: store.epoch(),
-                lease_until_ms: lease(task, now, now).as_millis(),
+                lease_until_ms: lease(task, now, now, deadline).as_millis(),
             },
             last_failure,
             heartbeat,
@@ -190,6 +194,7 @@ pub async fn claim(ports: &Ports, task: &ActivityTask) -> Result<Claiming, Store
                 claim: id,
                 epoch: store.epoch(),
                 version,
+                deadline,
                 attempt,
                 last_heartbeat: record.heartbeat.clone(),
                 last_failure: record.last_failure.clone(),
@@ -244,7 +249,7 @@ impl Claim {
         details: &Payload,
     ) -> Result<Standing, StoreError> {
         self.last_heartbeat = Some(details.clone());
-        let lease_until_ms = lease(task, ports.now(), started).as_millis();
+        let lease_until_ms = lease(task, ports.now(), started, self.deadline).as_millis();
         let state = AttemptState::Claimed { claim: self.claim, epoch: self.epoch, lease_until_ms };
         self.write(&*ports.store, state).await
     }

@@ -21,8 +21,10 @@ use crate::ports::Ports;
 use crate::seams::QueryRunner;
 use crate::store::{AttemptKey, ListCursor, Parked, RunFilter, RunRow};
 
-/// How often somebody who waits for a run looks at its row by himself, should no notice come.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// When somebody who waits for a run looks at its row by himself, should no notice come; then after twice the time
+/// again, up to the longest.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
 /// How long a query waits for the run's code to see what was accepted before it.
 const DECISION_PATIENCE: Duration = Duration::from_secs(2);
@@ -179,6 +181,7 @@ impl FrontDoor {
                 activity_id: id.to_string(),
                 activity_type: pending.activity_type.clone(),
                 local: false,
+                task_queue: pending.options.task_queue.clone(),
                 state: stage.into(),
                 attempt: record.as_ref().map_or(0, |record| record.attempt).max(pending.lost),
                 scheduled_at: Some(pending.scheduled_at),
@@ -193,6 +196,7 @@ impl FrontDoor {
                 activity_id: id.to_string(),
                 activity_type: local.activity_type.clone(),
                 local: true,
+                task_queue: None,
                 state: if backs_off { "backing_off" } else { "running" }.into(),
                 attempt: local.attempts,
                 scheduled_at: None,
@@ -271,6 +275,7 @@ impl FrontDoor {
     pub async fn result(&self, target: &Target, wait: Duration) -> Result<ResultBody, ApiError> {
         let deadline = tokio::time::Instant::now() + wait;
         let mut row = self.resolve(target).await?;
+        let mut look = FIRST_LOOK;
         loop {
             let notice = self.ports.closings.wait(&row.run);
             row = self.row(&row.run).await?;
@@ -282,7 +287,8 @@ impl FrontDoor {
                 return Ok(ResultBody { run_id: row.run_id, status: row.status, result: None, failure: None });
             }
             // Noticed or not, look again.
-            let _ = tokio::time::timeout(left.min(LOOK_INTERVAL), notice).await;
+            let _ = tokio::time::timeout(left.min(look), notice).await;
+            look = (look * 2).min(LONGEST_LOOK);
         }
     }
 
@@ -319,7 +325,7 @@ impl FrontDoor {
         let deadline = tokio::time::Instant::now() + DECISION_PATIENCE;
         loop {
             let state = self.state(row).await?;
-            let parked = self.ports.parkings.get(&row.run).is_some();
+            let parked = self.ports.parkings.get(&row.run).is_some() || row.parked.is_some();
             if !state.is_undecided() || parked || tokio::time::Instant::now() > deadline {
                 return Ok(state);
             }

@@ -61,6 +61,14 @@ pub(crate) struct Post {
     pub(crate) sweep: bool,
 }
 
+impl Post {
+    /// Whether somebody outside has something new to say. What is delivered again is none, and is swept.
+    fn is_news(&self) -> bool {
+        let announced = self.arrivals.iter().any(|coming| coming.run_id.is_none()) || !self.starts.is_empty();
+        !self.accepted.is_empty() || (announced && !self.sweep)
+    }
+}
+
 /// Something that arrives for a run.
 pub(crate) struct Coming {
     /// The run that it means; `None`: whichever has the ordinal (rule F3).
@@ -99,7 +107,7 @@ impl<S: Surroundings> Decider<S> {
         if self.ports.choices.shared && !self.is_warm(run) {
             self.ports.parkings.learn(&self.ports, run).await?;
         }
-        if self.ports.parkings.stands_still(run, self.ports.now(), !post.accepted.is_empty()) {
+        if self.ports.parkings.stands_still(run, self.ports.now(), post.is_news()) {
             let news = !post.accepted.is_empty() || !post.arrivals.is_empty();
             take_in_only(&self.intake, run, &post.arrivals).await?;
             if !news || stays_parked(&self.ports, run).await? {
@@ -159,6 +167,12 @@ impl<S: Surroundings> Decider<S> {
             self.intake.start(&run.workflow, request, Some(run.ordinal)).await?;
         }
         Ok(())
+    }
+
+    /// Forgets a run, with what was not committed: somebody else goes on with it.
+    pub fn forget(&self, run: &RunKey) {
+        self.warm.borrow_mut().pop(run);
+        self.locals.borrow_mut().retain(|(other, _)| other != run);
     }
 
     /// Whether the run is in memory.

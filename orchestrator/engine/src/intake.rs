@@ -82,7 +82,12 @@ impl Intake {
         let mut remembered = entry.lock().await;
         let mut ticket = None;
         let mut fresh = false;
+        let mut behind = self.ports.choices.shared;
+        let mut losses = 0;
         loop {
+            if std::mem::take(&mut behind) && remembered.is_some() {
+                fresh = self.catch_up(run, &mut remembered).await?;
+            }
             let Some(state) = remembered.as_mut() else {
                 match read_state(&*self.ports.store, run).await? {
                     Some(state) => *remembered = Some(state),
@@ -131,6 +136,12 @@ impl Intake {
                     if state.append(&found).is_err() {
                         *remembered = None;
                     }
+                    // More may stand behind it, and the queue's copy may be recorded by now.
+                    losses += 1;
+                    behind = self.ports.choices.shared;
+                    if ticket.is_some() {
+                        self.ports.host.give_way(losses).await;
+                    }
                 }
                 Err(error) => {
                     *remembered = None;
@@ -138,6 +149,21 @@ impl Intake {
                 }
             }
         }
+    }
+
+    /// Reads what stands behind the last batch that is remembered. `true`: the state is as fresh as the store; `false`:
+    /// it does not fit, and is forgotten.
+    async fn catch_up(&self, run: &RunKey, remembered: &mut Option<RunState>) -> Result<bool, StoreError> {
+        while let Some(state) = remembered.as_mut() {
+            let stretch = self.ports.store.read(run, state.next_sequence).await?;
+            let fits = stretch.records.iter().all(|record| state.append(record).is_ok());
+            if !fits || stretch.gap {
+                *remembered = None;
+            } else if !stretch.more || stretch.records.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn seal_inputs(&self, state: &RunState, inputs: Vec<Input>) -> (Batch, Option<RowChange>) {

@@ -14,6 +14,7 @@ pub mod embedded;
 mod error;
 pub mod front;
 pub mod handle;
+pub mod host;
 pub mod intake;
 pub mod parking;
 mod pass;
@@ -21,6 +22,7 @@ pub mod ports;
 pub mod seams;
 pub mod store;
 pub mod stores;
+pub mod sweep;
 pub mod worker;
 
 pub use error::ApiError;

@@ -18,6 +18,7 @@ use crate::store::{Parked, StoreError};
 pub struct Parkings {
     parked: Mutex<HashMap<RunKey, Parked>>,
     held: Mutex<HashSet<RunKey>>,
+    suspects: Mutex<HashSet<RunKey>>,
 }
 
 impl Parkings {
@@ -69,6 +70,9 @@ impl Parkings {
     /// # Errors
     /// [`StoreError`] when the store does not answer.
     pub async fn learn(&self, ports: &Ports, run: &RunKey) -> Result<(), StoreError> {
+        if self.suspects().contains(run) {
+            return Ok(());
+        }
         let row = ports.store.row(run).await?;
         match row.and_then(|row| row.parked) {
             Some(parked) if *parked.build == *ports.choices.build => self.insert(run.clone(), parked),
@@ -76,6 +80,57 @@ impl Parkings {
             None => self.remove(run),
         }
         Ok(())
+    }
+
+    /// Processes have died over messages of this run, or of one beside it. Its row says that it is parked before its
+    /// code runs once more: should this process die too, the next leaves it alone. Once it has not died,
+    /// [`acquit`](Self::acquit) it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer.
+    pub async fn suspect(&self, ports: &Ports, run: &RunKey, deliveries: u32) -> Result<(), StoreError> {
+        let Some(row) = ports.store.row(run).await? else { return Ok(()) };
+        let build = &*ports.choices.build;
+        let known = row.parked.filter(|parked| parked.build == build);
+        if row.status.is_closed() || known.as_ref().is_some_and(|parked| ports.now() < parked.retry_at) {
+            return Ok(());
+        }
+        let sequence = match read_state(&*ports.store, run).await {
+            Ok(state) => state.map_or(0, |state| state.next_sequence),
+            Err(LoadError::Turn(_)) => 0,
+            Err(LoadError::Store(error)) => return Err(error),
+        };
+        let attempts = known.map_or(0, |parked| parked.attempts) + 1;
+        let parked = Parked {
+            reason: format!(
+                "the process that handled this run's messages has ended {} times: its code may exhaust memory or stack, \
+                 or end the process",
+                deliveries - 1
+            ),
+            build: build.to_owned(),
+            sequence,
+            attempts,
+            retry_at: ports.now() + pause(attempts),
+        };
+        ports.store.park(run, Some(parked)).await?;
+        self.suspects().insert(run.clone());
+        Ok(())
+    }
+
+    /// The run's code has given the process back.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer.
+    pub async fn acquit(&self, ports: &Ports, run: &RunKey) -> Result<(), StoreError> {
+        if self.suspects().contains(run) && self.get(run).is_none() {
+            ports.store.park(run, None).await?;
+        }
+        self.suspects().remove(run);
+        Ok(())
+    }
+
+    fn suspects(&self) -> MutexGuard<'_, HashSet<RunKey>> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A run goes on.
@@ -87,13 +142,16 @@ impl Parkings {
 /// How long a parked run waits before the same build tries it again; it doubles.
 const PAUSE: Duration = Duration::from_secs(1);
 
+fn pause(attempts: u32) -> Duration {
+    PAUSE * 2u32.pow(attempts.clamp(1, 10) - 1)
+}
+
 /// Parks a run durably: why, since when, and when it is tried again.
 ///
 /// # Errors
 /// [`StoreError`] when the store does not answer.
 pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<(), StoreError> {
     let attempts = ports.parkings.get(run).map_or(0, |parked| parked.attempts) + 1;
-    let delay = PAUSE * 2u32.pow(attempts.min(10) - 1);
     let state = match read_state(&*ports.store, run).await {
         Ok(state) => state,
         Err(LoadError::Turn(_)) => None,
@@ -104,7 +162,7 @@ pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<
         build: ports.choices.build.to_string(),
         sequence: state.as_ref().map_or(0, |state| state.next_sequence),
         attempts,
-        retry_at: ports.now() + delay,
+        retry_at: ports.now() + pause(attempts),
     };
     tracing::error!(%run, retry_at = %parked.retry_at, reason = %parked.reason, "the run is parked");
     ports.store.park(run, Some(parked.clone())).await?;

@@ -129,6 +129,11 @@ pub trait Host: Send + Sync {
     fn now(&self) -> Timestamp;
     /// Sixteen random bytes.
     fn fresh_id(&self) -> [u8; 16];
+    /// Lets others go first who write the same run from other processes, after so many lost writes. There are none
+    /// unless a host says so.
+    fn give_way(&self, _losses: u32) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Who wants to know that runs close. A help, not a promise: whoever waits also looks by himself now and then.

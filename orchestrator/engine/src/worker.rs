@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::{
-    Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, Failure, Payload, RetryState, RunKey,
-    TimeoutKind, Timestamp, Verdict, panic_message,
+    Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, DEFAULT_TASK_QUEUE, Failure, Payload, RetryState,
+    RunKey, TimeoutKind, Timestamp, Verdict, panic_message,
 };
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -26,6 +26,8 @@ const HEARTBEAT_LONGEST: Duration = Duration::from_secs(60);
 /// Handles a delivery of a task whose message may have been under way for long: after `not_after`, nothing is run, since
 /// the record that tells of earlier attempts may be gone (rule C4). The sweep hands the task out again if it is wanted.
 ///
+/// This process lives until `deadline`: an attempt that has not ended by then has timed out.
+///
 /// # Errors
 /// As [`handle_task`].
 pub async fn handle_message(
@@ -33,20 +35,26 @@ pub async fn handle_message(
     ports: &Ports,
     task: ActivityTask,
     not_after: Timestamp,
+    deadline: Timestamp,
 ) -> Result<(), StoreError> {
     if ports.now() > not_after {
         tracing::warn!(run = %task.run, activity = task.id, %not_after, "a task came too late and is not run");
         return Ok(());
     }
-    handle_task(app, ports, task).await
+    handle_task(app, ports, task, Some(deadline)).await
 }
 
-/// Handles one delivery of an activity task: at most one attempt.
+/// Handles one delivery of an activity task: at most one attempt, which ends by `deadline`, if there is one.
 ///
 /// # Errors
 /// [`StoreError`] when the store did not answer: deliver the task again.
-pub async fn handle_task(app: &Arc<App>, ports: &Ports, task: ActivityTask) -> Result<(), StoreError> {
-    let arrival = match claim(ports, &task).await? {
+pub async fn handle_task(
+    app: &Arc<App>,
+    ports: &Ports,
+    task: ActivityTask,
+    deadline: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    let arrival = match claim(ports, &task, deadline).await? {
         Claiming::Nothing => return Ok(()),
         Claiming::NotYet(not_before) => return ports.activities.send(ActivityTask { not_before, ..task }).await,
         Claiming::Lost { attempt, last_heartbeat } => {
@@ -100,7 +108,7 @@ impl<'a> Attempt<'a> {
         let (beat, beats) = watch::channel(None);
         let (cancel, canceled) = watch::channel(false);
         let cx = Activity::new(info, Arc::clone(app), Arc::new(Line { beat, canceled }));
-        let code = spawn_activity(app, &task.activity_type, cx, &task.input);
+        let code = spawn_activity(app, &task.activity_type, task.options.task_queue.as_deref(), cx, &task.input);
         Self { ports, task, claim, started: ports.now(), code, beats, cancel }
     }
 
@@ -115,6 +123,8 @@ impl<'a> Attempt<'a> {
                     .schedule_to_close_ms
                     .map(|ms| (self.task.scheduled_at + Duration::from_millis(ms)).since(self.started)),
             ),
+            // The process ends then. The policy decides about another attempt, as if the activity had been too slow.
+            (TimeoutKind::StartToClose, self.claim.deadline.map(|deadline| deadline.since(self.started))),
         ];
         let limit = limits.into_iter().filter_map(|(kind, limit)| Some((limit?, kind))).min_by_key(|(limit, _)| *limit);
         let silence = self.task.options.heartbeat_ms.map(Duration::from_millis);
@@ -213,20 +223,37 @@ impl<'a> Attempt<'a> {
 pub(crate) fn spawn_activity(
     app: &Arc<App>,
     activity_type: &str,
+    task_queue: Option<&str>,
     cx: Activity,
     input: &Payload,
 ) -> JoinHandle<Result<Payload, Failure>> {
     // Calling the function may panic too: do it inside the task.
     let (app, activity_type, input) = (Arc::clone(app), activity_type.to_owned(), input.clone());
+    let task_queue = task_queue.map(ToOwned::to_owned);
     tokio::spawn(async move {
         match app.begin_activity(&activity_type, cx, &input) {
             Some(future) => future.await,
-            None => Err(Failure::application(format!(
-                "no activity {activity_type:?} is registered in this build; add `.activity({activity_type:?}, ...)` to the App"
-            ))
-            .with_type("UnknownActivity")),
+            None => Err(unknown(&activity_type, task_queue.as_deref())),
         }
     })
+}
+
+/// On the default task queue, a build that knows the activity may be on its way. Work for another queue is another
+/// program's: here nobody will ever know it.
+fn unknown(activity_type: &str, task_queue: Option<&str>) -> Failure {
+    match task_queue.filter(|queue| *queue != DEFAULT_TASK_QUEUE) {
+        None => Failure::application(format!(
+            "no activity {activity_type:?} is registered in this build; add `.activity({activity_type:?}, ...)` to the App"
+        ))
+        .with_type("UnknownActivity"),
+        Some(queue) => Failure::application(format!(
+            "activity {activity_type:?} belongs to the workers of task queue {queue:?}, and this program does not have \
+             it; where there are no such workers, as under `dev`, register a stand-in: \
+             `.activity({activity_type:?}, ...)` in the App"
+        ))
+        .with_type("NoSuchWorker")
+        .non_retryable(),
+    }
 }
 
 /// The failure of an activity whose code panicked.
@@ -297,7 +324,7 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask) -> Arriva
         let (beat, _beats) = watch::channel(None);
         let (cancel, canceled) = watch::channel(false);
         let cx = Activity::new(info, Arc::clone(app), Arc::new(Line { beat, canceled }));
-        let mut code = spawn_activity(app, &call.activity_type, cx, &call.input);
+        let mut code = spawn_activity(app, &call.activity_type, None, cx, &call.input);
         let failure = match tokio::time::timeout(limit, &mut code).await {
             Ok(Ok(Ok(result))) => {
                 let limit = ports.choices.max_payload_bytes;

@@ -1,9 +1,9 @@
-//! Paths, queries and headers: decoded once and checked, or refused with what would have been right.
+//! Paths, queries and headers: decoded and checked, or refused with what would have been right.
 
 use axum::RequestPartsExt;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
-use dormouse_core::{RunId, check_id};
+use dormouse_core::{InvalidPathPart, RunId, check_id, read_path_part};
 use dormouse_engine::front::Target;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -14,20 +14,38 @@ use crate::problem::{Kind, Refused};
 /// The header that makes a write safe to repeat.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// The variable parts of a path, percent-decoded exactly once.
+/// The variable parts of a path, percent-decoded exactly once, then read as [`read_path_part`] does.
 pub(crate) struct Params<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequestParts<S> for Params<T> {
+/// What a route's path holds: an id, or an id and a name.
+pub(crate) trait PathParts: DeserializeOwned + Send + 'static {
+    fn read(self) -> Result<Self, InvalidPathPart>;
+}
+
+impl PathParts for String {
+    fn read(self) -> Result<Self, InvalidPathPart> {
+        read_path_part(&self)
+    }
+}
+
+impl PathParts for (String, String) {
+    fn read(self) -> Result<Self, InvalidPathPart> {
+        Ok((read_path_part(&self.0)?, read_path_part(&self.1)?))
+    }
+}
+
+impl<S: Send + Sync, T: PathParts> FromRequestParts<S> for Params<T> {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
-        match parts.extract::<Path<T>>().await {
-            Ok(Path(params)) => Ok(Self(params)),
-            Err(rejection) => Err(Kind::InvalidRequest.because(format!(
-                "the path cannot be read ({}); ids in a path are UTF-8, percent-encoded",
-                rejection.body_text()
-            ))),
-        }
+        let cannot = |why: &str| {
+            Kind::InvalidRequest.because(format!(
+                "the path cannot be read ({why}); in ids and names, every byte of UTF-8 outside A-Z a-z 0-9 . _ - is \
+                 written ~XX"
+            ))
+        };
+        let Path(params) = parts.extract::<Path<T>>().await.map_err(|rejection| cannot(&rejection.body_text()))?;
+        params.read().map_err(|error| cannot(&error.to_string())).map(Self)
     }
 }
 

@@ -128,7 +128,7 @@ impl From<InvalidId> for Refused {
 pub(crate) async fn no_such_route(uri: Uri) -> Refused {
     let path: String = uri.path().chars().take(200).collect();
     Kind::NoSuchRoute.because(format!(
-        "there is no route {path}; /openapi.json lists those that exist. A `/` within a workflow id is written %2F"
+        "there is no route {path}; /openapi.json lists those that exist. A `/` within a workflow id is written ~2F"
     ))
 }
 

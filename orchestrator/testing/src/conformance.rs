@@ -77,13 +77,15 @@ pub const CASES: &[Case] = cases! {
 /// What has run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
+    /// Which suite it was.
+    pub suite: &'static str,
     /// The names of the cases that passed: all, or there would be no report.
     pub passed: Vec<&'static str>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} cases of store conformance passed", self.passed.len(), CASES.len())
+        write!(f, "all {} cases of {} conformance passed", self.passed.len(), self.suite)
     }
 }
 
@@ -100,10 +102,10 @@ pub async fn store_conformance<S: Store>(make: impl AsyncFn() -> S) -> Report {
         }
         passed.push(*name);
     }
-    Report { passed }
+    Report { suite: "store", passed }
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+pub(crate) fn message(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<String>()
         .map(String::as_str)

@@ -21,6 +21,8 @@ pub enum On {
     Read(Option<u64>),
     /// The next parking or unparking.
     Park,
+    /// The next read of an attempt record; with a number, the next one of this activity.
+    Attempt(Option<u64>),
 }
 
 impl On {
@@ -28,7 +30,8 @@ impl On {
         let (wanted, got) = match (self, request) {
             (On::Create(wanted), On::Create(got))
             | (On::Swap(wanted), On::Swap(got))
-            | (On::Read(wanted), On::Read(got)) => (wanted, got),
+            | (On::Read(wanted), On::Read(got))
+            | (On::Attempt(wanted), On::Attempt(got)) => (wanted, got),
             (On::Park, On::Park) => return true,
             _ => return false,
         };
@@ -187,7 +190,7 @@ impl Store for FaultyStore {
     }
 
     fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>> {
-        self.inner.attempt(key)
+        Box::pin(self.carry_out(On::Attempt(Some(key.activity)), move || self.inner.attempt(key)))
     }
 
     fn epoch(&self) -> u64 {

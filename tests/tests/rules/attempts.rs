@@ -7,7 +7,7 @@ use dormouse_core::history::{Event, Input};
 use dormouse_core::{ActivityTask, Arrival, RetryState};
 use dormouse_engine::attempts::{AttemptRecord, AttemptState, Claiming, claim};
 use dormouse_engine::store::AttemptKey;
-use dormouse_engine::worker::handle_task;
+use dormouse_engine::worker::{handle_message, handle_task};
 use dormouse_testing::world::{Process, drive, latest, start_body};
 use dormouse_testing::{Fault, On, World};
 use serde_json::json;
@@ -17,12 +17,12 @@ use super::workflows::{Ran, app_that_counts};
 /// Handles one delivery of a task, as a worker does.
 pub fn work(world: &World, process: &Process, task: ActivityTask) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(handle_task(world.app(), &process.ports, task)).unwrap();
+    runtime.block_on(handle_task(world.app(), &process.ports, task, None)).unwrap();
 }
 
 /// A worker claims the task, and is not heard of again.
 fn work_and_die(process: &Process, task: &ActivityTask) {
-    let claimed = drive(claim(&process.ports, task)).unwrap().unwrap();
+    let claimed = drive(claim(&process.ports, task, None)).unwrap().unwrap();
     assert!(matches!(claimed, Claiming::Claimed(_)), "{claimed:?}");
 }
 
@@ -72,6 +72,26 @@ fn a1_an_attempt_is_claimed_by_one_write() {
     process.deliver();
     assert_eq!((ran.times(), world.result(&run)), (1, Some(json!(1))));
     assert_eq!((process.counts().swapped, process.counts().all_reads()), (0, 0), "it knew its own claim");
+}
+
+/// What tells of earlier attempts may be gone: a message that is older than that is not a task any more.
+#[test]
+fn c4_a_task_that_comes_too_late_runs_nothing() {
+    let (world, process, ran, run, task) = begin("queued", &1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let receive = |not_after| {
+        runtime.block_on(handle_message(world.app(), &process.ports, task.clone(), not_after)).unwrap();
+    };
+    let not_after = process.ports.now() + Duration::from_hours(14 * 24);
+    world.pass(Duration::from_hours(14 * 24) + Duration::from_millis(1));
+    receive(not_after);
+    assert_eq!((ran.times(), world.mail.messages().len()), (0, 0), "not run, and nothing reported");
+    let key = AttemptKey { run: run.clone(), activity: task.id };
+    assert_eq!(drive(process.ports.store.attempt(&key)).unwrap(), Ok(None), "nor claimed");
+    // To the very end it is.
+    receive(process.ports.now());
+    process.deliver();
+    assert_eq!((ran.times(), world.result(&run)), (1, Some(json!(1))));
 }
 
 /// The lease is over. Still no user code runs, until the history says that the attempt is lost.

@@ -236,7 +236,7 @@ fn f6_a_run_goes_its_way_by_sweeps_alone() {
         process.deliver();
         world.mail.drop_alarms();
         for task in world.mail.take_tasks() {
-            if matches!(drive(claim(&process.ports, &task)), Some(Ok(Claiming::Claimed(_))))
+            if matches!(drive(claim(&process.ports, &task, None)), Some(Ok(Claiming::Claimed(_))))
                 && task.activity_type == "late"
             {
                 process.complete(&task, 1, &());

@@ -141,7 +141,7 @@ impl Walk {
         if task.not_before > self.world.now() {
             return;
         }
-        let arrival = match drive(claim(&self.processes[at].ports, &task)) {
+        let arrival = match drive(claim(&self.processes[at].ports, &task, None)) {
             None => return self.replace(at),
             Some(Err(_)) => return self.tasks.push(task),
             Some(Ok(Claiming::Nothing)) => return,

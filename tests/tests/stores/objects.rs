@@ -14,36 +14,58 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMultipartOptions,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMode, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result,
 };
+use tokio::sync::watch;
 
 use super::{opening, run};
 
 /// What happens to a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spoil {
+pub enum Spoil {
     /// It never arrives.
     Before,
     /// Its answer is lost.
     After,
     /// It meets a conflict, and nothing is written: S3's 409.
     Conflict,
+    /// It is carried out when puts are no longer spoiled; until then, reads of such keys wait as well.
+    Hold,
+    /// Its conditions are ignored: it overwrites.
+    Overwrite,
+    /// The same, but only of those that replace a version.
+    OverwriteUpdates,
 }
 
 /// Objects in memory, some requests spoiled.
 #[derive(Debug, Default)]
-struct Spoiled {
-    inner: InMemory,
+pub struct Spoiled {
+    inner: Arc<InMemory>,
     /// All puts to keys that contain this.
-    puts: Mutex<Option<(&'static str, Spoil)>>,
+    puts: watch::Sender<Option<(&'static str, Spoil)>>,
     /// The next listing does not show keys that end so.
     hidden: Mutex<Option<String>>,
 }
 
 impl Spoiled {
-    fn spoil(&self, puts: Option<(&'static str, Spoil)>) {
-        *self.puts.lock().unwrap() = puts;
+    /// Another way to these objects, which may be spoiled otherwise.
+    pub fn over(inner: &Arc<InMemory>) -> Arc<Self> {
+        Arc::new(Self { inner: Arc::clone(inner), ..Self::default() })
+    }
+
+    pub fn spoil(&self, puts: Option<(&'static str, Spoil)>) {
+        self.puts.send_replace(puts);
+    }
+
+    /// How a request for this key is spoiled, once it is no longer held.
+    async fn spoiled(&self, location: &Path) -> Option<Spoil> {
+        let spoil = |puts: &Option<(&'static str, Spoil)>| {
+            puts.filter(|(key, _)| location.as_ref().contains(key)).map(|(_, spoil)| spoil)
+        };
+        let mut puts = self.puts.subscribe();
+        let now = puts.wait_for(|puts| spoil(puts) != Some(Spoil::Hold)).await.expect("we hold the sender");
+        spoil(&now)
     }
 
     fn hide(&self, end: &str) {
@@ -72,10 +94,14 @@ impl fmt::Display for Spoiled {
 #[async_trait]
 impl object_store::ObjectStore for Spoiled {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        let spoil = *self.puts.lock().unwrap();
         let lost = || Error::Generic { store: "spoiled", source: "lost".into() };
-        match spoil.filter(|(key, _)| location.as_ref().contains(key)).map(|(_, spoil)| spoil) {
-            None => self.inner.put_opts(location, payload, opts).await,
+        let spoil = self.spoiled(location).await;
+        let spoil = spoil.filter(|spoil| *spoil != Spoil::OverwriteUpdates || matches!(opts.mode, PutMode::Update(_)));
+        match spoil {
+            Some(Spoil::Overwrite | Spoil::OverwriteUpdates) => {
+                self.inner.put_opts(location, payload, PutMode::Overwrite.into()).await
+            }
+            None | Some(Spoil::Hold) => self.inner.put_opts(location, payload, opts).await,
             Some(Spoil::Before) => Err(lost()),
             Some(Spoil::After) => {
                 self.inner.put_opts(location, payload, opts).await?;
@@ -90,6 +116,7 @@ impl object_store::ObjectStore for Spoiled {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.spoiled(location).await;
         self.inner.get_opts(location, options).await
     }
 
@@ -114,7 +141,7 @@ impl object_store::ObjectStore for Spoiled {
     }
 }
 
-fn at(millis: u64) -> Timestamp {
+pub fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 

@@ -1,4 +1,4 @@
-//! `dev`: everything in one process, kept in one directory.
+//! `dev`: everything in one process, kept in one directory or one prefix of an object store.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,29 +7,43 @@ use std::time::Duration;
 
 use clap::Args;
 use dormouse_engine::embedded::Settings;
-use dormouse_engine::stores::sqlite::SqliteStore;
 use dormouse_http::{Server, StartError, parse_duration};
 use serde_json::json;
 
 use crate::error::CliError;
 use crate::output::{Format, say};
+use crate::place::{Place, StoreUrl};
 use crate::verb::{Context, Verb};
 
 /// Run workflows, activities and the HTTP API in this process, until told to stop
 ///
-/// Whatever was begun goes on where it stood when the process is started again with the same data directory.
+/// Whatever was begun goes on where it stood when the process is started again with the same data directory, or the
+/// same object store. One process at a time owns either.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   dev                                      listen on http://127.0.0.1:7780
   dev --listen 127.0.0.1:0                 any free port; the first line printed names it
   dev --data-dir /var/lib/orders --log debug
+  dev --store s3://bucket/orders           kept in S3, on no disk: any machine may go on with it
+  AWS_ENDPOINT_URL=http://127.0.0.1:9000 dev --store s3://bucket/orders
+                                           the same on what speaks S3's protocol
+
+An object store must keep to conditional puts; that is tried out first. Its owner renews a lease; after kill -9 the
+next start waits until it is over. Who cannot renew it in time stops writing and ends. Needs the feature `s3`.
 
 The first Ctrl-C (or SIGTERM) stops gracefully, the second at once; nothing is lost either way.")]
 pub(crate) struct Dev {
     /// Where everything is kept
     #[arg(long, value_name = "DIR", default_value = "dormouse-data")]
     data_dir: PathBuf,
+    /// Keep everything in an object store instead. Access as usual: AWS_REGION, AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...
+    #[arg(long, value_name = "s3://BUCKET/PREFIX", conflicts_with = "data_dir")]
+    store: Option<StoreUrl>,
+    /// How long an object store is ours after the last sign of life; at least 1s. The next start after a crash waits so
+    /// long, and the store may fail to answer for nearly so long
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration, requires = "store")]
+    lease: Duration,
     /// Where to listen; port 0 picks a free one. There is no authentication: whoever reaches it may do everything
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7780")]
     listen: String,
@@ -44,24 +58,43 @@ impl Verb for Dev {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let mut stop = StopSignals::new()?;
         let app = Arc::new(cx.app.clone());
-        let store = Arc::new(SqliteStore::open(&self.data_dir)?);
-        let server = Server::start(app, store, Settings::default(), &self.listen).await.map_err(explain)?;
+        let place = self.place();
+        let (store, ours) = tokio::select! {
+            opened = place.open() => opened?,
+            () = stop.next() => return Ok(ExitCode::from(130)),
+        };
+        let server = match Server::start(app, store, Settings::default(), &self.listen).await {
+            Ok(server) => server,
+            Err(error) => {
+                ours.release().await;
+                return Err(explain(error));
+            }
+        };
         if !server.address().ip().is_loopback() {
             tracing::warn!(
                 "{} is open to other machines, and there is no authentication: whoever reaches it may do everything",
                 server.address()
             );
         }
-        match self.announce(&server, &cx) {
+        match announce(&place, &server, &cx) {
             // Whoever started us reads the address and goes: no reason to stop serving.
             Err(error) if error.is_nobody_reads() => {}
             outcome => outcome?,
         }
 
-        stop.next().await;
-        tracing::info!("stopping; Ctrl-C again stops at once");
         tokio::select! {
-            () = server.stop(self.grace) => {}
+            () = stop.next() => {}
+            // At once: another process may be running the same activities soon.
+            error = ours.lost() => return Err(error),
+        }
+        tracing::info!("stopping; Ctrl-C again stops at once");
+        let stopped = async {
+            server.stop(self.grace).await;
+            ours.release().await;
+        };
+        tokio::select! {
+            () = stopped => {}
+            error = ours.lost() => return Err(error),
             () = stop.next() => {
                 tracing::warn!("stopped at once; what was under way begins again at the next start");
                 return Ok(ExitCode::from(130));
@@ -73,24 +106,33 @@ impl Verb for Dev {
 }
 
 impl Dev {
-    fn announce(&self, server: &Server, cx: &Context) -> Result<(), CliError> {
-        let url = server.url();
-        let data_dir = self.data_dir.display().to_string();
-        let workflows: Vec<_> = cx.app.workflow_types().collect();
-        let activities: Vec<_> = cx.app.activity_types().collect();
-        match cx.format {
-            Format::Json => say(&json!({
-                "address": url, "data_dir": data_dir, "workflows": workflows, "activities": activities,
-            })
-            .to_string()),
-            // Scripts wait for the first line.
-            Format::Table => say(&format!(
-                "Dormouse is listening on {url}\n  data        {data_dir}\n  workflows   {}\n  activities  {}\n  \
-                 API         {url}/openapi.json\n  stop        Ctrl-C; twice stops at once",
-                names(&workflows),
-                names(&activities)
-            )),
+    fn place(&self) -> Place {
+        match &self.store {
+            Some(url) => Place::Objects(url.clone(), self.lease),
+            None => Place::Directory(self.data_dir.clone()),
         }
+    }
+}
+
+fn announce(place: &Place, server: &Server, cx: &Context) -> Result<(), CliError> {
+    let (url, data) = (server.url(), place.to_string());
+    let workflows: Vec<_> = cx.app.workflow_types().collect();
+    let activities: Vec<_> = cx.app.activity_types().collect();
+    match cx.format {
+        Format::Json => {
+            let kind = match place {
+                Place::Directory(_) => "data_dir",
+                Place::Objects(..) => "store",
+            };
+            say(&json!({ "address": url, kind: data, "workflows": workflows, "activities": activities }).to_string())
+        }
+        // Scripts wait for the first line.
+        Format::Table => say(&format!(
+            "Dormouse is listening on {url}\n  data        {data}\n  workflows   {}\n  activities  {}\n  \
+             API         {url}/openapi.json\n  stop        Ctrl-C; twice stops at once",
+            names(&workflows),
+            names(&activities)
+        )),
     }
 }
 

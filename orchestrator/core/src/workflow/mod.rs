@@ -21,7 +21,7 @@ pub(crate) use machine::{Machine, Mode};
 pub use random::Random;
 pub use waits::{Signals, Sleep, Timeout, WaitSignal, WaitUntil};
 
-use crate::app::{ActivityFunction, WorkflowFunction, assert_function_item};
+use crate::app::{ActivityFunction, ActivityTarget, WorkflowFunction};
 use crate::failure::{Failure, here};
 use crate::history::{Command, NextRun};
 use crate::ids::{RunId, RunKey};
@@ -66,18 +66,19 @@ impl Workflow {
         Self { machine, shielded: false }
     }
 
-    /// Calls an activity on a worker. Give a close limit with `.options(..)`, then `.await` it, or `.start()` it and
-    /// await later.
+    /// Calls an activity on a worker: a function of this application, or a [`RemoteActivity`](crate::RemoteActivity).
+    /// Give a close limit with `.options(..)`, then `.await` it, or `.start()` it and await later.
     ///
     /// # Panics
-    /// When the activity is not registered: the run is parked with that message.
+    /// When the function is not registered: the run is parked with that message.
     #[track_caller]
-    pub fn activity<A, F: ActivityFunction<A>>(
+    pub fn activity<A, F: ActivityTarget<A>>(
         &self,
         function: F,
         input: &F::Input,
     ) -> ActivityCall<F::Output, NeedsCloseLimit> {
-        ActivityCall::new(self.clone(), self.registered(function), Payload::encode(input), Location::caller())
+        let name = function.wire_name(&self.machine.borrow().app);
+        ActivityCall::new(self.clone(), name, Payload::encode(input), Location::caller())
     }
 
     /// Calls an activity right where the workflow is decided: no queue, one write for its result. For short work.
@@ -91,24 +92,8 @@ impl Workflow {
         input: &F::Input,
     ) -> LocalActivityCall<F::Output> {
         let options = LocalActivityOptions::default();
-        LocalActivityCall::new(
-            self.clone(),
-            self.registered(function),
-            Payload::encode(input),
-            options,
-            Location::caller(),
-        )
-    }
-
-    fn registered<A, F: ActivityFunction<A>>(&self, _: F) -> &'static str {
-        const { assert_function_item::<F>() };
-        match self.machine.borrow().app.name_of::<F>() {
-            Some(name) => name,
-            None => {
-                let function = std::any::type_name::<F>();
-                panic!("activity {function} is not registered; add `.activity(\"...\", ...)` to the App")
-            }
-        }
+        let name = function.wire_name(&self.machine.borrow().app);
+        LocalActivityCall::new(self.clone(), name, Payload::encode(input), options, Location::caller())
     }
 
     /// Waits at no cost. The timer starts now, not at the first poll; dropping the future cancels it.

@@ -8,7 +8,7 @@
 use dormouse_core::{Arrival, RunKey, Timestamp};
 
 use super::queues::ReceiveError;
-use super::wire::{Message, Task};
+use super::wire::{Message, Task, decode};
 use crate::attempts::{AttemptRecord, AttemptState, key_of, lost_to};
 use crate::ports::Ports;
 use crate::seams::RunMessage;
@@ -47,8 +47,12 @@ pub fn judge(
         Message::Alarm(alarm) => {
             quarantined(Some(&alarm.run), "an alarm that could not be forwarded; the sweep rings when it is due")
         }
-        Message::Deferred(_) => {
-            quarantined(None, "a task for later that could not be forwarded; the sweep hands it out again")
+        Message::Deferred(deferred) => {
+            let run = match decode(&deferred.body) {
+                Ok(Message::Task(task)) => Some(task.task.run),
+                _ => None,
+            };
+            quarantined(run.as_ref(), "a task for later that could not be forwarded; the sweep hands it out again")
         }
         Message::Stored(_) => quarantined(None, "a pointer to a message in the bucket that was never read"),
     }

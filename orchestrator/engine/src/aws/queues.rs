@@ -24,9 +24,11 @@
 //! | what | sends | with receives and deletes |
 //! | --- | --- | --- |
 //! | start, signal, cancel | 1 (the intent) | 3 |
+//! | a start that the decider creates before its caller does | 2 | 6 |
 //! | a local step | 0 | 0 |
 //! | a queued step | 2 (task, completion) | 6 |
 //! | each further attempt within the longest delay | 1 | 3 |
+//! | a limit from its scheduling on | as a timer, but the alarm is shared by all of the run | |
 //! | a timer within the longest delay | 2 (alarm, forwarded) | 6 |
 //! | a timer beyond it | 2 and one by the Scheduler, 1 `CreateSchedule` | 9 |
 //! | a task put off beyond it | as such a timer | 9 |
@@ -40,6 +42,7 @@ use std::time::Duration;
 
 use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::types::ChangeMessageVisibilityBatchRequestEntry;
 use dormouse_core::{ActivityTask, Timestamp};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -58,6 +61,9 @@ pub const DEFAULT_TASK_QUEUE: &str = "default";
 
 /// The longest delay that SQS knows, in seconds. It refuses more; what imitates it may not.
 pub const LONGEST_SQS_DELAY: u32 = 900;
+
+/// The longest that SQS hides a message, in seconds.
+const LONGEST_HIDING: i32 = 43_200;
 
 /// A task that may begin only later than this is not sent: a message lives no longer than [`LONGEST_LIFE`], and must
 /// have time left when it arrives. The sweep looks at its run until then, and hands the task out again.
@@ -157,6 +163,32 @@ impl Queues {
             }
         }
         .boxed()
+    }
+
+    /// Hides received messages from other consumers for so many seconds from now, with one request. They are of the
+    /// queue with this ARN; of one that is not among the settings, nothing is hidden.
+    #[must_use]
+    pub fn hide(&self, queue_arn: &str, receipts: Vec<String>, seconds: u32) -> SeamFuture<'static, ()> {
+        let settings = &self.0.settings;
+        let name = queue_arn.rsplit(':').next().unwrap_or_default();
+        let url = [&settings.run_queue_url, &settings.alarm_queue_url]
+            .into_iter()
+            .chain(settings.task_queues.values())
+            .find(|url| url.rsplit('/').next() == Some(name));
+        let Some(url) = url.cloned() else { return futures::future::ready(Ok(())).boxed() };
+        let seconds = i32::try_from(seconds).unwrap_or(i32::MAX).min(LONGEST_HIDING);
+        let queues = self.clone();
+        on(&self.0.runtime, async move {
+            let mut entries = Vec::with_capacity(receipts.len());
+            for (index, receipt) in receipts.into_iter().enumerate() {
+                let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(index.to_string());
+                let entry = entry.receipt_handle(receipt).visibility_timeout(seconds).build();
+                entries.push(entry.map_err(|error| StoreError::Refused(error.to_string()))?);
+            }
+            let change = queues.0.sqs.change_message_visibility_batch().queue_url(&url).set_entries(Some(entries));
+            change.send().await.map_err(|error| failed(&url, &error))?;
+            Ok(())
+        })
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -13,25 +13,24 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_core::{App, InvalidApp, MAX_PAYLOAD_BYTES, RunKey, Timestamp};
+use dormouse_core::{App, InvalidApp, MAX_PAYLOAD_BYTES};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::front::FrontDoor;
+use crate::host::Machine;
 use crate::intake::Intake;
 use crate::parking::Parkings;
 use crate::ports::{Choices, Ports};
-use crate::seams::{Host, RunMessage};
-use crate::store::{Parked, RunRow, Store, StoreError};
+use crate::seams::RunMessage;
+use crate::store::{Parked, Store, StoreError};
+use crate::sweep::{DueRows, sweep_once};
 
 use alarms::AlarmClock;
 use closings::Notices;
 use mailroom::{Mailroom, Post};
 use shard::Shards;
 use workers::Workers;
-
-/// Rows looked at per read at start-up and by the sweep.
-const ROWS: usize = 500;
 
 /// How the embedded runtime is set up.
 #[derive(Debug, Clone)]
@@ -112,7 +111,7 @@ impl Embedded {
         let tokio = Handle::current();
         let (mailroom, inboxes) = Mailroom::new(settings.workflow_threads.max(1));
         let alarms = Arc::new(AlarmClock::new());
-        let host = Arc::new(SystemHost);
+        let host = Arc::new(Machine);
         let workers = Arc::new(Workers::new(tokio.clone(), Arc::clone(&app), settings.concurrent_activities));
         let ports = Ports {
             store,
@@ -167,35 +166,6 @@ impl Embedded {
     }
 }
 
-/// All rows that are due by a time, page by page.
-struct DueRows {
-    by: Timestamp,
-    after: Option<(Timestamp, RunKey)>,
-    ended: bool,
-}
-
-impl DueRows {
-    fn by(by: Timestamp) -> Self {
-        Self { by, after: None, ended: false }
-    }
-
-    /// Every row that is owed anything at all.
-    fn all() -> Self {
-        Self::by(Timestamp::from_millis(i64::MAX as u64))
-    }
-
-    /// The next page; empty when there is none.
-    async fn next(&mut self, store: &dyn Store) -> Result<Vec<RunRow>, StoreError> {
-        if self.ended {
-            return Ok(Vec::new());
-        }
-        let rows = store.due(self.by, self.after.take(), ROWS).await?;
-        self.ended = rows.len() < ROWS;
-        self.after = rows.last().and_then(|row| Some((row.due?, row.run.clone())));
-        Ok(rows)
-    }
-}
-
 /// Start-up: every run that is owed something is looked at, or its alarm is set when that is all it waits for.
 async fn pick_up(ports: &Ports) -> Result<(), StoreError> {
     // Tasks and undecided inputs are due within one interval (longer only after sweeps have looked in vain), so
@@ -232,37 +202,8 @@ async fn sweep(ports: Ports) {
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        if let Err(error) = sweep_once(&ports).await {
+        if let Err(error) = sweep_once(&ports, || true).await {
             tracing::warn!(%error, "the sweep was cut short; it looks again in {:?}", ports.choices.sweep_interval);
         }
-    }
-}
-
-async fn sweep_once(ports: &Ports) -> Result<(), StoreError> {
-    let mut pages = DueRows::by(ports.now());
-    loop {
-        let rows = pages.next(&*ports.store).await?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        for row in rows {
-            ports.runs.send(RunMessage::Sweep { run: row.run }).await?;
-        }
-    }
-}
-
-/// The machine's clock, and random numbers from the operating system.
-struct SystemHost;
-
-impl Host for SystemHost {
-    #[allow(clippy::disallowed_methods, reason = "the one place where the clock enters the engine")]
-    fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    #[allow(clippy::disallowed_methods, reason = "the one place where randomness enters the engine")]
-    fn fresh_id(&self) -> [u8; 16] {
-        uuid::Uuid::new_v4().into_bytes()
     }
 }

@@ -20,14 +20,15 @@ use futures::executor::{LocalPool, LocalSpawner};
 use futures::task::LocalSpawnExt;
 use tokio::runtime::Handle;
 
+use super::OpenError;
 use super::mailroom::{Inbox, Letter, Mailroom};
-use super::{DueRows, OpenError};
 use crate::handle::{Decider, Surroundings};
 use crate::intake::Intake;
 use crate::parking::park;
 use crate::ports::Ports;
 use crate::seams::RunMessage;
 use crate::store::StoreError;
+use crate::sweep::DueRows;
 use crate::worker::{LocalTask, run_local};
 
 /// The first pause before messages are handled again after the store did not answer; it doubles.

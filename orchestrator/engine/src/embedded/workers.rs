@@ -80,7 +80,7 @@ impl ActivityQueue for Workers {
             };
             let Some(Ok(_place)) = stopping.run_until_cancelled(place).await else { return };
             let mut pause = FIRST_PAUSE;
-            while let Err(error) = handle_task(&app, &ports, task.clone()).await {
+            while let Err(error) = handle_task(&app, &ports, task.clone(), None).await {
                 tracing::warn!(run = %task.run, activity = task.id, %error, "the task is delivered again");
                 if stopping.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                     return;

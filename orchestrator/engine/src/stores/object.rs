@@ -10,9 +10,13 @@
 //!
 //! **What it needs.** Listings and reads that see acknowledged puts (S3 and the others promise that), `If-None-Match`
 //! and `If-Match` on puts. Any executor will do for memory; the S3 client runs on the tokio runtime that it is given.
-//! Many processes may share a prefix, so there is no epoch.
+//! Many processes may share a prefix; then there is no epoch. Or one owns it ([`ObjectStore::own`]), for as long as it
+//! says so (see `object/owner.rs`): then the epoch grows with each owner, and who has lost it puts nothing more.
 
+mod index;
 mod keys;
+mod owner;
+mod probe;
 mod row;
 
 use std::fmt;
@@ -29,6 +33,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore as Objects, ObjectStoreExt, PutMode, UpdateVersion};
 
 use self::keys::Keys;
+pub use self::owner::{Holder, OwnError, OwnerSettings, Ownership, SHORTEST_LEASE, Waiting};
 use self::row::{Intent, RowObject};
 use crate::store::{
     AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreError, StoreFuture, Stretch,
@@ -59,6 +64,9 @@ struct Inner {
     /// Never retries by itself: a retry of a put that landed is answered "exists" (rule C1).
     writes: Arc<dyn Objects>,
     reads: Arc<dyn Objects>,
+    /// For whoever renews the ownership, on a runtime of his own.
+    owners: Arc<dyn Objects>,
+    ownership: Option<Ownership>,
     keys: Keys,
     rows: Mutex<LruCache<RunKey, Known>>,
 }
@@ -81,17 +89,15 @@ impl ObjectStore {
     /// caller's executor.
     #[must_use]
     pub fn new(objects: Arc<dyn Objects>, prefix: &str) -> Self {
-        Self::with(Arc::clone(&objects), objects, prefix, None)
+        let (reads, owners) = (Arc::clone(&objects), Arc::clone(&objects));
+        Self::with(
+            Inner { writes: objects, reads, owners, ownership: None, keys: Keys::new(prefix), rows: rows() },
+            None,
+        )
     }
 
-    fn with(
-        writes: Arc<dyn Objects>,
-        reads: Arc<dyn Objects>,
-        prefix: &str,
-        runtime: Option<tokio::runtime::Handle>,
-    ) -> Self {
-        let rows = Mutex::new(LruCache::new(REMEMBERED_ROWS));
-        Self { inner: Arc::new(Inner { writes, reads, keys: Keys::new(prefix), rows }), runtime }
+    fn with(inner: Inner, runtime: Option<tokio::runtime::Handle>) -> Self {
+        Self { inner: Arc::new(inner), runtime }
     }
 
     /// A bucket of S3, or of what speaks its protocol, found by the standard environment: `AWS_REGION`,
@@ -103,9 +109,41 @@ impl ObjectStore {
     pub fn s3(bucket: &str, prefix: &str, runtime: tokio::runtime::Handle) -> Result<Self, StoreError> {
         let builder = s3_client(bucket);
         let never = object_store::RetryConfig { max_retries: 0, ..object_store::RetryConfig::default() };
-        let writes = builder.clone().with_retry(never).build().map_err(failed)?;
-        let reads = builder.build().map_err(failed)?;
-        Ok(Self::with(Arc::new(writes), Arc::new(reads), prefix, Some(runtime)))
+        let writes = Arc::new(builder.clone().with_retry(never.clone()).build().map_err(failed)?);
+        // Connections belong to the runtime that opened them.
+        let owners = Arc::new(builder.clone().with_retry(never).build().map_err(failed)?);
+        let reads = Arc::new(builder.build().map_err(failed)?);
+        let inner = Inner { writes, reads, owners, ownership: None, keys: Keys::new(prefix), rows: rows() };
+        Ok(Self::with(inner, Some(runtime)))
+    }
+
+    /// Takes the prefix over for this process alone, once nobody else is known to live there: the epoch grows, and
+    /// what this process remembered is forgotten. Messages name the store as `place`. `waiting` is called at first
+    /// sight of an owner that may be dead, and every few seconds while that is to be seen. Dropping the future gives up.
+    ///
+    /// The ownership lasts while the store lives and renews it; see [`Ownership`] for its end.
+    ///
+    /// # Errors
+    /// [`OwnError`]: a living process owns it, or the object store ignores the conditions of puts, or does not answer.
+    pub async fn own(
+        &self,
+        place: &str,
+        settings: OwnerSettings,
+        waiting: impl FnMut(Waiting) + Send + 'static,
+    ) -> Result<(Self, Ownership), OwnError> {
+        let Inner { writes, reads, owners, keys, .. } = &*self.inner;
+        let scratch = keys.scratch(&owner::fresh_name())?;
+        let ownership =
+            owner::own(Arc::clone(owners), place.to_owned(), keys.owner()?, scratch, settings, waiting).await?;
+        let inner = Inner {
+            writes: Arc::clone(writes),
+            reads: Arc::clone(reads),
+            owners: Arc::clone(owners),
+            ownership: Some(ownership.clone()),
+            keys: keys.clone(),
+            rows: rows(),
+        };
+        Ok((Self::with(inner, self.runtime.clone()), ownership))
     }
 
     /// Runs the work where the client can live. A dropped future may leave the work going on: as on any network.
@@ -123,6 +161,10 @@ impl ObjectStore {
             }),
         }
     }
+}
+
+fn rows() -> Mutex<LruCache<RunKey, Known>> {
+    Mutex::new(LruCache::new(REMEMBERED_ROWS))
 }
 
 /// A client of a bucket, by the standard environment.
@@ -176,15 +218,31 @@ impl Inner {
 
     async fn put_batch(&self, run: &RunKey, sequence: u64, record: Bytes) -> Result<Creation, StoreError> {
         let key = self.keys.batch(run, sequence)?;
-        match self.writes.put_opts(&key, record.into(), PutMode::Create.into()).await {
-            Ok(_) => Ok(Creation::Created),
-            Err(error) if is_conflict(&error) => match self.get(&key).await? {
-                Some((found, _)) => Ok(Creation::Exists(found)),
-                // A conflict between two puts of which neither may have won.
-                None => Err(StoreError::Unknown(format!("{key} is in conflict, and nothing is there"))),
-            },
-            Err(error) => Err(failed(error)),
+        if self.put(&key, record, PutMode::Create).await?.is_some() {
+            return Ok(Creation::Created);
         }
+        match self.get(&key).await? {
+            Some((found, _)) => Ok(Creation::Exists(found)),
+            // A conflict between two puts of which neither may have won.
+            None => Err(StoreError::Unknown(format!("{key} is in conflict, and nothing is there"))),
+        }
+    }
+
+    /// Every put goes through here. `None`: its condition did not hold, or it met another put.
+    async fn put(&self, key: &Path, bytes: Bytes, mode: PutMode) -> Result<Option<UpdateVersion>, StoreError> {
+        if let Some(ownership) = &self.ownership {
+            ownership.check()?;
+        }
+        let put = match self.writes.put_opts(key, bytes.into(), mode.into()).await {
+            Ok(put) => put,
+            Err(error) if is_conflict(&error) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        if let Some(Err(ended)) = self.ownership.as_ref().map(Ownership::check) {
+            // It stands, but nothing may be begun on the strength of it: the next owner knows nothing of us.
+            return Err(StoreError::Unknown(format!("{key} was put too late: {ended}")));
+        }
+        Ok(Some(put.into()))
     }
 
     /// A batch behind the first needs a run.
@@ -199,215 +257,6 @@ impl Inner {
             }
             _ => Err(StoreError::Refused(format!("there is no run {run}"))),
         }
-    }
-
-    /// Writes the intent into the row object, unless a batch at its sequence is known to stand already.
-    async fn intend(&self, run: &RunKey, intent: &Intent) -> Result<Known, StoreError> {
-        // What is remembered is only a first guess; its ETag tells whether it still is so. But that a run is not open
-        // yet is no memory to rely on. A run that nobody knows is most likely new.
-        let mut guess = match self.remembered(run) {
-            Some(known) => Some(known).filter(|known| known.object.is_open_or_closed()),
-            None if intent.sequence == 0 => Some(Known { object: RowObject::new(run), version: None }),
-            None => None,
-        };
-        for _ in 0..RACES {
-            let mut known = match guess.take() {
-                Some(known) => known,
-                None => match self.resolved(run).await? {
-                    Some(known) => known,
-                    None => Known { object: RowObject::new(run), version: None },
-                },
-            };
-            if intent.sequence > 0 && !known.object.is_open_or_closed() {
-                return Err(StoreError::Refused(format!("there is no run {run}")));
-            }
-            if known.object.is_past(intent.sequence) || !known.object.intend(intent) {
-                return Ok(known);
-            }
-            if self.replace_row(run, &mut known).await? {
-                return Ok(known);
-            }
-        }
-        Err(StoreError::Unknown(format!("the index row of {run} is contended; the batch was not put")))
-    }
-
-    /// Makes the row object say what the batch at `sequence` has decided.
-    async fn tidy(
-        &self,
-        run: &RunKey,
-        known: &mut Known,
-        sequence: u64,
-        standing: BatchHash,
-    ) -> Result<(), StoreError> {
-        for _ in 0..RACES {
-            self.decide(run, &mut known.object, Some((sequence, standing))).await?;
-            if self.replace_row(run, known).await? {
-                return Ok(());
-            }
-            match self.row_object(run).await? {
-                Some(current) => *known = current,
-                None => return Ok(()),
-            }
-            if known.object.undecided().is_none_or(|lowest| lowest > sequence) {
-                // Somebody else was so kind.
-                self.remember(run, known);
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Decides the intents whose batches stand, from the lowest sequence on. `standing` spares one get.
-    async fn decide(
-        &self,
-        run: &RunKey,
-        object: &mut RowObject,
-        standing: Option<(u64, BatchHash)>,
-    ) -> Result<(), StoreError> {
-        while let Some(sequence) = object.undecided() {
-            let hash = match standing {
-                Some((known, hash)) if known == sequence => hash,
-                _ => match self.get(&self.keys.batch(run, sequence)?).await? {
-                    Some((found, _)) => BatchHash::of(&found),
-                    None => return Ok(()),
-                },
-            };
-            object.decide(sequence, hash);
-        }
-        Ok(())
-    }
-
-    /// Replaces the row object, if it still is as it was read. `false`: it is not.
-    async fn replace_row(&self, run: &RunKey, known: &mut Known) -> Result<bool, StoreError> {
-        let text = serde_json::to_vec(&known.object).map_err(|error| StoreError::Refused(error.to_string()))?;
-        let mode = known.version.clone().map_or(PutMode::Create, PutMode::Update);
-        match self.writes.put_opts(&self.keys.row(run)?, text.into(), mode.into()).await {
-            Ok(put) => {
-                known.version = Some(put.into());
-                self.remember(run, known);
-                Ok(true)
-            }
-            Err(error) => {
-                self.rows().pop(run);
-                if is_conflict(&error) { Ok(false) } else { Err(failed(error)) }
-            }
-        }
-    }
-
-    async fn row_object(&self, run: &RunKey) -> Result<Option<Known>, StoreError> {
-        self.row_object_at(&self.keys.row(run)?).await
-    }
-
-    async fn row_object_at(&self, key: &Path) -> Result<Option<Known>, StoreError> {
-        let Some((bytes, version)) = self.get(key).await? else { return Ok(None) };
-        let object = serde_json::from_slice(&bytes)
-            .map_err(|error| StoreError::Unknown(format!("the index row {key} is damaged: {error}")))?;
-        Ok(Some(Known { object, version: Some(version) }))
-    }
-
-    /// The row object with all decided that can be.
-    async fn resolved(&self, run: &RunKey) -> Result<Option<Known>, StoreError> {
-        let Some(mut known) = self.row_object(run).await? else { return Ok(None) };
-        self.decide(run, &mut known.object, None).await?;
-        Ok(Some(known))
-    }
-
-    async fn row(&self, run: &RunKey) -> Result<Option<RunRow>, StoreError> {
-        Ok(self.resolved(run).await?.and_then(|known| known.object.visible()))
-    }
-
-    async fn latest(&self, workflow: &WorkflowKey) -> Result<Option<RunRow>, StoreError> {
-        let mut ordinals: Vec<u64> = self
-            .reads
-            .list(Some(&self.keys.rows_of_workflow(workflow)?))
-            .try_filter_map(async |meta| Ok(keys::last_number(&meta.location)))
-            .try_collect()
-            .await
-            .map_err(failed)?;
-        ordinals.sort_unstable();
-        // More than one look only if a start is under way, or was cut short.
-        for ordinal in ordinals.into_iter().rev() {
-            if let Some(row) = self.row(&workflow.run(ordinal)).await? {
-                return Ok(Some(row));
-            }
-        }
-        Ok(None)
-    }
-
-    /// All rows under a key that pass.
-    async fn rows_under(&self, key: &Path, admits: impl Fn(&RunRow) -> bool) -> Result<Vec<RunRow>, StoreError> {
-        self.reads
-            .list(Some(key))
-            .map_err(failed)
-            .map_ok(async |meta| {
-                let Some(mut known) = self.row_object_at(&meta.location).await? else { return Ok(None) };
-                let run = known.object.run();
-                self.decide(&run, &mut known.object, None).await?;
-                Ok(known.object.visible())
-            })
-            .try_buffer_unordered(CONCURRENT_GETS)
-            .try_filter_map(|row| std::future::ready(Ok(row.filter(&admits))))
-            .try_collect()
-            .await
-    }
-
-    async fn list(
-        &self,
-        namespace: &str,
-        filter: &RunFilter,
-        after: Option<&ListCursor>,
-        limit: usize,
-    ) -> Result<Vec<RunRow>, StoreError> {
-        let place = |row: &RunRow| ListCursor {
-            started_at: row.started_at,
-            workflow_id: row.run.workflow.workflow_id.to_string(),
-            ordinal: row.run.ordinal,
-        };
-        let key = self.keys.rows_of_namespace(namespace)?;
-        let behind = |row: &RunRow| after.is_none_or(|after| place(row) < *after);
-        let mut rows = self.rows_under(&key, |row| filter.admits(row) && behind(row)).await?;
-        rows.sort_by_cached_key(|row| std::cmp::Reverse(place(row)));
-        rows.truncate(limit);
-        Ok(rows)
-    }
-
-    async fn due(
-        &self,
-        by: Timestamp,
-        after: Option<(Timestamp, RunKey)>,
-        limit: usize,
-    ) -> Result<Vec<RunRow>, StoreError> {
-        let place = |row: &RunRow| row.due.map(|due| (due, row.run.clone()));
-        let owed = |row: &RunRow| place(row).is_some_and(|place| place.0 <= by && after.as_ref() < Some(&place));
-        let mut rows = self.rows_under(&self.keys.rows()?, owed).await?;
-        rows.sort_by_cached_key(place);
-        rows.truncate(limit);
-        Ok(rows)
-    }
-
-    /// Changes what no batch decides about.
-    async fn amend(&self, run: &RunKey, change: impl Fn(&mut RunRow)) -> Result<(), StoreError> {
-        for _ in 0..RACES {
-            let mut known = self.resolved(run).await?;
-            let Some((known, row)) = known.as_mut().and_then(|known| {
-                let row = known.object.row_mut()?.clone();
-                Some((known, row))
-            }) else {
-                return Err(StoreError::Refused(format!("there is no run {run}")));
-            };
-            let mut amended = row.clone();
-            change(&mut amended);
-            if amended == row {
-                return Ok(());
-            }
-            if let Some(row) = known.object.row_mut() {
-                *row = amended;
-            }
-            if self.replace_row(run, known).await? {
-                return Ok(());
-            }
-        }
-        Err(StoreError::Unknown(format!("the index row of {run} is contended")))
     }
 
     async fn read(&self, run: &RunKey, from: u64) -> Result<Stretch, StoreError> {
@@ -481,14 +330,13 @@ impl Inner {
             },
         };
         let bytes = [&version.to_le_bytes()[..], &record].concat();
-        match self.writes.put_opts(&path, bytes.into(), mode.into()).await {
-            Ok(_) => Ok(Swap::Done(version)),
-            Err(error) if is_conflict(&error) => match self.attempt(&path).await? {
-                Some((standing, _)) if Some(standing.version) != expected => Ok(Swap::Stale(Some(standing))),
-                // A conflict between two puts of which neither may have won.
-                _ => Err(StoreError::Unknown(format!("{path} is in conflict, and nothing new is there"))),
-            },
-            Err(error) => Err(failed(error)),
+        if self.put(&path, bytes.into(), mode).await?.is_some() {
+            return Ok(Swap::Done(version));
+        }
+        match self.attempt(&path).await? {
+            Some((standing, _)) if Some(standing.version) != expected => Ok(Swap::Stale(Some(standing))),
+            // A conflict between two puts of which neither may have won.
+            _ => Err(StoreError::Unknown(format!("{path} is in conflict, and nothing new is there"))),
         }
     }
 
@@ -619,6 +467,6 @@ impl Store for ObjectStore {
     }
 
     fn epoch(&self) -> u64 {
-        0
+        self.inner.ownership.as_ref().map_or(0, Ownership::epoch)
     }
 }

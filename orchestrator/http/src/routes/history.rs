@@ -31,7 +31,7 @@ pub(crate) struct HistoryQuery {
     get,
     path = "/v1/workflows/{workflow_id}/history",
     tag = "workflows",
-    params(("workflow_id" = String, Path, description = "The workflow, percent-encoded"), HistoryQuery),
+    params(("workflow_id" = String, Path, description = "The workflow's id, written as described above"), HistoryQuery),
     responses(
         (status = 200, description = "A page of events; the last page has no next_page_token", body = HistoryBody),
         (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),

@@ -20,7 +20,10 @@ pub use outcomes::MAX_WAIT;
 #[openapi(
     info(
         title = "Dormouse",
-        description = "Durable workflows. Ids in paths are percent-encoded UTF-8 (a `/` within an id is `%2F`). \
+        description = "Durable workflows. In paths, ids and names are written with every byte of their UTF-8 outside \
+                       `A-Z a-z 0-9 . _ -` as `~XX`, two uppercase hexadecimal digits: a `/` is `~2F`, a `~` is \
+                       `~7E`; the ids `.` and `..` are `~2E` and `~2E~2E`. That survives gateways which decode \
+                       percent-encoding on the way. Percent-encoding is understood too, where nothing decodes it. \
                        A write with an `Idempotency-Key` may be repeated: the repeat changes nothing more. \
                        Every error is `application/problem+json` (RFC 9457)."
     ),

@@ -34,7 +34,7 @@ pub(crate) struct ResultQuery {
     get,
     path = "/v1/workflows/{workflow_id}/result",
     tag = "workflows",
-    params(("workflow_id" = String, Path, description = "The workflow, percent-encoded"), ResultQuery),
+    params(("workflow_id" = String, Path, description = "The workflow's id, written as described above"), ResultQuery),
     responses(
         (status = 200, description = "The run is closed: its result, or why there is none", body = ResultBody),
         (status = 202, description = "The run is still open: ask again", body = ResultBody),

@@ -19,8 +19,8 @@ use crate::problem::Refused;
     path = "/v1/workflows/{workflow_id}/queries/{name}",
     tag = "workflows",
     params(
-        ("workflow_id" = String, Path, description = "The workflow, percent-encoded"),
-        ("name" = String, Path, description = "The query's name, percent-encoded"),
+        ("workflow_id" = String, Path, description = "The workflow's id, written as described above"),
+        ("name" = String, Path, description = "The query's name, written as described above"),
         RunQuery,
     ),
     request_body(content = Option<serde_json::Value>, description = "The argument; nothing at all means `null`"),

@@ -16,8 +16,8 @@ use crate::problem::Refused;
     path = "/v1/workflows/{workflow_id}/signals/{name}",
     tag = "workflows",
     params(
-        ("workflow_id" = String, Path, description = "The workflow, percent-encoded"),
-        ("name" = String, Path, description = "The signal's name, percent-encoded"),
+        ("workflow_id" = String, Path, description = "The workflow's id, written as described above"),
+        ("name" = String, Path, description = "The signal's name, written as described above"),
         RunQuery,
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat"),
     ),

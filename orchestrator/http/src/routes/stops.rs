@@ -15,7 +15,7 @@ use crate::problem::Refused;
     path = "/v1/workflows/{workflow_id}/cancel",
     tag = "workflows",
     params(
-        ("workflow_id" = String, Path, description = "The workflow, percent-encoded"),
+        ("workflow_id" = String, Path, description = "The workflow's id, written as described above"),
         RunQuery,
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat"),
     ),
@@ -46,7 +46,7 @@ pub(crate) async fn cancel(
     path = "/v1/workflows/{workflow_id}/terminate",
     tag = "workflows",
     params(
-        ("workflow_id" = String, Path, description = "The workflow, percent-encoded"),
+        ("workflow_id" = String, Path, description = "The workflow's id, written as described above"),
         RunQuery,
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat"),
     ),

@@ -38,8 +38,9 @@ fn sections(body: &DescribeBody, colour: bool) -> Vec<String> {
         for activity in &body.pending_activities {
             let next = activity.next_attempt_at.map_or_else(String::new, |at| at.to_string());
             let failure = activity.last_failure.as_ref().map_or_else(String::new, ToString::to_string);
+            let queue = activity.task_queue.as_ref().map_or_else(String::new, |queue| format!(" (on {queue})"));
             table.add_row([
-                cell(&activity.activity_type),
+                cell(&(activity.activity_type.clone() + &queue)),
                 cell(&activity.activity_id),
                 cell(&activity.state),
                 Cell::new(activity.attempt),

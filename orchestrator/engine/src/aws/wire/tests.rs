@@ -36,6 +36,21 @@ fn json(text: &str) -> Payload {
     Payload::from_json(text.to_owned().into())
 }
 
+/// The examples are what people copy.
+#[test]
+fn the_examples_of_the_documentation_are_messages() {
+    let text: String = include_str!("../wire.rs").lines().filter_map(|line| line.strip_prefix("//!")).collect();
+    let examples: Vec<_> = text.split("```json").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(examples.len(), 3);
+    for example in examples {
+        let example = example.replace("\"run\": {}", &format!("\"run\": {RUN}"));
+        let message = decode(&example).unwrap_or_else(|error| panic!("{error}: {example}"));
+        if let Message::Task(task) = &message {
+            assert!(example.contains(&group(&task.task.run.workflow)), "the group of an example");
+        }
+    }
+}
+
 #[test]
 fn a_task_as_it_is_documented() {
     let Ok(Message::Task(Task { task, not_after })) = decode(TASK) else { panic!("{:?}", decode(TASK)) };
@@ -122,7 +137,8 @@ fn endless_chains_of_causes_are_told_in_one_sentence() {
 #[test]
 fn what_is_not_known_is_not_guessed() {
     use WireError::{Kind, Malformed, Version};
-    let cases: &[(&str, fn(&WireError) -> bool)] = &[
+    type Expected = fn(&WireError) -> bool;
+    let cases: &[(&str, Expected)] = &[
         (r#"{"v":2,"kind":"sweep","run":5}"#, |e| *e == Version(2)),
         (r#"{"v":2,"kind":"what"}"#, |e| *e == Version(2)),
         (r#"{"v":1,"kind":"what","run":5}"#, |e| *e == Kind("what".into())),

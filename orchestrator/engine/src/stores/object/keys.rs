@@ -4,6 +4,8 @@
 //! <prefix>/<namespace>/<workflow id>/<ordinal>/log/<sequence>        a batch
 //! <prefix>/<namespace>/<workflow id>/<ordinal>/attempts/<activity>   an attempt record
 //! <prefix>/.rows/<namespace>/<workflow id>/<ordinal>                 an index row
+//! <prefix>/.owner                                                    who owns the prefix, if one process does
+//! <prefix>/.scratch/<name>                                           tried out and deleted before that
 //! ```
 //!
 //! The rows have a tree of their own, so that a listing does not wade through histories. Its root holds a dot, which
@@ -57,6 +59,14 @@ impl Keys {
 
     pub(super) fn rows_of_namespace(&self, namespace: &str) -> Result<Path, StoreError> {
         checked(format!("{}.rows/{}", self.root, encode(namespace)))
+    }
+
+    pub(super) fn owner(&self) -> Result<Path, StoreError> {
+        checked(format!("{}.owner", self.root))
+    }
+
+    pub(super) fn scratch(&self, name: &str) -> Result<Path, StoreError> {
+        checked(format!("{}.scratch/{name}", self.root))
     }
 
     pub(super) fn rows(&self) -> Result<Path, StoreError> {

@@ -1,0 +1,55 @@
+//! The role `activity`: each letter is a task, and is at most one attempt.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use aws_lambda_events::event::sqs::SqsEvent;
+use dormouse_engine::aws::queues::ReceiveError;
+use dormouse_engine::aws::wire::{Message, Task};
+use dormouse_engine::host::Machine;
+use dormouse_engine::seams::Host;
+use dormouse_engine::store::StoreError;
+use dormouse_engine::worker::handle_message;
+use futures::future::join_all;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use tokio::time::Instant;
+
+use crate::cloud::{Cloud, until};
+use crate::envelope::{Answer, Letter};
+
+pub(crate) async fn serve(cloud: Cloud) -> Result<(), Error> {
+    let cloud = Arc::new(cloud);
+    lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| {
+        let cloud = Arc::clone(&cloud);
+        async move { Ok::<_, Error>(handle(&cloud, event).await) }
+    }))
+    .await
+}
+
+async fn handle(cloud: &Cloud, event: LambdaEvent<SqsEvent>) -> Answer {
+    let until = until(&event.context);
+    let letters = event.payload.records.into_iter().map(Letter::new);
+    let failed = join_all(letters.map(async |letter| {
+        let handled = run(cloud, &letter, until).await;
+        if let Err(error) = handled {
+            tracing::warn!(message = letter.id, deliveries = letter.deliveries, %error, "the task is delivered again");
+            cloud.again_soon(std::slice::from_ref(&letter)).await;
+            return Some(letter.id);
+        }
+        None
+    }))
+    .await;
+    Answer::failed(failed.into_iter().flatten().collect::<BTreeSet<_>>())
+}
+
+/// Runs one attempt of a task, if there is one to run.
+async fn run(cloud: &Cloud, letter: &Letter, until: Instant) -> Result<(), StoreError> {
+    let Task { task, not_after } = match cloud.queues.receive(&letter.body).await {
+        Ok(Message::Task(task)) => task,
+        Ok(_) => return cloud.set_aside(letter, None, "a message that is no task, on a task queue").await,
+        Err(ReceiveError::Wire(error)) => return cloud.set_aside(letter, None, &error.to_string()).await,
+        Err(ReceiveError::Store(error)) => return Err(error),
+    };
+    let deadline = Machine.now() + until.saturating_duration_since(Instant::now());
+    handle_message(&cloud.app, &cloud.ports, task, not_after, deadline).await
+}

@@ -1,0 +1,254 @@
+//! One process at a time owns an object store: taking, renewing, releasing, losing, and what a crash or a lost answer
+//! leaves behind. Two ways to the same objects stand for two processes.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dormouse_engine::store::{AttemptKey, Creation, Parked, RowChange, Store, StoreError, Swap};
+use dormouse_engine::stores::object::{ObjectStore, OwnError, OwnerSettings, Ownership, SHORTEST_LEASE};
+use dormouse_testing::store_conformance;
+use futures::TryStreamExt;
+use object_store::ObjectStore as _;
+use object_store::memory::InMemory;
+
+use super::objects::{Spoil, Spoiled, at};
+use super::{opening, run};
+
+const LEASE: Duration = SHORTEST_LEASE;
+
+fn store(objects: &Arc<Spoiled>) -> ObjectStore {
+    ObjectStore::new(Arc::clone(objects) as _, "p")
+}
+
+fn settings(host: &str) -> OwnerSettings {
+    OwnerSettings { lease: LEASE, host: host.into() }
+}
+
+async fn own(objects: &Arc<Spoiled>, host: &str) -> Result<(ObjectStore, Ownership), OwnError> {
+    store(objects).own("the objects", settings(host), |_| ()).await
+}
+
+/// Two ways to the same objects.
+fn two() -> (Arc<Spoiled>, Arc<Spoiled>, Arc<InMemory>) {
+    let objects = Arc::new(InMemory::new());
+    (Spoiled::over(&objects), Spoiled::over(&objects), objects)
+}
+
+async fn keys(objects: &InMemory) -> Vec<String> {
+    objects.list(None).map_ok(|meta| meta.location.to_string()).try_collect().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owned_store_conforms() {
+    let report = store_conformance(async || own(&Arc::default(), "a").await.unwrap().0).await;
+    dormouse_tests::tell!("owned objects in memory: {report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_released_store_is_free_at_once_and_the_epoch_grows() {
+    let (here, there, objects) = two();
+    let run = run("kept", 0);
+    for epoch in 1..4_u64 {
+        let (store, ownership) = own(if epoch % 2 == 0 { &here } else { &there }, "a").await.unwrap();
+        assert_eq!((store.epoch(), ownership.epoch()), (epoch, epoch));
+        let change = (epoch == 1).then(|| opening(2_000));
+        store.create(&run, epoch - 1, format!("batch {epoch}").into(), change).await.unwrap();
+        ownership.release().await.unwrap();
+        let refused = store.create(&run, epoch, "too late".into(), None).await;
+        assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("released")), "{refused:?}");
+        assert_eq!(store.read(&run, 0).await.unwrap().records.len() as u64, epoch, "reading goes on");
+        assert!(ownership.release().await.is_err(), "once");
+    }
+    assert!(keys(&objects).await.iter().all(|key| !key.contains("scratch")), "what was tried out is taken away");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_owner_is_waited_for() {
+    let (here, there, _) = two();
+    let (store, ownership) = own(&here, "dead.example").await.unwrap();
+    drop((store, ownership));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (began, note) = (Instant::now(), Arc::clone(&told));
+    let waiting = move |waiting| note.lock().unwrap().push(waiting);
+    let (store, _ownership) = self::store(&there).own("the objects", settings("next"), waiting).await.unwrap();
+    assert!(began.elapsed() >= LEASE, "{:?}", began.elapsed());
+    assert_eq!(store.epoch(), 2);
+    let told = told.lock().unwrap();
+    let first = told.first().expect("people are told");
+    assert_eq!(
+        (first.holder.host.as_str(), first.holder.pid, first.holder.epoch),
+        ("dead.example", std::process::id(), 1)
+    );
+    assert!(first.left <= LEASE);
+}
+
+/// The lease is the dead owner's: a hurried successor does not shorten it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_says_how_long_he_is_waited_for() {
+    let (here, there, _) = two();
+    let patient = OwnerSettings { lease: LEASE * 2, host: "patient".into() };
+    drop(store(&here).own("the objects", patient, |_| ()).await.unwrap());
+    let began = Instant::now();
+    own(&there, "hurried").await.unwrap();
+    assert!(began.elapsed() >= LEASE * 2, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_living_owner_is_left_alone() {
+    let (here, there, _) = two();
+    let (store, ownership) = own(&here, "alive.example").await.unwrap();
+    let refused = own(&there, "second").await.map(drop);
+    assert!(matches!(refused, Err(OwnError::InUse { .. })), "{refused:?}");
+    let said = refused.unwrap_err().to_string();
+    let pid = format!("pid {}", std::process::id());
+    assert!(["the objects", "alive.example", &pid, "prefix"].iter().all(|part| said.contains(part)), "{said}");
+    ownership.check().unwrap();
+    store.create(&run("living", 0), 0, "batch".into(), Some(opening(2_000))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_takers_one_takes() {
+    let objects = Arc::new(InMemory::new());
+    // First where nothing is, then after a crash.
+    for epoch in 1..3 {
+        let takers = (0..6).map(|n| {
+            let way = Spoiled::over(&objects);
+            tokio::spawn(async move { own(&way, &format!("taker {n}")).await })
+        });
+        let outcomes: Vec<_> = futures::future::join_all(takers).await.into_iter().map(Result::unwrap).collect();
+        let taken: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).collect();
+        assert_eq!(taken.len(), 1);
+        assert_eq!(taken[0].1.epoch(), epoch);
+        for refused in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+            assert!(matches!(refused, OwnError::InUse { .. }), "{refused}");
+        }
+    }
+}
+
+/// Of every put of the owner the answer is lost, or it never arrives, or it meets a conflict: what stands is looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_tells_what_became_of_a_put() {
+    let (here, there, _) = two();
+    here.spoil(Some((".owner", Spoil::After)));
+    let (_store, ownership) = own(&here, "a").await.unwrap();
+    // Renewed all the same, more than once.
+    tokio::time::sleep(LEASE * 2).await;
+    ownership.check().unwrap();
+    ownership.release().await.unwrap();
+
+    for spoil in [Spoil::Before, Spoil::Conflict] {
+        there.spoil(Some((".owner", spoil)));
+        let unknown = own(&there, "b").await.map(drop);
+        assert!(matches!(unknown, Err(OwnError::Store(StoreError::Unknown(_)))), "{unknown:?}");
+        there.spoil(None);
+        let (_store, ownership) = own(&there, "b").await.unwrap();
+        there.spoil(Some((".owner", spoil)));
+        let again = Arc::clone(&there);
+        let release = tokio::spawn(async move { ownership.release().await });
+        tokio::time::sleep(LEASE / 4).await;
+        again.spoil(None);
+        release.await.unwrap().unwrap();
+    }
+    assert_eq!(own(&here, "c").await.unwrap().1.epoch(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_renew_stops_before_another_begins() {
+    let (here, there, _) = two();
+    let run = run("cut off", 0);
+    let (store, ownership) = own(&here, "cut off").await.unwrap();
+    store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+    here.spoil(Some((".owner", Spoil::Before)));
+    let first = ownership.clone();
+    let other = tokio::spawn(async move {
+        let owned = own(&there, "other").await.unwrap();
+        assert!(first.check().is_err(), "the first believes in its lease for too long");
+        owned
+    });
+    let reason = ownership.lost().await;
+    assert!(reason.contains("owns the objects no longer") && reason.contains("in time"), "{reason}");
+    let (other, _ownership) = other.await.unwrap();
+    // That its network is back changes nothing.
+    here.spoil(None);
+    let refused = store.create(&run, 1, "late".into(), None).await;
+    assert_eq!(refused, Err(StoreError::Refused(reason)));
+    assert_eq!(other.create(&run, 1, "other".into(), None).await, Ok(Creation::Created));
+    assert!(ownership.release().await.is_err());
+}
+
+/// A process that was stopped while its puts were under way, and wakes up when another has taken over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zombie_finds_its_keys_taken_and_begins_nothing() {
+    let (here, there, _) = two();
+    let (written, unwritten) = (run("written", 0), run("unwritten", 0));
+    let (zombie, ownership) = own(&here, "zombie").await.unwrap();
+    for run in [&written, &unwritten] {
+        zombie.create(run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+    }
+    let claim = |run: &_, activity| AttemptKey { run: Clone::clone(run), activity };
+    here.spoil(Some(("", Spoil::Hold)));
+    let under_way = [&written, &unwritten].map(|run| {
+        let (zombie, run, key) = (zombie.clone(), run.clone(), claim(run, 1));
+        let change = Some(RowChange::Due(at(9_000)));
+        tokio::spawn(async move {
+            futures::join!(zombie.create(&run, 1, "zombie".into(), change), zombie.swap(&key, None, "zombie".into()))
+        })
+    });
+    let (other, _) = own(&there, "other").await.unwrap();
+    let parked = Parked { reason: "r".into(), build: "b".into(), sequence: 2, attempts: 1, retry_at: at(3_000) };
+    assert_eq!(other.create(&written, 1, "other".into(), Some(RowChange::Due(at(1_500)))).await, Ok(Creation::Created));
+    assert_eq!(other.swap(&claim(&written, 1), None, "other".into()).await, Ok(Swap::Done(1)));
+    other.park(&written, Some(parked.clone())).await.unwrap();
+
+    // It wakes up. Its puts arrive after all.
+    here.spoil(None);
+    for answers in under_way {
+        let (create, swap) = answers.await.unwrap();
+        assert!(!matches!(create, Ok(Creation::Created)), "{create:?}");
+        // No claim, no user code: whether it landed or not.
+        assert!(!matches!(swap, Ok(Swap::Done(_))), "{swap:?}");
+    }
+    let reason = ownership.lost().await;
+    let row = other.row(&written).await.unwrap().unwrap();
+    assert_eq!((row.parked, row.due), (Some(parked.clone()), Some(at(1_500))), "the row is the new owner's");
+    assert_eq!(other.read(&written, 0).await.unwrap().records, [Bytes::from("batch 0"), "other".into()]);
+    let standing = other.attempt(&claim(&written, 1)).await.unwrap().unwrap();
+    assert_eq!(standing.record, Bytes::from("other"));
+    // Whatever it does now, from what it remembers, is refused before it is sent.
+    let before = other.read(&unwritten, 0).await.unwrap();
+    let refused = Err(StoreError::Refused(reason));
+    assert_eq!(zombie.create(&unwritten, 2, "late".into(), None).await.map(drop), refused);
+    assert_eq!(zombie.swap(&claim(&unwritten, 2), None, "late".into()).await.map(drop), refused);
+    assert_eq!(zombie.park(&written, None).await, refused);
+    assert_eq!(other.read(&unwritten, 0).await.unwrap(), before);
+    assert_eq!(other.row(&written).await.unwrap().unwrap().parked, Some(parked));
+    // The new owner goes on, with whatever stands.
+    let next = before.records.len() as u64;
+    assert_eq!(other.create(&unwritten, next, "on".into(), None).await, Ok(Creation::Created));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_ignores_conditions_is_refused() {
+    let (here, _, objects) = two();
+    here.spoil(Some((".scratch", Spoil::Overwrite)));
+    let refused = own(&here, "a").await.map(drop).unwrap_err();
+    assert!(matches!(refused, OwnError::Ignores { what: "If-None-Match: *", .. }), "{refused}");
+    assert!(refused.to_string().contains("overwrite each other"), "{refused}");
+    here.spoil(Some(("", Spoil::OverwriteUpdates)));
+    let refused = own(&here, "a").await.map(drop).unwrap_err();
+    assert!(matches!(refused, OwnError::Ignores { what: "If-Match", .. }), "{refused}");
+    assert_eq!(keys(&objects).await, [""; 0], "nothing was taken, nothing is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_owner_is_not_taken_for_one() {
+    let (here, _, objects) = two();
+    use object_store::ObjectStoreExt;
+    objects.put(&"p/.owner".into(), "{}".into()).await.unwrap();
+    let refused = own(&here, "a").await.map(drop).unwrap_err();
+    assert!(matches!(&refused, OwnError::Damaged { key, .. } if key == "p/.owner"), "{refused}");
+    let short = OwnerSettings { lease: LEASE / 2, ..OwnerSettings::default() };
+    let refused = store(&here).own("the objects", short, |_| ()).await.map(drop);
+    assert!(matches!(refused, Err(OwnError::TooShort(_))), "{refused:?}");
+}
