@@ -28,7 +28,7 @@ async fn a_store_that_retries_out_of_sight_is_caught() {
     let Some(setup) = Setup::new().await else { return };
     let table = tokio::spawn(async move {
         let retries = Arc::new(s3(&setup.proxy.url(), &setup.bucket, RetryConfig::default()));
-        let store = ObjectStore::new(retries, "p");
+        let store = ObjectStore::new(retries, &setup.prefix);
         let put = "s3/PutObject/batch(conditional)";
         ask(&store, &setup.truth(), &setup.proxy, &run("hidden"), put, every_store()).await;
     });

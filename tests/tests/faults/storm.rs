@@ -25,7 +25,7 @@ use object_store::RetryConfig;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use super::parts::{RealHost, Setup, fresh, run, s3, sdk};
+use super::parts::{RealHost, Setup, credentials, fresh, run, s3, sdk};
 
 const WRITERS: usize = 8;
 const INPUTS: usize = 13;
@@ -37,7 +37,7 @@ const TASK: &str = "DORMOUSE_FAULTS_WRITER";
 /// Which store the writers share.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 enum Place {
-    S3 { bucket: String },
+    S3 { bucket: String, prefix: String },
     DynamoDb { table: String, bucket: String },
 }
 
@@ -61,7 +61,7 @@ impl Place {
     async fn store(&self) -> Arc<dyn Store> {
         let runtime = Handle::current();
         match self {
-            Self::S3 { bucket } => Arc::new(ObjectStore::s3(bucket, "p", runtime).unwrap()),
+            Self::S3 { bucket, prefix } => Arc::new(ObjectStore::s3(bucket, prefix, runtime).unwrap()),
             Self::DynamoDb { table, bucket } => {
                 let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
                 let blobs = Blobs::s3(bucket, runtime.clone()).unwrap();
@@ -108,7 +108,7 @@ fn spawn(setup: &Setup, place: &Place, run: &RunKey, writer: usize) -> Child {
         .args(["--exact", "storm::a_writer", "--nocapture"])
         .env(TASK, serde_json::to_string(&task).unwrap())
         .envs([("AWS_ENDPOINT_URL", setup.proxy.url().as_str()), ("AWS_REGION", "us-east-1")])
-        .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
+        .envs(credentials())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
@@ -238,10 +238,10 @@ async fn storm(setup: &Setup, place: Place, truth: Arc<dyn Store>, puts: &str, r
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_loses_nothing_in_a_storm() {
-    let Some(setup) = Setup::new().await else { return };
-    let place = Place::S3 { bucket: setup.bucket.clone() };
-    let truth = Arc::new(setup.truth());
-    storm(&setup, place, truth, "s3/PutObject/batch*", "s3/GetObject").await;
+    for setup in Setup::each_s3().await {
+        let place = Place::S3 { bucket: setup.bucket.clone(), prefix: setup.prefix.clone() };
+        storm(&setup, place, Arc::new(setup.truth()), "s3/PutObject/batch*", "s3/GetObject").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
