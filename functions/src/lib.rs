@@ -3,6 +3,7 @@
 pub mod expenses;
 pub mod ledger;
 pub mod orders;
+pub mod statements;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use dormouse::{ActivityOptions, App, RetryPolicy};
 use expenses::{expense_approval_workflow, pay, reject};
 use ledger::Ledger;
 use orders::{charge, order_workflow, send_confirmation, ship};
+use statements::{render_statement, send_statement, statements_workflow};
 
 /// A minute for each attempt, five attempts, one second between the first two and twice as long each time.
 pub const PATIENT: ActivityOptions = ActivityOptions::start_to_close(Duration::from_mins(1))
@@ -22,10 +24,13 @@ pub fn app(ledger: Ledger) -> App {
     App::new()
         .workflow("orderWorkflow", order_workflow)
         .workflow("expenseApprovalWorkflow", expense_approval_workflow)
+        .workflow("statementsWorkflow", statements_workflow)
         .activity("charge", charge)
         .activity("sendConfirmation", send_confirmation)
         .activity("ship", ship)
         .activity("pay", pay)
         .activity("reject", reject)
+        .activity("renderStatement", render_statement)
+        .activity("sendStatement", send_statement)
         .provide(ledger)
 }

@@ -1,6 +1,8 @@
 //! What tests of whole processes need: servers as children, proof of what they wrote before they answered, and a proxy
 //! that counts and spoils what passes between them and their services.
 
+#[cfg(feature = "aws")]
+pub mod cloud;
 pub mod dice;
 pub mod endpoints;
 pub mod proxy;

@@ -211,3 +211,13 @@ impl Drop for Server {
         self.kill_now();
     }
 }
+
+/// A port of the loopback interface that nobody listens at now.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address").port()
+}

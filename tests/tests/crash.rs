@@ -126,7 +126,7 @@ impl Soak {
     async fn end(&mut self, woken: Option<Timestamp>) -> (HashMap<String, Told>, Vec<Entry>) {
         self.until_closed(0).await;
         assert!(self.server.take().unwrap().terminate().success());
-        let (runs, ledger) = (read_back(&self.place).await, self.entries());
+        let (runs, ledger) = (read_back(&*self.place.store()).await, self.entries());
         self.place.check(&runs).await;
         check_acknowledged(&self.acknowledged(), &runs);
         check_ledger(&ledger, &runs, woken);
@@ -303,7 +303,7 @@ async fn acknowledged_starts_survive_a_kill_at_any_moment() {
         assert_eq!(listed.get(workflow_id), Some(run_id), "{workflow_id}");
     }
     assert!(server.terminate().success());
-    let runs = read_back(&soak.place).await;
+    let runs = read_back(&*soak.place.store()).await;
     soak.place.check(&runs).await;
     check_acknowledged(&acknowledged, &runs);
     for ack in &acknowledged {

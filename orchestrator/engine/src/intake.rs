@@ -15,7 +15,7 @@ use crate::attempts::mark_unwanted;
 use crate::commit::{LoadError, Outcome, commit, read_state, row_change};
 use crate::ports::Ports;
 use crate::seams::{Intent, RunMessage, Ticket, Wish};
-use crate::store::{AttemptKey, RowChange, StoreError};
+use crate::store::{AttemptKey, Newest, RowChange, StoreError};
 
 /// How many runs' states are remembered between inputs.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -233,12 +233,23 @@ impl Intake {
     ) -> Result<Option<Begun>, LoadError> {
         let mut replaced = None;
         loop {
-            let latest = match self.ports.store.latest(workflow).await? {
-                Some(row) => read_state(&*self.ports.store, &row.run).await?,
-                None => None,
+            let (latest, verdict) = match self.ports.store.newest(workflow).await? {
+                Newest::Nothing => (None, request.against(None)),
+                // The id is free again, but for its ordinals (rule C5).
+                Newest::Retired(ordinal) => (None, StartVerdict::Create(ordinal + 1)),
+                Newest::Run(row) => match read_state(&*self.ports.store, &row.run).await? {
+                    Some(state) => {
+                        let verdict = request.against(Some(&state));
+                        (Some(state), verdict)
+                    }
+                    // Never taken for an id without runs: ordinals would begin again.
+                    None => {
+                        let why = format!("the history of {} is being deleted, or is lost; ask again", row.run);
+                        return Err(StoreError::Unknown(why).into());
+                    }
+                },
             };
             let run_id = latest.as_ref().map(RunState::run_id);
-            let verdict = request.against(latest.as_ref());
             let strict = only.filter(|_| !planted(Bug::F3AnyRun));
             match (verdict, run_id) {
                 (StartVerdict::Create(ordinal), _) if strict.is_none_or(|only| only == ordinal) => {

@@ -8,6 +8,8 @@
 //! (rule C1). [`StoreError::Refused`]: nothing was written. "Exists" is an answer, not an error, and it is not proof of
 //! having lost: the caller compares commit ids. A backend never retries a write by itself.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use dormouse_core::{RunId, RunKey, Status, Timestamp, WorkflowKey};
 use futures::future::BoxFuture;
@@ -167,6 +169,20 @@ pub enum Newest {
     Retired(u64),
 }
 
+/// No run is deleted earlier than this after it closed: longer than anybody who saw it open is at work (rule C4).
+pub const SHORTEST_RETENTION: Duration = Duration::from_hours(24);
+
+/// What a call of [`Store::retire`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retirement {
+    /// Runs that nobody finds any more.
+    pub retired: usize,
+    /// Records of retired runs that were deleted, or will expire.
+    pub deleted: usize,
+    /// Whether there is more to do already.
+    pub more: bool,
+}
+
 /// Where a listing goes on: behind this row. Listings run from the latest start to the earliest, then by workflow id
 /// and ordinal, both descending.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -259,6 +275,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads an attempt record.
     fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>>;
+
+    /// Lets go of runs that closed longer than `retention` ago and owe nothing: nobody finds them any more, and their
+    /// records are deleted, later, by the same method; up to about `limit` of each at a time. Their ordinals stay
+    /// taken, as [`newest`](Store::newest) tells. What is cut short goes on with the next call. Stores that keep
+    /// everything do nothing.
+    ///
+    /// Refused when `retention` is below [`SHORTEST_RETENTION`].
+    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
+        let _ = (now, retention, limit);
+        Box::pin(std::future::ready(Ok(Retirement::default())))
+    }
 
     /// Grows each time a process takes the store over: claims of earlier epochs belong to dead processes.
     /// Stores that many processes share answer 0.

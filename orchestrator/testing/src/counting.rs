@@ -1,12 +1,13 @@
 //! A store that counts requests: what a step costs is a promise, so tests assert it to the digit.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dormouse_core::{RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::store::{
-    AttemptKey, Creation, ListCursor, Newest, Parked, RowChange, RunFilter, RunRow, Store, StoreFuture, Stretch, Swap,
-    Versioned,
+    AttemptKey, Creation, ListCursor, Newest, Parked, Retirement, RowChange, RunFilter, RunRow, Store, StoreFuture,
+    Stretch, Swap, Versioned,
 };
 
 /// How often each request was made.
@@ -194,6 +195,10 @@ impl Store for CountingStore {
 
     fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>> {
         self.counted(self.inner.attempt(key), |counts| counts.attempts += 1, |_, _| ())
+    }
+
+    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
+        self.inner.retire(now, retention, limit)
     }
 
     fn epoch(&self) -> u64 {

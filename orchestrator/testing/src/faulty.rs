@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dormouse_core::{RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::store::{
-    AttemptKey, Creation, ListCursor, Newest, Parked, RowChange, RunFilter, RunRow, Store, StoreError, StoreFuture,
-    Stretch, Swap, Versioned,
+    AttemptKey, Creation, ListCursor, Newest, Parked, Retirement, RowChange, RunFilter, RunRow, Store, StoreError,
+    StoreFuture, Stretch, Swap, Versioned,
 };
 
 /// Which request fails.
@@ -191,6 +192,10 @@ impl Store for FaultyStore {
 
     fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>> {
         Box::pin(self.carry_out(On::Attempt(Some(key.activity)), move || self.inner.attempt(key)))
+    }
+
+    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
+        self.inner.retire(now, retention, limit)
     }
 
     fn epoch(&self) -> u64 {

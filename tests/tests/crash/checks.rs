@@ -7,11 +7,10 @@ use dormouse::RetryState;
 use dormouse_core::history::{Batch, CommandId, Event, Input, RunState, Turn, turn_time};
 use dormouse_core::{LiveRun, Timestamp};
 use dormouse_engine::commit::{read_history, read_state};
-use dormouse_engine::store::{RunFilter, RunRow};
+use dormouse_engine::store::{RunFilter, RunRow, Store};
 use functions::ledger::{Entry, Ledger};
 
 use crate::client::Ack;
-use crate::places::Place;
 
 /// A run as the store has it.
 pub struct Told {
@@ -25,9 +24,7 @@ pub struct Told {
 }
 
 /// Reads everything back and replays it: gapless, chained, and followed by today's code.
-pub async fn read_back(place: &Place) -> HashMap<String, Told> {
-    let store = place.store();
-    let store = &*store;
+pub async fn read_back(store: &dyn Store) -> HashMap<String, Told> {
     let rows = store.list("default", &RunFilter::default(), None, 100_000).await.unwrap();
     let app = Arc::new(functions::app(Ledger::at("never")));
     let mut runs = HashMap::new();

@@ -59,7 +59,8 @@ impl Caller {
             let client = self.server.wait_for(Option::is_some).await.expect("the soak goes on").clone();
             match ask(client.unwrap()).await {
                 Err(ClientError::Transport { .. }) => {}
-                Err(ClientError::Problem(problem)) if problem.status == 503 => {}
+                // From a server that is going, or from what stands before one that has gone.
+                Err(ClientError::Problem(problem)) if problem.status >= 500 => {}
                 answer => return answer,
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -95,6 +95,7 @@ impl Objects {
     /// By workflow id: how many batches, and the highest sequence.
     pub async fn histories(&self) -> BTreeMap<String, (u64, u64)> {
         let keys: Vec<_> = self
+            .endpoint
             .client()
             .list(Some(&self.prefix.as_str().into()))
             .map_ok(|meta| meta.location.to_string())

@@ -80,7 +80,7 @@ fn c4_a_task_that_comes_too_late_runs_nothing() {
     let (world, process, ran, run, task) = begin("queued", &1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let receive = |not_after| {
-        runtime.block_on(handle_message(world.app(), &process.ports, task.clone(), not_after)).unwrap();
+        runtime.block_on(handle_message(world.app(), &process.ports, task.clone(), not_after, not_after)).unwrap();
     };
     let not_after = process.ports.now() + Duration::from_hours(14 * 24);
     world.pass(Duration::from_hours(14 * 24) + Duration::from_millis(1));

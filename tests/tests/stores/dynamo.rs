@@ -5,8 +5,12 @@
 mod faults;
 #[path = "dynamo/large.rs"]
 mod large;
+#[path = "dynamo/quarantine.rs"]
+mod quarantine;
 #[path = "dynamo/relay.rs"]
 mod relay;
+#[path = "dynamo/retire.rs"]
+mod retire;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};

@@ -28,6 +28,7 @@
 //! | `swap` | 1 PutItem | 1 WRU per KB |
 //! | `settle`, `park` | 1 UpdateItem | 1 WRU, and 3 or 2 for the indexes |
 //! | `list`, `due` | 8 Queries at once, more for long answers | 0.5 RRU each per 4 KB that they pass over |
+//! | `retire` | 16 Queries; per run 3 UpdateItem or DeleteItem, 1 LIST of S3, 1 BatchWriteItem per 25 batches | 1 WRU per batch, object item and attempt record, about 8 per run |
 //!
 //! So N local steps cost N + 1 puts and no reads; a queued step costs one put and one swap. A write that finds
 //! something there asks for it with its answer, and reads nothing.
@@ -38,11 +39,12 @@
 //! creates it with version 1 on the condition `attribute_not_exists(p)`. Leading keys in IAM can confine it to
 //! `attempt#*`.
 
-mod fault;
+pub(super) mod fault;
 mod index;
 mod item;
 mod keys;
 mod read;
+mod retire;
 mod table;
 mod write;
 
@@ -63,8 +65,8 @@ pub use self::keys::attempt_address;
 use super::blobs::Blobs;
 use super::on;
 use crate::store::{
-    AttemptKey, Creation, ListCursor, Newest, Parked, RowChange, RunFilter, RunRow, Store, StoreError, StoreFuture,
-    Stretch, Swap, Versioned,
+    AttemptKey, Creation, ListCursor, Newest, Parked, Retirement, RowChange, RunFilter, RunRow, Store, StoreError,
+    StoreFuture, Stretch, Swap, Versioned,
 };
 
 /// How long one request may take, unless the client's configuration says otherwise. DynamoDB answers within
@@ -205,6 +207,10 @@ impl Store for DynamoStore {
     fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>> {
         let key = key.clone();
         self.run(async move |inner| inner.attempt(&key).await)
+    }
+
+    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
+        self.run(async move |inner| inner.retire(now, retention, limit).await)
     }
 
     /// Many processes share the table.

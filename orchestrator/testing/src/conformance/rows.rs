@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dormouse_core::{RunId, RunKey, Status};
-use dormouse_engine::store::{Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreError};
+use dormouse_engine::store::{Creation, ListCursor, Newest, Parked, RowChange, RunFilter, RunRow, Store, StoreError};
 
 use super::{append, at, create, opening, race, read_from, run, run_in, start, start_as};
 
@@ -118,7 +118,10 @@ pub(super) async fn the_latest_has_the_highest_ordinal(store: Arc<dyn Store>) {
     // Those of others do not count.
     start(&store, &run_in("conformance", "chained!", 200)).await;
     start(&store, &run_in("conformance2", "chained", 300)).await;
-    assert_eq!(store.latest(&workflow).await.unwrap().expect("a row").run.ordinal, 100);
+    let latest = store.latest(&workflow).await.unwrap().expect("a row");
+    assert_eq!(latest.run.ordinal, 100);
+    assert_eq!(store.newest(&workflow).await, Ok(Newest::Run(Box::new(latest))));
+    assert_eq!(store.newest(&run("nobody").workflow).await, Ok(Newest::Nothing));
 }
 
 pub(super) async fn hostile_ids_are_ids(store: Arc<dyn Store>) {

@@ -13,6 +13,8 @@ pub enum Spoil {
     DropAnswer,
     /// It is carried out, and answered with this status.
     AnswerInstead(u16),
+    /// It is carried out, and the answer says that it was refused: what the SDK does not try again.
+    AnswerRefused,
     /// It never arrives: this is the answer.
     Refuse(u16, String),
 }
@@ -26,6 +28,8 @@ pub struct Relay {
 #[derive(Default)]
 struct State {
     script: VecDeque<(&'static str, Spoil)>,
+    /// So many more writes pass before the one that is spoiled.
+    nth: Option<(usize, Spoil)>,
     counts: BTreeMap<String, usize>,
 }
 
@@ -50,6 +54,16 @@ impl Relay {
     /// Spoils the next request of this operation that no earlier line of the script spoils.
     pub fn plan(&self, operation: &'static str, spoil: Spoil) {
         self.state.lock().unwrap().script.push_back((operation, spoil));
+    }
+
+    /// Spoils one write, after so many others.
+    pub fn plan_nth(&self, passing: usize, spoil: Spoil) {
+        self.state.lock().unwrap().nth = Some((passing, spoil));
+    }
+
+    /// Whether that write has come.
+    pub fn is_spent(&self) -> bool {
+        self.state.lock().unwrap().nth.is_none()
     }
 
     /// Requests since the last call, by operation.
@@ -84,7 +98,18 @@ fn relay(mut caller: TcpStream, there: &str, state: &Mutex<State>) -> std::io::R
         let mut state = state.lock().unwrap();
         *state.counts.entry(operation.clone()).or_default() += 1;
         let place = state.script.iter().position(|(wanted, _)| *wanted == operation);
-        place.and_then(|place| state.script.remove(place)).map(|(_, spoil)| spoil)
+        let planned = place.and_then(|place| state.script.remove(place)).map(|(_, spoil)| spoil);
+        planned.or_else(|| match state.nth.take() {
+            reading if ["Query", "GetItem"].contains(&&*operation) => {
+                state.nth = reading;
+                None
+            }
+            Some((0, spoil)) => Some(spoil),
+            later => {
+                state.nth = later.map(|(passing, spoil)| (passing - 1, spoil));
+                None
+            }
+        })
     };
     if let Some(Spoil::Refuse(status, body)) = &spoil {
         return answer(&mut caller, *status, body);
@@ -99,6 +124,9 @@ fn relay(mut caller: TcpStream, there: &str, state: &Mutex<State>) -> std::io::R
     match spoil {
         None => caller.write_all(&response),
         Some(Spoil::AnswerInstead(status)) => answer(&mut caller, status, "{}"),
+        Some(Spoil::AnswerRefused) => {
+            answer(&mut caller, 400, r#"{"__type":"x#ValidationException","message":"planned"}"#)
+        }
         Some(Spoil::DropAnswer | Spoil::Refuse(..)) => Ok(()),
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn is_busy(code: Option<&str>) -> bool {
 }
 
 /// An error of the SDK as the engine sees it.
-pub(super) fn failed<E>(error: SdkError<E>) -> StoreError
+pub(in crate::aws) fn failed<E>(error: SdkError<E>) -> StoreError
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,
 {
