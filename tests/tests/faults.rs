@@ -7,6 +7,9 @@
 #[path = "faults/commits.rs"]
 mod commits;
 #[cfg(feature = "aws")]
+#[path = "faults/dynamo.rs"]
+mod dynamo;
+#[cfg(feature = "aws")]
 #[path = "faults/hidden.rs"]
 mod hidden;
 #[cfg(feature = "aws")]
@@ -18,6 +21,9 @@ mod objects;
 #[cfg(feature = "aws")]
 #[path = "faults/parts.rs"]
 mod parts;
+#[cfg(feature = "aws")]
+#[path = "faults/planted.rs"]
+mod planted;
 #[cfg(feature = "aws")]
 #[path = "faults/storm.rs"]
 mod storm;

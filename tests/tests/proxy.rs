@@ -1,5 +1,8 @@
 //! The fault proxy, held against a service of a few lines: what other tests conclude from it must be true.
 
+#[path = "proxy/program.rs"]
+mod program;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

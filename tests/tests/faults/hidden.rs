@@ -1,6 +1,8 @@
 //! Why writes must not be retried out of sight: what the clients do as they come.
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::Builder;
+use aws_sdk_dynamodb::config::retry::RetryPartition;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
@@ -15,7 +17,9 @@ use super::parts::{Setup, fresh, s3, sdk};
 #[tokio::test]
 async fn the_sdk_as_it_comes_reports_a_false_conflict_on_dynamodb() {
     let Some(setup) = Setup::new().await else { return };
-    let client = Client::new(&sdk(&setup.proxy.url()).await);
+    // Other tests' failures use up what retries a client may make: this one stands alone.
+    let alone = Builder::from(&sdk(&setup.proxy.url()).await).retry_partition(RetryPartition::new(fresh("retries")));
+    let client = Client::from_conf(alone.build());
     let table = fresh("plain");
     let key =
         AttributeDefinition::builder().attribute_name("p").attribute_type(ScalarAttributeType::S).build().unwrap();

@@ -10,29 +10,33 @@ const ROW: &str = "s3/PutObject/row(conditional)";
 
 #[tokio::test]
 async fn s3_commits_survive_every_fault() {
-    let Some(setup) = Setup::new().await else { return };
-    let mut cases = every_store();
-    // S3 says all that matters in its headers.
-    for how in [Spoiled::Null, Spoiled::Half] {
-        cases.push(Case { action: Action::Spoil(how), times: 1, fate: Fate::Won, sent: 1, landed: 1 });
+    for setup in Setup::each_s3().await {
+        let mut cases = every_store();
+        // S3 says all that matters in its headers.
+        for how in [Spoiled::Null, Spoiled::Half] {
+            cases.push(Case { action: Action::Spoil(how), times: 1, fate: Fate::Won, sent: 1, landed: 1 });
+        }
+        ask(&setup.objects(), &setup.truth(), &setup.proxy, &run("table"), PUT, cases).await;
     }
-    ask(&setup.objects(), &setup.truth(), &setup.proxy, &run("table"), PUT, cases).await;
 }
 
 #[tokio::test]
 async fn s3_losers_find_whoever_won() {
-    let Some(setup) = Setup::new().await else { return };
-    ask_the_loser(&setup.objects(), &setup.proxy, &run("loser"), PUT).await;
+    for setup in Setup::each_s3().await {
+        ask_the_loser(&setup.objects(), &setup.proxy, &run("loser"), PUT).await;
+    }
 }
 
 #[tokio::test]
 async fn s3_zombies_find_their_place_taken() {
-    let Some(setup) = Setup::new().await else { return };
-    ask_the_zombie(&setup.objects(), &setup.truth(), &setup.proxy, &run("zombie"), PUT).await;
+    for setup in Setup::each_s3().await {
+        ask_the_zombie(&setup.objects(), &setup.truth(), &setup.proxy, &run("zombie"), PUT).await;
+    }
 }
 
 #[tokio::test]
 async fn s3_rows_go_with_their_batches() {
-    let Some(setup) = Setup::new().await else { return };
-    ask_with_the_row(&setup.objects(), &setup.truth(), &setup.proxy, &run("row"), &[PUT, ROW]).await;
+    for setup in Setup::each_s3().await {
+        ask_with_the_row(&setup.objects(), &setup.truth(), &setup.proxy, &run("row"), &[PUT, ROW]).await;
+    }
 }

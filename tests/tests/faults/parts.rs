@@ -10,6 +10,7 @@ use dormouse_core::{RunId, RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::seams::Host;
 use dormouse_engine::store::RowChange;
 use dormouse_engine::stores::object::ObjectStore;
+use dormouse_tests::endpoints::Endpoint;
 use dormouse_tests::proxy::Proxy;
 use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
 use object_store::{ClientOptions, RetryConfig};
@@ -28,44 +29,66 @@ pub fn service() -> Option<String> {
     named
 }
 
-/// A proxy before the service, and a bucket behind both.
+/// A proxy before a service, and a place for objects behind both.
 pub struct Setup {
     pub endpoint: String,
     pub proxy: Proxy,
     pub bucket: String,
+    /// Of objects; nobody else's.
+    pub prefix: String,
 }
 
 impl Setup {
-    /// `None`: skipped.
+    /// Before all of AWS. `None`: skipped.
     pub async fn new() -> Option<Self> {
-        let endpoint = service()?;
-        let bucket = fresh("dormouse-faults");
+        let (endpoint, bucket) = (service()?, fresh("dormouse-faults"));
         make_bucket(&endpoint, &bucket).await;
+        Some(Self::before(endpoint, bucket).await)
+    }
+
+    /// Before each S3 that is named, else before all of AWS. Empty: skipped.
+    pub async fn each_s3() -> Vec<Self> {
+        let endpoints = Endpoint::all();
+        if endpoints.is_empty() {
+            return Self::new().await.into_iter().collect();
+        }
+        futures::future::join_all(endpoints.into_iter().map(|Endpoint { url, bucket, .. }| Self::before(url, bucket)))
+            .await
+    }
+
+    async fn before(endpoint: String, bucket: String) -> Self {
         let proxy = Proxy::start(&endpoint).await.unwrap();
-        Some(Self { endpoint, proxy, bucket })
+        Self { endpoint, proxy, bucket, prefix: fresh("faults") }
     }
 
     /// A store of objects through the proxy, each request sent once.
     pub fn objects(&self) -> ObjectStore {
         let never = RetryConfig { max_retries: 0, ..RetryConfig::default() };
-        ObjectStore::new(Arc::new(s3(&self.proxy.url(), &self.bucket, never)), "p")
+        ObjectStore::new(Arc::new(s3(&self.proxy.url(), &self.bucket, never)), &self.prefix)
     }
 
     /// The same without the proxy: what truly is there.
     pub fn truth(&self) -> ObjectStore {
-        ObjectStore::new(Arc::new(s3(&self.endpoint, &self.bucket, RetryConfig::default())), "p")
+        ObjectStore::new(Arc::new(s3(&self.endpoint, &self.bucket, RetryConfig::default())), &self.prefix)
     }
+}
+
+/// The environment's credentials; imitations of AWS take any.
+pub fn credentials() -> [(&'static str, String); 2] {
+    let given = |name| (name, std::env::var(name).unwrap_or_else(|_| "test".into()));
+    ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(given)
 }
 
 /// A client of a bucket.
 pub fn s3(url: &str, bucket: &str, retries: RetryConfig) -> AmazonS3 {
+    let [(_, id), (_, secret)] = credentials();
     AmazonS3Builder::new()
         .with_endpoint(url)
         .with_client_options(ClientOptions::new().with_allow_http(true).with_timeout(PATIENCE))
         .with_region("us-east-1")
         .with_bucket_name(bucket)
-        .with_access_key_id("test")
-        .with_secret_access_key("test")
+        .with_access_key_id(id)
+        .with_secret_access_key(secret)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_retry(retries)
         .build()
@@ -74,7 +97,8 @@ pub fn s3(url: &str, bucket: &str, retries: RetryConfig) -> AmazonS3 {
 
 /// What the SDK's clients are made from, as it is, but for where the service is.
 pub async fn sdk(url: &str) -> SdkConfig {
-    let credentials = Credentials::new("test", "test", None, None, "test");
+    let [(_, id), (_, secret)] = credentials();
+    let credentials = Credentials::new(id, secret, None, None, "test");
     let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("us-east-1"));
     loader.endpoint_url(url).credentials_provider(credentials).load().await
 }
