@@ -107,7 +107,7 @@ impl Place {
                 Ok((Arc::new(store), Ours { ownership: Some(ownership) }))
             }
             #[cfg(not(feature = "s3"))]
-            Self::Objects(url, _) => Err(CliError::usage(format!("this program was built without {url}"))),
+            Self::Objects(url, _lease) => Err(CliError::usage(format!("this program was built without {url}"))),
         }
     }
 }

@@ -84,7 +84,7 @@ impl Place {
             hit.in_ledger += usize::from(open && in_ledger);
         };
         match self {
-            Self::Directory(data) => hit_directory(data, look),
+            Self::Directory(data) => hit_directory(data, &mut look),
             #[cfg(feature = "s3")]
             Self::Objects(objects) => {
                 for (state, activity, record) in objects.claimed().await {
