@@ -15,7 +15,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dormouse-client", &["dormouse-core"]),
     ("dormouse-cli", &["dormouse-core", "dormouse-client", "dormouse-engine", "dormouse-http"]),
     ("dormouse-testing", &["dormouse-core", "dormouse-engine"]),
-    ("dormouse", &["dormouse-core", "dormouse-engine", "dormouse-lambda", "dormouse-http", "dormouse-client", "dormouse-cli"]),
+    (
+        "dormouse",
+        &["dormouse-core", "dormouse-engine", "dormouse-lambda", "dormouse-http", "dormouse-client", "dormouse-cli"],
+    ),
     ("functions", &["dormouse"]),
 ];
 

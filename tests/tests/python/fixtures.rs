@@ -136,7 +136,7 @@ async fn played(case: Case) -> Value {
         let record = Bytes::from(serde_json::to_vec(record).unwrap());
         assert!(matches!(process.ports.store.swap(&key, None, record).await, Ok(Swap::Done(_))));
     }
-    handle_message(world.app(), &process.ports, task, not_after).await.unwrap();
+    handle_message(world.app(), &process.ports, task, not_after, not_after).await.unwrap();
 
     let after = process.ports.store.attempt(&key).await.unwrap();
     let after = after.map(|found| serde_json::from_slice::<Value>(&found.record).unwrap());

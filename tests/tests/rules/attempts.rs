@@ -176,7 +176,7 @@ fn a1_retries_stop_when_the_run_closes() {
 #[test]
 fn a1_what_is_not_wanted_stays_so() {
     let (world, process, ran, _, task) = begin("failing", &());
-    let Claiming::Claimed(mut claim) = drive(claim(&process.ports, &task)).unwrap().unwrap() else { panic!() };
+    let Claiming::Claimed(mut claim) = drive(claim(&process.ports, &task, None)).unwrap().unwrap() else { panic!() };
     let key = AttemptKey { run: task.run.clone(), activity: task.id };
     drive(mark_unwanted(&*process.ports.store, &key)).unwrap().unwrap();
     for beat in 0..2 {

@@ -257,7 +257,14 @@ impl Queues {
 
     async fn send_task(&self, task: ActivityTask) -> Result<(), StoreError> {
         let queue = task.options.task_queue.clone().unwrap_or_else(|| DEFAULT_TASK_QUEUE.to_owned());
-        let url = self.task_queue(&queue)?;
+        let url = match self.task_queue(&queue) {
+            Ok(url) => url,
+            // It waits for a worker, as any task does: the run goes on, and once the queue is there the sweep finds it.
+            Err(error) => {
+                tracing::error!(run = %task.run, activity = task.id, %error, "a task is not sent");
+                return Ok(());
+            }
+        };
         let now = self.now();
         let wait = task.not_before.since(now);
         if wait > LONGEST_WAIT {
