@@ -26,7 +26,7 @@ use dormouse_core::history::CommandId;
 use dormouse_core::{App, Arrival, LiveRun, Payload, QueryFailure, RunId, RunKey, StartRequest};
 use lru::LruCache;
 
-use crate::commit::LoadError;
+use crate::commit::{LoadError, read_history};
 use crate::error::ApiError;
 use crate::intake::Intake;
 use crate::parking::{park, stays_parked, take_in_only};
@@ -186,11 +186,16 @@ impl<S: Surroundings> Decider<S> {
     /// # Errors
     /// [`ApiError`] when there is no such run or handler, the code cannot go on, or the store does not answer.
     pub async fn query(&self, run: &RunKey, name: &str, input: &Payload) -> Result<Payload, ApiError> {
-        let live = match self.replay(run).await {
-            Ok(live) => live,
-            Err(LoadError::Store(error)) => return Err(error.into()),
-            Err(LoadError::Turn(failure)) => return Err(ApiError::Parked(failure.to_string())),
+        let refused = |error| match error {
+            LoadError::Store(error) => ApiError::from(error),
+            LoadError::Turn(failure) => ApiError::Parked(failure.to_string()),
         };
+        let records = read_history(&*self.ports.store, run).await.map_err(refused)?;
+        if records.is_empty() {
+            return Err(ApiError::NotFound(format!("there is no run {run}")));
+        }
+        let live = self.in_turn(run, || LiveRun::replay(&self.app, run, &records));
+        let live = live.map_err(|failure| refused(failure.into()))?;
         self.surroundings.turn_begins(run);
         let answer = live.query(name, input);
         self.surroundings.turn_ends();
