@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{RunKey, Timestamp, TurnFailure};
 
 use crate::commit::{LoadError, read_state};
@@ -56,7 +57,8 @@ impl Parkings {
     /// process along, the run waits, whatever comes.
     #[must_use]
     pub fn stands_still(&self, run: &RunKey, now: Timestamp, new_input: bool) -> bool {
-        let waits = |parked: Parked| now < parked.retry_at && (parked.ends_process || !new_input);
+        let deadly = |parked: &Parked| parked.ends_process && !planted(Bug::F1TryDeadlyCode);
+        let waits = |parked: Parked| now < parked.retry_at && (deadly(&parked) || !new_input);
         self.is_held(run) || self.get(run).is_some_and(waits)
     }
 
