@@ -170,7 +170,7 @@ impl Cloud {
             id_reuse_policy: dormouse::IdReusePolicy::default(),
             id_conflict_policy: dormouse::IdConflictPolicy::default(),
         };
-        self.client().start(&body, Some(&format!("start-{id}"))).await.unwrap();
+        self.client().start(&body, None).await.unwrap();
     }
 
     /// Waits for a workflow's result.

@@ -39,12 +39,12 @@ async fn the_system_keeps_its_promise() {
     step("deployed");
     costs::a_process_starts_quickly(&cloud).await;
     step("first answers");
-    costs::steps_cost_what_is_promised(&cloud).await;
-    step("costs");
     inputs::what_callers_may_do(&cloud).await;
     step("signals, queries, cancellation, large values");
     inputs::a_hundred_inputs_at_once(&cloud).await;
     step("a hundred inputs at once");
+    costs::steps_cost_what_is_promised(&cloud).await;
+    step("costs");
     soak::orders_survive_kills(&cloud).await;
     step("kills");
     lost::every_lost_message_heals(&cloud).await;
