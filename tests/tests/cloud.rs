@@ -17,6 +17,8 @@ mod inputs;
 mod lost;
 #[path = "cloud/soak.rs"]
 mod soak;
+#[path = "cloud/start.rs"]
+mod start;
 
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,7 @@ async fn the_system_keeps_its_promise() {
         tell!("SKIPPED: the whole system needs DORMOUSE_TEST_PACKAGE, such as what scripts/package prints");
         return;
     };
+    start::a_process_answers_soon(&package).await;
     let began = Instant::now();
     let cloud = Cloud::deploy(&package, &["LongestDelaySeconds=5", "ScheduleLeadSeconds=0"]).await;
     let step = |what: &str| tell!("{:>5.0} s  {what}", began.elapsed().as_secs_f64());
