@@ -114,6 +114,12 @@ impl Cloud {
         aws_sdk_sqs::Client::new(&self.config)
     }
 
+    /// The emulator's Lambda, past the proxy.
+    #[must_use]
+    pub fn lambda(&self) -> aws_sdk_lambda::Client {
+        aws_sdk_lambda::Client::new(&self.config)
+    }
+
     /// The system's store, past the proxy. Nothing large is in it.
     #[must_use]
     pub fn store(&self) -> DynamoStore {

@@ -15,6 +15,8 @@ mod costs;
 mod inputs;
 #[path = "cloud/lost.rs"]
 mod lost;
+#[path = "cloud/pollers.rs"]
+mod pollers;
 #[path = "cloud/soak.rs"]
 mod soak;
 #[path = "cloud/start.rs"]
