@@ -21,6 +21,8 @@ mod pollers;
 mod soak;
 #[path = "cloud/start.rs"]
 mod start;
+#[path = "cloud/strangers.rs"]
+mod strangers;
 
 use std::time::{Duration, Instant};
 
@@ -48,6 +50,9 @@ async fn the_system_keeps_its_promise() {
     step("signals, queries, cancellation, large values");
     inputs::a_hundred_inputs_at_once(&cloud).await;
     step("a hundred inputs at once");
+    strangers::nonsense_is_refused(&cloud).await;
+    strangers::the_command_line_reaches_it(&cloud);
+    step("hostile requests, the command line");
     costs::steps_cost_what_is_promised(&cloud).await;
     step("costs");
     soak::orders_survive_kills(&cloud).await;

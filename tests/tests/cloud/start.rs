@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -16,19 +18,35 @@ use tokio::sync::mpsc;
 const STARTS: usize = 15;
 const MOST: Duration = Duration::from_millis(30);
 
-/// An HTTP request as API Gateway's HTTP API hands it over.
-fn event() -> Value {
-    json!({
-        "version": "2.0", "routeKey": "$default", "rawPath": "/healthz", "rawQueryString": "",
-        "headers": { "host": "example.com" },
+/// An HTTP request as it is handed over by API Gateway's HTTP API, a function URL, and API Gateway's REST API.
+fn events() -> [Value; 3] {
+    let version_2 = |domain: &str| {
+        json!({
+            "version": "2.0", "routeKey": "$default", "rawPath": "/healthz", "rawQueryString": "",
+            "headers": { "host": domain },
+            "requestContext": {
+                "accountId": "0", "apiId": "a", "domainName": domain, "domainPrefix": "a", "requestId": "r",
+                "routeKey": "$default", "stage": "$default", "time": "12/Mar/2020:19:03:58 +0000",
+                "timeEpoch": 1_583_348_638_390_u64,
+                "http": {
+                    "method": "GET", "path": "/healthz", "protocol": "HTTP/1.1", "sourceIp": "1.2.3.4", "userAgent": "t",
+                },
+            },
+            "isBase64Encoded": false,
+        })
+    };
+    let rest = json!({
+        "resource": "/{proxy+}", "path": "/healthz", "httpMethod": "GET", "headers": { "Host": "a.example.com" },
+        "multiValueHeaders": { "Host": ["a.example.com"] }, "queryStringParameters": null,
+        "multiValueQueryStringParameters": null, "pathParameters": { "proxy": "healthz" }, "stageVariables": null,
         "requestContext": {
-            "accountId": "0", "apiId": "a", "domainName": "example.com", "domainPrefix": "example", "requestId": "r",
-            "routeKey": "$default", "stage": "$default", "time": "12/Mar/2020:19:03:58 +0000",
-            "timeEpoch": 1_583_348_638_390_u64,
-            "http": { "method": "GET", "path": "/healthz", "protocol": "HTTP/1.1", "sourceIp": "1.2.3.4", "userAgent": "t" },
+            "accountId": "0", "apiId": "a", "resourceId": "r", "resourcePath": "/{proxy+}", "httpMethod": "GET",
+            "requestId": "r", "stage": "prod", "path": "/prod/healthz", "protocol": "HTTP/1.1",
+            "identity": { "sourceIp": "1.2.3.4" },
         },
-        "isBase64Encoded": false,
-    })
+        "body": null, "isBase64Encoded": false,
+    });
+    [version_2("a.execute-api.us-east-1.amazonaws.com"), version_2("a.lambda-url.us-east-1.on.aws"), rest]
 }
 
 /// Unpacks the program.
@@ -40,20 +58,25 @@ fn unpacked(package: &Path, dir: &Path) -> PathBuf {
     program
 }
 
-/// The median of several starts is within the bar for a program that was built for size; a larger one may be slower.
+/// Several starts, each answering another kind of event. Timings are told, not asserted.
 pub async fn a_process_answers_soon(package: &Path) {
     let dir = tempfile::tempdir().unwrap();
     let program = unpacked(package, dir.path());
     let (answered, mut answers) = mpsc::unbounded_channel();
-    let next = || async move {
-        let deadline = std::time::SystemTime::now() + Duration::from_secs(29);
-        let deadline = deadline.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
-        let headers = [
-            ("lambda-runtime-aws-request-id", "r".to_owned()),
-            ("lambda-runtime-deadline-ms", deadline.to_string()),
-            ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:0:function:f".to_owned()),
-        ];
-        (headers, event().to_string()).into_response()
+    let turn = Arc::new(AtomicUsize::new(0));
+    let next = move || {
+        let turn = Arc::clone(&turn);
+        async move {
+            let event = &events()[turn.fetch_add(1, Ordering::SeqCst) % 3];
+            let deadline = std::time::SystemTime::now() + Duration::from_secs(29);
+            let deadline = deadline.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+            let headers = [
+                ("lambda-runtime-aws-request-id", "r".to_owned()),
+                ("lambda-runtime-deadline-ms", deadline.to_string()),
+                ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:0:function:f".to_owned()),
+            ];
+            (headers, event.to_string()).into_response()
+        }
     };
     let answer = move |body: String| async move {
         answered.send((Instant::now(), body)).unwrap();
