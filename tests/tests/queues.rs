@@ -7,6 +7,9 @@ mod memory;
 #[path = "queues/dead_letters.rs"]
 mod dead_letters;
 #[cfg(feature = "aws")]
+#[path = "queues/redrive.rs"]
+mod redrive;
+#[cfg(feature = "aws")]
 #[path = "queues/sqs.rs"]
 mod sqs;
 
@@ -36,5 +39,24 @@ fn sqs_and_scheduler_are_sent_no_more_than_is_said() {
     if let Some(endpoint) = endpoint() {
         #[cfg(feature = "aws")]
         sqs::sends_what_it_says(&endpoint);
+    }
+}
+
+#[test]
+fn what_is_in_quarantine_is_sent_again() {
+    #[cfg_attr(not(feature = "aws"), allow(unused_variables))]
+    if let Some(endpoint) = endpoint() {
+        #[cfg(feature = "aws")]
+        redrive::sends_again(&endpoint);
+    }
+}
+
+/// Fault 16.
+#[test]
+fn a_task_throttled_into_the_dead_letter_queue_completes_after_redrive() {
+    #[cfg_attr(not(feature = "aws"), allow(unused_variables))]
+    if let Some(endpoint) = endpoint() {
+        #[cfg(feature = "aws")]
+        redrive::throttled_and_redriven(&endpoint);
     }
 }

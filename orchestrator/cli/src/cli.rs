@@ -54,7 +54,7 @@ pub struct Cli {
 type Host = fn(App) -> Option<ExitCode>;
 
 impl Cli {
-    /// The command line of this application: `dev`, `workflow ...`, `completion`.
+    /// The command line of this application: `dev`, `workflow ...`, `quarantine ...`, `completion`.
     #[must_use]
     pub fn new(app: App) -> Self {
         Self { app, entries: verbs::all(), host: None }
@@ -193,6 +193,9 @@ mod tests {
             "workflow query a status",
             "workflow cancel a --reason enough --run-id 67e55044-10b1-426f-9247-bb680e5fe0c8",
             "workflow terminate a",
+            "quarantine list --limit 5 --output json",
+            "quarantine redrive 1-a 2-b --address http://localhost:1",
+            "quarantine redrive --all",
             "completion bash",
             "demo --orders 2 --output json",
         ] {
@@ -213,6 +216,10 @@ mod tests {
             "workflow list --auth password",
             "workflow result a --wait soon",
             "workflow cancel a --run-id 7",
+            "quarantine",
+            "quarantine list --all",
+            "quarantine redrive",
+            "quarantine redrive 1-a --all",
             "dev --grace forever",
             "dev --store gs://bucket/prefix",
             "dev --lease 5s",

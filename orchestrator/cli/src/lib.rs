@@ -1,6 +1,6 @@
 //! The command line: an application's binary with its verbs, one file each.
 //!
-//! [`Cli`] is the program: `dev`, `workflow ...` and `completion`, and whatever [`Verb`]s the application adds.
+//! [`Cli`] is the program: `dev`, `workflow ...`, `quarantine ...` and `completion`, and whatever [`Verb`]s the application adds.
 
 mod cli;
 mod error;

@@ -16,6 +16,7 @@ mod aws;
 mod client;
 mod error;
 mod handle;
+mod quarantine;
 mod raw;
 mod raw_handle;
 mod send;

@@ -217,6 +217,69 @@ bodies! {
         pub reason: String,
     }
 
+    /// A message that nobody could handle, without what it says.
+    pub struct LetterBody {
+        /// Names it.
+        pub id: String,
+        /// The queue that it was given up on.
+        pub queue: String,
+        /// When a queue first took it in.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+        pub received_at: Timestamp,
+        /// Why it is in quarantine.
+        pub reason: String,
+        /// The workflow that it is about, where that can be read: not of a message that lies in the bucket.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub workflow_id: Option<String>,
+        /// How many runs of this workflow id came before the one that it is about.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub ordinal: Option<u64>,
+        /// Its size in bytes; missing when the message is lost.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub size: Option<u64>,
+    }
+
+    /// A page of the quarantine, the oldest letter first.
+    pub struct QuarantineBody {
+        /// The letters.
+        pub letters: Vec<LetterBody>,
+        /// Ask for the next page with this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub next_page_token: Option<String>,
+    }
+
+    /// Which letters to send again; all of them, page by page, when none is named.
+    #[derive(Default)]
+    #[serde(deny_unknown_fields)]
+    pub struct RedriveBody {
+        /// These; at most 50.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(min_items = 1, max_items = 50))]
+        pub ids: Option<Vec<String>>,
+        /// `next_page_token` of the answer before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub page_token: Option<String>,
+    }
+
+    /// What became of letters that were to be sent again.
+    pub struct RedrivenBody {
+        /// Each of them.
+        pub letters: Vec<RedrivenLetterBody>,
+        /// There are more: go on with this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub next_page_token: Option<String>,
+    }
+
+    /// What became of one letter.
+    pub struct RedrivenLetterBody {
+        /// Names it.
+        pub id: String,
+        /// In a word.
+        pub outcome: Redriven,
+        /// Where it was sent, or why it was not.
+        pub detail: String,
+    }
+
     /// What went wrong with a request (RFC 9457).
     pub struct Problem {
         /// Names the kind of problem: `https://dormouse.dev/problems/...`, or `about:blank`.
@@ -237,4 +300,16 @@ bodies! {
         #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
         pub failure: Option<Failure>,
     }
+}
+
+/// What became of a letter that was to be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Redriven {
+    /// It is on its queue, and in quarantine no more.
+    Sent,
+    /// It was not sent, and stays.
+    Refused,
+    /// It may have been sent, and may still be in quarantine. To send it again is harmless.
+    Unknown,
 }

@@ -42,6 +42,26 @@ async fn serve(data_dir: &Path) -> (Server, Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_its_own_has_no_quarantine() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, client) = serve(dir.path()).await;
+    for answer in [
+        client.raw().quarantine(1).await.map(drop),
+        client.raw().redrive(&["1763820000000-a".into()]).await.map(drop),
+        client.raw().redrive_page(None).await.map(drop),
+    ] {
+        match answer {
+            Err(ClientError::Problem(problem)) => {
+                assert_eq!(problem.status, 404);
+                assert!(problem.detail.contains("no quarantine here"), "{}", problem.detail);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    server.stop(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ids_of_any_shape_name_their_workflow() {
     let dir = tempfile::tempdir().unwrap();
     let (server, client) = serve(dir.path()).await;

@@ -13,6 +13,9 @@ pub enum ApiError {
     /// There is no such workflow, run, query or route.
     #[error("{0}")]
     NotFound(String),
+    /// This server has no such thing, whatever it is asked; another may.
+    #[error("{0}")]
+    NotHere(String),
     /// The id has an open run, or may not be used again.
     #[error("{detail}")]
     AlreadyStarted {

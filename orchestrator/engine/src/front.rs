@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::api::{
-    DescribeBody, HistoryBody, ListBody, ParkedBody, PendingActivityBody, ResultBody, RunSummary, StartBody,
-    StartedBody, TimerBody,
+    DescribeBody, HistoryBody, LetterBody, ListBody, ParkedBody, PendingActivityBody, RedrivenLetterBody, ResultBody,
+    RunSummary, StartBody, StartedBody, TimerBody,
 };
 use dormouse_core::history::{Batch, Closed, RunState, readable};
 use dormouse_core::{
@@ -18,7 +18,7 @@ use crate::commit::{LoadError, read_history, read_state};
 use crate::error::ApiError;
 use crate::intake::{Begun, Intake, Taken};
 use crate::ports::Ports;
-use crate::seams::QueryRunner;
+use crate::seams::{Letters, QueryRunner, Redrive};
 use crate::store::{AttemptKey, ListCursor, Parked, RunFilter, RunRow};
 
 /// When somebody who waits for a run looks at its row by himself, should no notice come; then after twice the time
@@ -45,13 +45,20 @@ pub struct FrontDoor {
     ports: Ports,
     intake: Arc<Intake>,
     queries: Arc<dyn QueryRunner>,
+    redrive: Option<Arc<dyn Redrive>>,
 }
 
 impl FrontDoor {
     /// A front door over these ports.
     #[must_use]
     pub fn new(ports: Ports, intake: Arc<Intake>, queries: Arc<dyn QueryRunner>) -> Self {
-        Self { ports, intake, queries }
+        Self { ports, intake, queries, redrive: None }
+    }
+
+    /// The same, with a quarantine.
+    #[must_use]
+    pub fn with_quarantine(self, redrive: Arc<dyn Redrive>) -> Self {
+        Self { redrive: Some(redrive), ..self }
     }
 
     /// Begins a run. The bool is true when this request created it, false when it is an earlier answer.
@@ -379,6 +386,40 @@ impl FrontDoor {
     async fn state(&self, row: &RunRow) -> Result<RunState, ApiError> {
         let state = read_state(&*self.ports.store, &row.run).await.map_err(unreadable)?;
         state.ok_or_else(|| ApiError::NotFound(format!("there is no run {}", row.run)))
+    }
+
+    /// Messages that nobody could handle, the oldest first: up to `limit`, or fewer, behind this place.
+    ///
+    /// # Errors
+    /// [`ApiError::NotHere`] where no message is ever given up.
+    pub async fn quarantine(&self, after: Option<String>, limit: usize) -> Result<Letters<LetterBody>, ApiError> {
+        Ok(self.letters()?.list(after, limit).await?)
+    }
+
+    /// Sends them again, as many as one request may take, from behind this place on.
+    ///
+    /// # Errors
+    /// As [`quarantine`](Self::quarantine).
+    pub async fn redrive(&self, after: Option<String>) -> Result<Letters<RedrivenLetterBody>, ApiError> {
+        Ok(self.letters()?.redrive(after).await?)
+    }
+
+    /// Sends these again.
+    ///
+    /// # Errors
+    /// As [`quarantine`](Self::quarantine).
+    pub async fn redrive_these(&self, ids: Vec<String>) -> Result<Vec<RedrivenLetterBody>, ApiError> {
+        Ok(self.letters()?.redrive_these(ids).await?)
+    }
+
+    fn letters(&self) -> Result<&dyn Redrive, ApiError> {
+        self.redrive.as_deref().ok_or_else(|| {
+            ApiError::NotHere(
+                "there is no quarantine here: this server's queues are its own memory, and give no message up. Ask an \
+                 API that is deployed to AWS"
+                    .into(),
+            )
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 //! will have one on AWS. Everything sent here may come twice, late, or never: the history makes that harmless.
 
 use bytes::Bytes;
+use dormouse_core::api::{LetterBody, RedrivenLetterBody};
 use dormouse_core::{ActivityTask, Arrival, Payload, RunId, RunKey, StartRequest, Timestamp};
 use futures::future::BoxFuture;
 
@@ -148,4 +149,20 @@ pub trait Closings: Send + Sync {
 pub trait QueryRunner: Send + Sync {
     /// Runs the handler on the run's present state. Reads, and changes nothing.
     fn query(&self, run: RunKey, name: String, input: Payload) -> BoxFuture<'_, Result<Payload, ApiError>>;
+}
+
+/// Some of what is in quarantine, and where the rest begins, if there is more: behind this place.
+pub type Letters<T> = (Vec<T>, Option<String>);
+
+/// Messages that nobody could handle, for people: to look at, and to send again. Only where queues give messages up.
+pub trait Redrive: Send + Sync {
+    /// Up to `limit` letters, or fewer, the oldest first, behind this place.
+    fn list(&self, after: Option<String>, limit: usize) -> SeamFuture<'_, Letters<LetterBody>>;
+
+    /// Sends letters to the queues that they were meant for, and removes them, as many as one request may take: from
+    /// behind this place on, the oldest first. One that was sent may still be there, and be sent again.
+    fn redrive(&self, after: Option<String>) -> SeamFuture<'_, Letters<RedrivenLetterBody>>;
+
+    /// The same for these letters.
+    fn redrive_these(&self, ids: Vec<String>) -> SeamFuture<'_, Vec<RedrivenLetterBody>>;
 }

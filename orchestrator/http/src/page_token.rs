@@ -10,6 +10,7 @@ use crate::problem::{Kind, Refused};
 /// The first byte says what the token is of, so that one cannot stand for the other.
 const LISTING: u8 = 1;
 const HISTORY: u8 = 2;
+const QUARANTINE: u8 = 3;
 
 /// Longer than any token that was ever given out.
 const MAX_TOKEN_BYTES: usize = 512;
@@ -42,6 +43,16 @@ pub(crate) fn read_history(token: &str) -> Result<u64, Refused> {
         (after, []) => Ok(after),
         _ => Err(invalid()),
     }
+}
+
+pub(crate) fn quarantine(place: &str) -> String {
+    URL_SAFE_NO_PAD.encode([&[QUARANTINE], place.as_bytes()].concat())
+}
+
+pub(crate) fn read_quarantine(token: &str) -> Result<String, Refused> {
+    let place = String::from_utf8(open(QUARANTINE, token)?).map_err(|_| invalid())?;
+    check_id("the place", &place).map_err(|_| invalid())?;
+    Ok(place)
 }
 
 fn open(kind: u8, token: &str) -> Result<Vec<u8>, Refused> {
@@ -85,6 +96,8 @@ mod tests {
             assert_eq!(read_listing(&token).unwrap(), cursor);
         }
         assert_eq!(read_history(&history(42)).unwrap(), 42);
+        let place = "00000001763820000000#0b0e7c26";
+        assert_eq!(read_quarantine(&quarantine(place)).unwrap(), place);
     }
 
     #[test]
@@ -110,6 +123,9 @@ mod tests {
             assert_eq!(read_listing(&token).unwrap_err().problem().status, 400, "{token}");
         }
         assert!(read_history(&good).is_err());
+        for bad in [good, quarantine(""), quarantine("a\0"), quarantine(&"x".repeat(256)), history(1)] {
+            assert!(read_quarantine(&bad).is_err(), "{bad}");
+        }
         assert!(read_history(&URL_SAFE_NO_PAD.encode([HISTORY, 0, 0, 0, 0, 0, 0, 0, 0, 0])).is_err());
     }
 }

@@ -37,6 +37,7 @@ kinds! {
     NestedTooDeeply BAD_REQUEST "nested-too-deeply" "The JSON is nested too deeply"
     CrossSite FORBIDDEN "cross-site" "Another site's page sent this"
     NotFound NOT_FOUND "not-found" "Not found"
+    NotHere NOT_FOUND "not-here" "Not on this server"
     NoSuchRoute NOT_FOUND "no-such-route" "No such route"
     MethodNotAllowed METHOD_NOT_ALLOWED "method-not-allowed" "The route has no such method"
     TooSlow REQUEST_TIMEOUT "too-slow" "The body took too long"
@@ -100,6 +101,7 @@ impl From<ApiError> for Refused {
         let kind = match &error {
             ApiError::Invalid(_) => Kind::InvalidRequest,
             ApiError::NotFound(_) => Kind::NotFound,
+            ApiError::NotHere(_) => Kind::NotHere,
             ApiError::AlreadyStarted { .. } => Kind::AlreadyStarted,
             ApiError::Closed(_) => Kind::Closed,
             ApiError::TooLarge(_) => Kind::TooLarge,

@@ -64,6 +64,8 @@ async fn sound_requests_reach_the_engine() {
         "/v1/workflows/a~2Fb~C3~A9/history",
         "/v1/workflows/~/result",
         "/v1/workflows/%2e%2e",
+        "/v1/quarantine",
+        "/v1/quarantine?page_size=7&page_token=AzE3NjM4MjAjYQ",
     ] {
         let problem = get_problem(path).await;
         assert_eq!((problem.status, kind(&problem)), (503, "unavailable"), "{path}: {}", problem.detail);
@@ -82,6 +84,9 @@ async fn sound_requests_reach_the_engine() {
         ("/v1/workflows/a/queries/status", "[]"),
         ("/v1/workflows/a/cancel", ""),
         ("/v1/workflows/a/terminate", r#"{"reason": "enough"}"#),
+        ("/v1/quarantine/redrive", ""),
+        ("/v1/quarantine/redrive", r#"{"ids": ["1763820000000-a"]}"#),
+        ("/v1/quarantine/redrive", r#"{"page_token": "AzE3NjM4MjAjYQ"}"#),
     ] {
         let problem = post_problem(path, body).await;
         assert_eq!(problem.status, 503, "{path}: {}", problem.detail);
@@ -133,6 +138,8 @@ async fn unsound_paths_and_queries_are_refused() {
         ("/v1/workflows/a?wait=1s", "wait"),
         ("/v1/workflows/a/history?after=1&page_token=AgAAAAAAAAAB", "one of them"),
         ("/v1/workflows/a/history?page_token=AQ", "next_page_token"),
+        ("/v1/quarantine?page_size=0", "1 to 1000"),
+        ("/v1/quarantine?page_token=AgAAAAAAAAAB", "next_page_token"),
         ("/v1/workflows/a/result?wait=20", "20s"),
         ("/v1/workflows/a/result?wait=-1s", "20s"),
         ("/v1/workflows/a/result?wait=", "20s"),
@@ -215,6 +222,18 @@ async fn unsound_bodies_are_refused() {
         assert_eq!(kind(&post_problem(path, "tea").await), "malformed-json");
         assert_eq!(kind(&post_problem(path, "[".repeat(65)).await), "nested-too-deeply");
     }
+    for (body, says) in [
+        (r#"{"ids": []}"#, "0 ids"),
+        (&format!(r#"{{"ids": ["a"{}]}}"#, r#","a""#.repeat(50)), "1 to 50"),
+        (r#"{"ids": [""]}"#, "empty"),
+        (r#"{"ids": ["a"], "page_token": "AzE3NjM4MjAjYQ"}"#, "one of them"),
+        (r#"{"page_token": "AgAAAAAAAAAB"}"#, "next_page_token"),
+    ] {
+        let problem = post_problem("/v1/quarantine/redrive", body.to_owned()).await;
+        assert_eq!((problem.status, kind(&problem)), (400, "invalid-request"), "{body}");
+        assert!(problem.detail.contains(says), "{body}: {}", problem.detail);
+    }
+    assert_eq!(kind(&post_problem("/v1/quarantine/redrive", r#"{"all": true}"#).await), "unexpected-json");
     for path in ["/v1/workflows/a/cancel", "/v1/workflows/a/terminate"] {
         assert_eq!(kind(&post_problem(path, r#"{"because": "x"}"#).await), "unexpected-json");
     }
@@ -323,6 +342,7 @@ fn every_kind_of_error_has_its_status() {
     for (error, status, expected) in [
         (ApiError::Invalid(say()), 400, "invalid-request"),
         (ApiError::NotFound(say()), 404, "not-found"),
+        (ApiError::NotHere(say()), 404, "not-here"),
         (ApiError::AlreadyStarted { run_id, detail: say() }, 409, "already-started"),
         (ApiError::Closed(say()), 409, "closed"),
         (ApiError::TooLarge(say()), 413, "too-large"),

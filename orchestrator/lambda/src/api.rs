@@ -1,7 +1,9 @@
-//! The role `api`: the HTTP API behind API Gateway or a function URL. It accepts and reads; no user code runs here.
+//! The role `api`: the HTTP API behind API Gateway or a function URL. It accepts, reads, and sends again what is in
+//! quarantine; no user code runs here.
 
 use std::sync::Arc;
 
+use dormouse_engine::aws::redrive::Redriver;
 use dormouse_engine::front::FrontDoor;
 use dormouse_engine::intake::Intake;
 use dormouse_http::{Limits, router};
@@ -17,6 +19,7 @@ pub(crate) async fn serve(cloud: Cloud) -> Result<(), Error> {
     });
     let intake = Arc::new(Intake::new(cloud.ports.clone()));
     let limits = Limits { max_payload_bytes: cloud.ports.choices.max_payload_bytes };
-    let front = Arc::new(FrontDoor::new(cloud.ports, intake, queries));
+    let redriver = Arc::new(Redriver::new(cloud.quarantine, cloud.queues));
+    let front = Arc::new(FrontDoor::new(cloud.ports, intake, queries).with_quarantine(redriver));
     lambda_http::run(router(front, limits)).await
 }

@@ -29,7 +29,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(3);
 const LEAD: Duration = Duration::from_secs(2);
 
 /// The machine's clock, and ids that no other run of these tests draws.
-struct Machine;
+pub(super) struct Machine;
 
 impl Host for Machine {
     #[allow(clippy::disallowed_methods, reason = "these queues go by the machine's clock")]
@@ -48,14 +48,14 @@ impl Host for Machine {
 
 /// Clients of all parts.
 #[derive(Clone)]
-struct Account {
-    sqs: aws_sdk_sqs::Client,
+pub(super) struct Account {
+    pub(super) sqs: aws_sdk_sqs::Client,
     scheduler: aws_sdk_scheduler::Client,
-    blobs: Blobs,
+    pub(super) blobs: Blobs,
 }
 
 impl Account {
-    async fn at(endpoint: &str) -> Self {
+    pub(super) async fn at(endpoint: &str) -> Self {
         let config = aws_config::SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
@@ -82,7 +82,7 @@ impl Account {
     }
 
     /// Queues of this name, nothing on them.
-    async fn place(&self) -> Place {
+    pub(super) async fn place(&self) -> Place {
         let name = format!("dormouse-{:032x}", u128::from_be_bytes(Machine.fresh_id()));
         let make = async |name: String, fifo: bool| {
             let mut create = self.sqs.create_queue().queue_name(name);
@@ -113,7 +113,7 @@ impl Account {
     }
 
     /// A process's own queues: with a memory of its own.
-    fn process(&self, settings: &QueueSettings) -> Queues {
+    pub(super) fn process(&self, settings: &QueueSettings) -> Queues {
         let (sqs, scheduler, blobs) = (self.sqs.clone(), self.scheduler.clone(), self.blobs.clone());
         Queues::new(sqs, scheduler, settings.clone(), blobs, Handle::current()).unwrap()
     }
@@ -129,16 +129,16 @@ async fn make_bucket(endpoint: &str) {
 }
 
 /// A set of queues with both ends.
-struct Place {
-    account: Account,
-    queues: Queues,
-    settings: QueueSettings,
+pub(super) struct Place {
+    pub(super) account: Account,
+    pub(super) queues: Queues,
+    pub(super) settings: QueueSettings,
 }
 
 impl Place {
     /// Takes what is there now, in order, without waiting, as Lambda's poller would. What is on the alarm queue is
     /// passed on before it is deleted.
-    async fn take(&self, url: &str) -> Vec<Message> {
+    pub(super) async fn take(&self, url: &str) -> Vec<Message> {
         let mut taken = Vec::new();
         loop {
             let receive = self.account.sqs.receive_message().queue_url(url).max_number_of_messages(10);
@@ -177,7 +177,7 @@ impl Place {
     }
 
     /// How many messages are on a queue, those that wait included.
-    async fn count(&self, url: &str) -> u64 {
+    pub(super) async fn count(&self, url: &str) -> u64 {
         use QueueAttributeName::{ApproximateNumberOfMessages as Now, ApproximateNumberOfMessagesDelayed as Later};
         let get = self.account.sqs.get_queue_attributes().queue_url(url).attribute_names(Now).attribute_names(Later);
         let found = get.send().await.unwrap().attributes.unwrap();
@@ -251,13 +251,13 @@ pub fn conforms(endpoint: &str) {
     });
 }
 
-fn run(id: &str) -> RunKey {
+pub(super) fn run(id: &str) -> RunKey {
     WorkflowKey::new("default", id).unwrap().run(0)
 }
 
-const RUN_ID: RunId = RunId::from_bytes([7; 16]);
+pub(super) const RUN_ID: RunId = RunId::from_bytes([7; 16]);
 
-fn signal(text: &str) -> RunMessage {
+pub(super) fn signal(text: &str) -> RunMessage {
     let arrival = Arrival::Signal {
         request_id: "r".into(),
         name: "news".into(),

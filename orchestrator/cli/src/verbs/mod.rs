@@ -2,6 +2,7 @@
 
 mod completion;
 mod dev;
+mod quarantine;
 mod workflow;
 
 use crate::verb::Entry;
@@ -10,5 +11,10 @@ pub(crate) use completion::{COMPLETION, complete};
 
 /// All of them. To add one: write its file, name it here.
 pub(crate) fn all() -> Vec<Entry> {
-    vec![Entry::of::<dev::Dev>("dev"), workflow::group(), Entry::of::<completion::Completion>(COMPLETION)]
+    vec![
+        Entry::of::<dev::Dev>("dev"),
+        workflow::group(),
+        quarantine::group(),
+        Entry::of::<completion::Completion>(COMPLETION),
+    ]
 }

@@ -1,6 +1,6 @@
 //! The seams on AWS: [`store`] over DynamoDB, [`queues`] over SQS, [`alarms`] over SQS and EventBridge Scheduler,
-//! [`blobs`] for what is too large for either, [`dead_letters`] and [`quarantine`] for what nobody could handle, [`wire`]
-//! for what messages look like.
+//! [`blobs`] for what is too large for either, [`dead_letters`], [`quarantine`] and [`redrive`] for what nobody could
+//! handle, [`wire`] for what messages look like.
 //!
 //! Clients come from the standard configuration of the SDK (`AWS_ENDPOINT_URL`, profiles, regions), so the same
 //! program runs against AWS and against what imitates it. They need a tokio runtime, which workflow threads do not
@@ -11,6 +11,7 @@ pub mod blobs;
 pub mod dead_letters;
 pub mod quarantine;
 pub mod queues;
+pub mod redrive;
 pub mod store;
 pub mod wire;
 

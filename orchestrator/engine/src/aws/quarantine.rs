@@ -55,6 +55,21 @@ impl Letter {
     pub fn place(&self) -> String {
         format!("{:020}#{}", self.received_at.as_millis(), self.id)
     }
+
+    /// Names it for people: ids of messages alone are not told to be unique among queues.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.received_at.as_millis(), self.id)
+    }
+}
+
+/// The place of the letter with this name; `None` when no letter is named so.
+#[must_use]
+pub fn place_of(name: &str) -> Option<String> {
+    let (millis, id) = name.split_once('-')?;
+    let canonical = millis == "0" || !millis.starts_with(['0', '+']);
+    let millis: u64 = millis.parse().ok().filter(|_| canonical)?;
+    Some(format!("{millis:020}#{id}"))
 }
 
 /// Where dead letters are kept. Cloning is cheap.
@@ -149,6 +164,23 @@ impl Quarantine {
         })
     }
 
+    /// The letter at this place.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    #[must_use]
+    pub fn get(&self, place: &str) -> SeamFuture<'static, Option<Letter>> {
+        let (this, place) = (self.clone(), place.to_owned());
+        on(&self.runtime, async move {
+            let get = this.client.get_item().table_name(&*this.table).consistent_read(true);
+            let found = get.key("p", text(PARTITION)).key("s", text(&place)).send().await.map_err(fault::failed)?;
+            match found.item {
+                Some(item) => this.letter(&item).await.map(Some),
+                None => Ok(None),
+            }
+        })
+    }
+
     /// Throws away the letter at this place. One that is not there does no harm.
     ///
     /// # Errors
@@ -193,4 +225,26 @@ fn object(place: &str) -> String {
 
 fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_to_places() {
+        for (millis, id) in [(0, ""), (1_763_820_000_000, "0b0e-4c2#-"), (u64::MAX, "é")] {
+            let letter = Letter {
+                id: id.into(),
+                received_at: Timestamp::from_millis(millis),
+                queue: String::new(),
+                reason: String::new(),
+                body: None,
+            };
+            assert_eq!(place_of(&letter.name()), Some(letter.place()));
+        }
+        for odd in ["", "-a", "7", "a-b", "+7-a", "07-a", "00-a", " 7-a", "18446744073709551616-a"] {
+            assert_eq!(place_of(odd), None, "{odd}");
+        }
+    }
 }

@@ -52,6 +52,7 @@ use tokio::runtime::Handle;
 use super::alarms::{REMEMBERED, Set};
 use super::blobs::Blobs;
 use super::on;
+use super::redrive::Route;
 use super::wire::{Deferred, LARGEST_BODY, LONGEST_LIFE, Message, Stored, Task, WireError, decode, encode, group, hex};
 use crate::seams::{ActivityQueue, Host, Intent, RunMessage, RunQueue, SeamFuture, Ticket};
 use crate::store::StoreError;
@@ -228,6 +229,11 @@ impl Queues {
     pub(super) async fn send_run(&self, message: RunMessage) -> Result<(), StoreError> {
         let group = group(&message.run().workflow);
         let body = self.carried(encode(&Message::Run(message))?).await?;
+        self.send_run_body(&group, body).await
+    }
+
+    /// Sends a body to the run queue as it is.
+    async fn send_run_body(&self, group: &str, body: String) -> Result<(), StoreError> {
         let fresh = hex(self.0.settings.host.fresh_id());
         let send = self.0.sqs.send_message().queue_url(&self.0.settings.run_queue_url).message_body(body);
         send.message_group_id(group)
@@ -253,6 +259,15 @@ impl Queues {
     /// Sends a body to a task queue as it is.
     pub(super) async fn send_task_body(&self, queue: &str, body: String) -> Result<(), StoreError> {
         self.send_standard(&self.task_queue(queue)?, body, 0).await
+    }
+
+    /// Sends a body that has travelled before, as it is.
+    pub(super) async fn send_again(&self, route: &Route, body: String) -> Result<(), StoreError> {
+        match route {
+            Route::Runs { group } => self.send_run_body(group, body).await,
+            Route::Tasks { queue } => self.send_task_body(queue, body).await,
+            Route::Alarms => self.send_alarm_queue(body, 0).await,
+        }
     }
 
     async fn send_task(&self, task: ActivityTask) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 
 mod history;
 mod outcomes;
+mod quarantine;
 mod queries;
 mod server;
 mod signals;
@@ -29,6 +30,7 @@ pub use outcomes::MAX_WAIT;
     ),
     tags(
         (name = "workflows", description = "Begin, look at and influence workflows"),
+        (name = "quarantine", description = "Messages that nobody could handle: only where the API is deployed to AWS"),
         (name = "server", description = "The server itself"),
     ),
     components(schemas(dormouse_core::api::Problem)),
@@ -46,6 +48,8 @@ pub(crate) fn all() -> OpenApiRouter<Api> {
         .routes(routes!(queries::query))
         .routes(routes!(stops::cancel))
         .routes(routes!(stops::terminate))
+        .routes(routes!(quarantine::list))
+        .routes(routes!(quarantine::redrive))
         .routes(routes!(server::healthz))
         .routes(routes!(server::openapi))
 }

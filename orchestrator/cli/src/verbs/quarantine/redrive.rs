@@ -1,0 +1,96 @@
+//! `quarantine redrive`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use dormouse_client::RawClient;
+use dormouse_core::api::{Redriven, RedrivenBody, RedrivenLetterBody};
+
+use crate::error::{CliError, EXIT_REFUSED};
+use crate::output::{Format, cell, render, say, say_json, table};
+use crate::remote::Remote;
+use crate::verb::{Context, Verb};
+
+/// Send quarantined messages to the queues that they were meant for
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Mend first what made them fail: a message that fails again comes back. What is sent twice does no harm. A message stays,
+with the reason, when it is older than 14 days, lost, or cannot be read; then the exit code is 1.
+
+Examples:
+  quarantine list
+  quarantine redrive 1763820000000-0b0e7c26-53a5-4f0e-8f3c-6f1e4b1f2a77
+  quarantine redrive --all --output json | jq -r '.letters[] | select(.outcome != \"Sent\") | .detail'")]
+pub(crate) struct Redrive {
+    /// Which; `quarantine list` shows the ids
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    ids: Vec<String>,
+    /// All of them
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Verb for Redrive {
+    async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
+        let client = self.remote.client()?;
+        let letters = if self.all { redrive_all(&client).await? } else { client.redrive(&self.ids).await? };
+        let all_sent = letters.iter().all(|letter| letter.outcome == Redriven::Sent);
+        match cx.format {
+            Format::Json => say_json(&RedrivenBody { letters, next_page_token: None })?,
+            Format::Table if letters.is_empty() => say("Nothing is in quarantine.")?,
+            Format::Table => say(&tabulate(&letters, cx.colour))?,
+        }
+        Ok(if all_sent { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) })
+    }
+}
+
+/// Page by page: what stays is passed by, not tried again.
+async fn redrive_all(client: &RawClient) -> Result<Vec<RedrivenLetterBody>, CliError> {
+    let mut letters = Vec::new();
+    let mut token: Option<String> = None;
+    loop {
+        let page = client.redrive_page(token.as_deref()).await.map_err(|error| {
+            let error = CliError::from(error);
+            match letters.len() {
+                0 => error,
+                done => error.hint(format!("{done} letters were done before; the same again does the others")),
+            }
+        })?;
+        letters.extend(page.letters);
+        match page.next_page_token {
+            Some(next) => token = Some(next),
+            None => return Ok(letters),
+        }
+    }
+}
+
+fn tabulate(letters: &[RedrivenLetterBody], colour: bool) -> String {
+    let mut table = table(&["ID", "OUTCOME", "DETAIL"], colour);
+    for letter in letters {
+        table.add_row([cell(&letter.id), cell(&format!("{:?}", letter.outcome)), cell(&letter.detail)]);
+    }
+    render(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_letter_has_its_line() {
+        let letter =
+            |id: &str, outcome, detail: &str| RedrivenLetterBody { id: id.into(), outcome, detail: detail.into() };
+        let letters = [
+            letter("1-a", Redriven::Sent, "to the run queue"),
+            letter("20-b", Redriven::Refused, "its message is lost"),
+        ];
+        assert_eq!(
+            tabulate(&letters, false),
+            " ID    OUTCOME  DETAIL
+ 1-a   Sent     to the run queue
+ 20-b  Refused  its message is lost"
+        );
+    }
+}

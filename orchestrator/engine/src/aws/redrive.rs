@@ -1,0 +1,202 @@
+//! Redrive: dead letters are sent again, each to the queue that it was meant for, and leave the quarantine.
+//!
+//! First sent, then removed: should we die in between, or should an answer be lost, the letter is still there, and is
+//! sent twice. That is what queues do anyway, and the history makes it harmless. A letter travels as it came, byte for
+//! byte, so that what a task may still do (`not_after`) is not prolonged.
+//!
+//! Each letter costs a send, a delete of its item and a look for its object; one by name a read, too.
+
+use std::fmt;
+
+use dormouse_core::Timestamp;
+use dormouse_core::api::{LetterBody, Redriven, RedrivenLetterBody};
+
+use super::on;
+use super::quarantine::{Letter, Quarantine, place_of};
+use super::queues::{DEFAULT_TASK_QUEUE, Queues, ReceiveError};
+use super::wire::{Message, Task, WireError, decode};
+use crate::seams::{Letters, Redrive, SeamFuture};
+use crate::store::StoreError;
+
+/// Letters in a page, with their bodies in memory meanwhile.
+const MOST_LISTED: usize = 100;
+
+/// Letters that one request sends again: it must be answered within half a minute.
+const MOST_SENT: usize = 50;
+
+/// Where a letter is sent. The message itself tells: the queue that it was found on is the one for dead letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// The run queue.
+    Runs {
+        /// The message group.
+        group: String,
+    },
+    /// A task queue.
+    Tasks {
+        /// Its name.
+        queue: String,
+    },
+    /// The alarm queue: alarms, and tasks for later.
+    Alarms,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runs { .. } => f.write_str("the run queue"),
+            Self::Tasks { queue } => write!(f, "the task queue {queue:?}"),
+            Self::Alarms => f.write_str("the alarm queue"),
+        }
+    }
+}
+
+/// Where a letter is sent, if it may be sent at all.
+///
+/// # Errors
+/// Why it stays, for people.
+pub fn route(letter: &Letter, message: &Result<Message, WireError>, now: Timestamp) -> Result<Route, String> {
+    if !letter.is_fresh(now) {
+        return Err(
+            "it is older than 14 days, and may speak of what is gone; the sweep hands out again whatever its run \
+                    still needs"
+                .into(),
+        );
+    }
+    match message {
+        Err(error) => Err(format!("it cannot be read, so nobody knows where it belongs: {error}")),
+        Ok(Message::Run(message)) => Ok(Route::Runs { group: super::wire::group(&message.run().workflow) }),
+        Ok(Message::Task(Task { not_after, .. })) if now > *not_after => {
+            Err(format!("its task may not be run after {not_after}; the sweep hands out a new one if its run needs it"))
+        }
+        Ok(Message::Task(Task { task, .. })) => {
+            let queue = task.options.task_queue.clone().unwrap_or_else(|| DEFAULT_TASK_QUEUE.to_owned());
+            Ok(Route::Tasks { queue })
+        }
+        Ok(Message::Alarm(_) | Message::Deferred(_)) => Ok(Route::Alarms),
+        Ok(Message::Stored(_)) => Err("it points to a message that was never fetched".into()),
+    }
+}
+
+/// A letter without what it says.
+#[must_use]
+pub fn summary(letter: &Letter) -> LetterBody {
+    let run = match letter.body.as_deref().map(decode) {
+        Some(Ok(Message::Run(message))) => Some(message.run().clone()),
+        Some(Ok(Message::Task(task))) => Some(task.task.run),
+        Some(Ok(Message::Alarm(alarm))) => Some(alarm.run),
+        Some(Ok(Message::Deferred(deferred))) => match decode(&deferred.body) {
+            Ok(Message::Task(task)) => Some(task.task.run),
+            _ => None,
+        },
+        Some(Ok(Message::Stored(_)) | Err(_)) | None => None,
+    };
+    LetterBody {
+        id: letter.name(),
+        queue: letter.queue.clone(),
+        received_at: letter.received_at,
+        reason: letter.reason.clone(),
+        workflow_id: run.as_ref().map(|run| run.workflow.workflow_id.to_string()),
+        ordinal: run.map(|run| run.ordinal),
+        size: letter.body.as_ref().map(|body| body.len() as u64),
+    }
+}
+
+/// The seam [`Redrive`] on AWS. Cloning is cheap.
+#[derive(Clone)]
+pub struct Redriver {
+    quarantine: Quarantine,
+    queues: Queues,
+}
+
+impl Redriver {
+    /// What is in this quarantine goes to these queues.
+    #[must_use]
+    pub fn new(quarantine: Quarantine, queues: Queues) -> Self {
+        Self { quarantine, queues }
+    }
+
+    async fn page(&self, after: Option<&str>, limit: usize) -> Result<Letters<Letter>, StoreError> {
+        let mut letters = self.quarantine.list(limit + 1, after).await?;
+        let more = letters.len() > limit;
+        letters.truncate(limit);
+        let next = letters.last().filter(|_| more).map(Letter::place);
+        Ok((letters, next))
+    }
+
+    async fn send(&self, letter: &Letter) -> Result<Route, StoreError> {
+        let body = letter.body.as_deref().ok_or_else(|| StoreError::Refused("its message is lost".into()))?;
+        let message = match self.queues.receive(body).await {
+            Ok(message) => Ok(message),
+            Err(ReceiveError::Wire(error)) => Err(error),
+            Err(ReceiveError::Store(error)) => return Err(error),
+        };
+        let route = route(letter, &message, self.queues.now()).map_err(StoreError::Refused)?;
+        self.queues.send_again(&route, body.to_owned()).await?;
+        Ok(route)
+    }
+
+    async fn redriven(&self, letter: &Letter) -> RedrivenLetterBody {
+        let id = letter.name();
+        let stays = "it stays in quarantine; to send it again is harmless";
+        let (outcome, detail) = match self.send(letter).await {
+            Err(StoreError::Refused(why)) => (Redriven::Refused, why),
+            Err(StoreError::Unknown(why)) => (Redriven::Unknown, format!("{why}; {stays}")),
+            Ok(route) => match self.quarantine.remove(&letter.place()).await {
+                Ok(()) => (Redriven::Sent, format!("to {route}")),
+                Err(error) => {
+                    (Redriven::Unknown, format!("sent to {route}, but perhaps not removed ({error}); {stays}"))
+                }
+            },
+        };
+        tracing::info!(letter = id, ?outcome, detail, "redriven");
+        RedrivenLetterBody { id, outcome, detail }
+    }
+
+    async fn redriven_by_name(&self, id: String) -> RedrivenLetterBody {
+        let refused = |id| RedrivenLetterBody {
+            id,
+            outcome: Redriven::Refused,
+            detail: "there is no such letter in quarantine; it may have been sent already".into(),
+        };
+        let Some(place) = place_of(&id) else { return refused(id) };
+        match self.quarantine.get(&place).await {
+            Ok(Some(letter)) => self.redriven(&letter).await,
+            Ok(None) => refused(id),
+            Err(error) => RedrivenLetterBody { id, outcome: Redriven::Unknown, detail: error.to_string() },
+        }
+    }
+}
+
+impl Redrive for Redriver {
+    fn list(&self, after: Option<String>, limit: usize) -> SeamFuture<'_, Letters<LetterBody>> {
+        let this = self.clone();
+        on(&self.queues.0.runtime, async move {
+            let (letters, next) = this.page(after.as_deref(), limit.min(MOST_LISTED)).await?;
+            Ok((letters.iter().map(summary).collect(), next))
+        })
+    }
+
+    fn redrive(&self, after: Option<String>) -> SeamFuture<'_, Letters<RedrivenLetterBody>> {
+        let this = self.clone();
+        on(&self.queues.0.runtime, async move {
+            let (letters, next) = this.page(after.as_deref(), MOST_SENT).await?;
+            let mut redriven = Vec::with_capacity(letters.len());
+            for letter in &letters {
+                redriven.push(this.redriven(letter).await);
+            }
+            Ok((redriven, next))
+        })
+    }
+
+    fn redrive_these(&self, ids: Vec<String>) -> SeamFuture<'_, Vec<RedrivenLetterBody>> {
+        let this = self.clone();
+        on(&self.queues.0.runtime, async move {
+            let mut redriven = Vec::with_capacity(ids.len());
+            for id in ids {
+                redriven.push(this.redriven_by_name(id).await);
+            }
+            Ok(redriven)
+        })
+    }
+}
