@@ -42,6 +42,10 @@ pub trait Surroundings {
     fn run_local(&self, task: LocalTask);
     /// Workflow code of this run begins to run on this thread.
     fn turn_begins(&self, run: &RunKey);
+    /// A query's handler begins to run, on an argument of somebody's choice.
+    fn query_begins(&self, run: &RunKey) {
+        self.turn_begins(run);
+    }
     /// It gave the thread back.
     fn turn_ends(&self);
 }
@@ -196,7 +200,7 @@ impl<S: Surroundings> Decider<S> {
         }
         let live = self.in_turn(run, || LiveRun::replay(&self.app, run, &records));
         let live = live.map_err(|failure| refused(failure.into()))?;
-        self.surroundings.turn_begins(run);
+        self.surroundings.query_begins(run);
         let answer = live.query(name, input);
         self.surroundings.turn_ends();
         answer.map_err(|failure| match failure {

@@ -5,7 +5,8 @@
 //! run queue lets a fresh invocation go on from the history.
 //!
 //! **A turn that does not end** cannot be interrupted: the run is parked from outside, and the process ends. What it
-//! had not acknowledged is delivered again, and finds the run parked.
+//! had not acknowledged is delivered again, and finds the run parked. A query that does not end parks nothing: its
+//! caller gets an error.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -44,7 +45,8 @@ enum Order {
     Query { run: RunKey, name: String, input: Payload, reply: oneshot::Sender<Result<Payload, ApiError>> },
 }
 
-type Turn = Arc<Mutex<Option<(RunKey, Instant)>>>;
+/// What runs on the thread, and since when: a turn of this run, or a query.
+type Turn = Arc<Mutex<Option<(Option<RunKey>, Instant)>>>;
 
 /// The thread, from outside.
 pub(crate) struct WorkflowThread {
@@ -99,14 +101,17 @@ async fn watch(ports: Ports, turn: Turn) {
             Some((run, since)) if since.elapsed() > TURN_LIMIT => Some(run.clone()),
             _ => None,
         };
+        let Some(stuck) = stuck else { continue };
         if let Some(run) = stuck {
             let failure = TurnFailure::Endless { limit_ms: millis(TURN_LIMIT) };
             if let Err(error) = park(&ports, &run, &failure).await {
                 tracing::error!(%run, %error, "a run whose turn does not end could not be parked; trying again");
                 continue;
             }
-            std::process::exit(1);
+        } else {
+            tracing::error!("a query's handler does not end");
         }
+        std::process::exit(1);
     }
 }
 
@@ -246,7 +251,12 @@ impl Surroundings for Home {
     }
 
     fn turn_begins(&self, run: &RunKey) {
-        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some((run.clone(), Instant::now()));
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some((Some(run.clone()), Instant::now()));
+    }
+
+    /// Whoever asks must not be able to stop a run.
+    fn query_begins(&self, _: &RunKey) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some((None, Instant::now()));
     }
 
     fn turn_ends(&self) {

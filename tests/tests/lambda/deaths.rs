@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dormouse::{Activity, App, Failure, SqliteStore, Status, Timestamp, Workflow};
+use dormouse::{Activity, App, Failure, Query, SqliteStore, Status, Timestamp, Workflow};
 use dormouse_core::{IdConflictPolicy, RunKey};
 use dormouse_engine::front::FrontDoor;
 use dormouse_engine::host::Machine;
@@ -23,6 +23,7 @@ use crate::{Clerk, Consumer, PLENTY, body, failed, letter};
 
 /// What a process is told, as JSON in this variable; the name of the directory is in it.
 const ORDER: &str = "DORMOUSE_TEST_INVOCATION";
+const LOOP: Query<u32, ()> = Query::new("loop");
 const CHILD: &str = "deaths::invocation";
 
 #[derive(Serialize, Deserialize, Clone, Default)]
@@ -34,6 +35,8 @@ struct Order {
     /// Group and body.
     letters: Vec<(String, String)>,
     deliveries: u32,
+    /// The id of a workflow that is asked "loop", after the letters.
+    query: Option<String>,
     /// The clock panics as soon as letters are handled.
     broken_clock: bool,
 }
@@ -63,6 +66,26 @@ async fn aborts(cx: Workflow, _: ()) -> Result<u32, Failure> {
     mate(cx, ()).await
 }
 
+/// Aborts only when its step is recorded.
+async fn aborts_later(cx: Workflow, _: ()) -> Result<u32, Failure> {
+    let one = mate(cx.clone(), ()).await?;
+    if !mended() {
+        std::process::abort();
+    }
+    Ok(one)
+}
+
+/// A query that loops, in a workflow that waits.
+async fn asked(cx: Workflow, _: ()) -> Result<u32, Failure> {
+    cx.answer(LOOP, |_: ()| {
+        loop {
+            std::hint::spin_loop();
+        }
+    });
+    cx.sleep(Duration::from_hours(1)).await?;
+    Ok(1)
+}
+
 /// Runs out of stack.
 #[allow(unconditional_recursion, reason = "that is the fault")]
 fn deeper(depth: u64) -> u64 {
@@ -88,7 +111,9 @@ fn app() -> App {
     App::new()
         .workflow("mate", mate)
         .workflow("aborts", aborts)
+        .workflow("aborts later", aborts_later)
         .workflow("overflows", overflows)
+        .workflow("asked", asked)
         .workflow("endless", endless)
         .activity("one", one)
 }
@@ -162,6 +187,9 @@ async fn invocation() {
         ..letter(&id.to_string(), group, body.clone())
     });
     let answer = consumer.letters(letters.collect(), tokio::time::Instant::now() + PLENTY).await;
+    if let Some(id) = &order.query {
+        drop(consumer.query(run(id, 0), LOOP.name().into(), dormouse::Payload::NULL).await);
+    }
     if order.broken_clock {
         // Answered or not: it must not be there for the next invocation.
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -249,7 +277,7 @@ impl Scene {
 
 #[test]
 fn a_run_that_aborts_its_process_is_left_alone() {
-    for poison in ["aborts", "overflows"] {
+    for poison in ["aborts", "aborts later", "overflows"] {
         let mut scene = scene(poison);
         let deliveries = scene.deliver();
         assert!(deliveries <= 5, "{poison}: {deliveries} deliveries");
@@ -269,6 +297,17 @@ fn a_run_whose_turn_does_not_end_is_left_alone() {
     scene.order.deliveries = 1;
     assert!(invoke(&scene.order).is_some(), "whatever comes");
     scene.check_mended();
+}
+
+/// A query that loops ends its process, and leaves the run alone: it is not the run's fault.
+#[test]
+fn a_query_that_does_not_end_parks_nothing() {
+    let mut scene = scene("asked");
+    scene.order.query = Some("poison".into());
+    scene.order.deliveries = 1;
+    assert!(invoke(&scene.order).is_none(), "the process ends");
+    let row = row(scene.dir.path(), "poison");
+    assert_eq!((row.status, row.parked), (Status::Running, None));
 }
 
 /// A process whose workflow thread has died would fail for ever.
