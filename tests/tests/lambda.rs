@@ -9,6 +9,8 @@ mod batches;
 mod deaths;
 #[path = "lambda/locals.rs"]
 mod locals;
+#[path = "lambda/planted.rs"]
+mod planted;
 #[path = "lambda/queries.rs"]
 mod queries;
 

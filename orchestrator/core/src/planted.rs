@@ -55,10 +55,19 @@ pub enum Bug {
     A1TakeLate,
     /// Nobody tells an activity's record that it is not wanted any more.
     A1RetryForever,
+    /// A function acknowledges what stands behind a message that failed.
+    F1AcknowledgeTheRest,
+    /// A function leaves a local activity that does not fit without a word.
+    F6NoHandOver,
+    /// A function runs deadly code without saying so first.
+    F1TrustEveryCode,
 }
 
 impl Bug {
-    /// All of them.
+    /// Those of the functions' own code.
+    pub const OF_FUNCTIONS: &[Self] = &[Self::F1AcknowledgeTheRest, Self::F6NoHandOver, Self::F1TrustEveryCode];
+
+    /// All others.
     pub const ALL: &[Self] = &[
         Self::C1ForgetCommitId,
         Self::C2DispatchLost,
