@@ -15,6 +15,8 @@ mod costs;
 mod inputs;
 #[path = "cloud/lost.rs"]
 mod lost;
+#[path = "cloud/redrive.rs"]
+mod redrive;
 #[path = "cloud/soak.rs"]
 mod soak;
 
@@ -45,6 +47,8 @@ async fn the_system_keeps_its_promise() {
     step("signals, queries, cancellation, large values");
     inputs::a_hundred_inputs_at_once(&cloud).await;
     step("a hundred inputs at once");
+    redrive::a_throttled_task_completes(&cloud).await;
+    step("redrive");
     soak::orders_survive_kills(&cloud).await;
     step("kills");
     lost::every_lost_message_heals(&cloud).await;
