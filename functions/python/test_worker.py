@@ -192,8 +192,9 @@ class Conflicts(Case):
         queues.broken = True
         self.assertFalse(self.deliver(body))
         queues.broken = False
-        self.assertTrue(self.deliver(body), "the lease lasts: nothing to do")
-        self.assertEqual(queues.sent, [])
+        self.assertTrue(self.deliver(body), "the lease lasts: it comes again when that is over")
+        self.assertEqual([sent["DelaySeconds"] for sent in queues.sent], [66])
+        queues.sent.clear()
         self.clock += 65_001
         self.deliver(json.dumps(self.task() | {"not_after_ms": self.clock}))
         self.assertEqual([(told["kind"], told["attempt"]) for told in self.told()], [("attempt_lost", 1)])

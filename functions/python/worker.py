@@ -71,6 +71,8 @@ class Attempt:
                         limit = "heartbeat" if "heartbeat_ms" in self.options else "start_to_close"
                         told = {} if record.get("heartbeat") is None else {"last_heartbeat": record["heartbeat"]}
                         self.report("attempt_lost", record["attempt"], timeout=limit, **told)
+                    else:  # another worker runs it: look again when its lease is over
+                        self.send_again(record["lease_until_ms"] + 1)
                     return False
                 if now_ms() < record["retry_at_ms"]:
                     self.send_again(record["retry_at_ms"])

@@ -114,6 +114,12 @@ impl Cloud {
         aws_sdk_sqs::Client::new(&self.config)
     }
 
+    /// The emulator's Lambda, past the proxy.
+    #[must_use]
+    pub fn lambda(&self) -> aws_sdk_lambda::Client {
+        aws_sdk_lambda::Client::new(&self.config)
+    }
+
     /// The system's store, past the proxy. Nothing large is in it.
     #[must_use]
     pub fn store(&self) -> DynamoStore {
@@ -170,7 +176,7 @@ impl Cloud {
             id_reuse_policy: dormouse::IdReusePolicy::default(),
             id_conflict_policy: dormouse::IdConflictPolicy::default(),
         };
-        self.client().start(&body, Some(&format!("start-{id}"))).await.unwrap();
+        self.client().start(&body, None).await.unwrap();
     }
 
     /// Waits for a workflow's result.

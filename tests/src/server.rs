@@ -28,7 +28,9 @@ pub fn functions() -> &'static Path {
             "--target-dir",
         ]);
         cargo.arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if cfg!(feature = "s3") {
+        if cfg!(feature = "aws") {
+            cargo.args(["--features", "aws"]);
+        } else if cfg!(feature = "s3") {
             cargo.args(["--features", "s3"]);
         }
         if profile.ends_with("release") {

@@ -15,10 +15,16 @@ mod costs;
 mod inputs;
 #[path = "cloud/lost.rs"]
 mod lost;
+#[path = "cloud/pollers.rs"]
+mod pollers;
 #[path = "cloud/redrive.rs"]
 mod redrive;
 #[path = "cloud/soak.rs"]
 mod soak;
+#[path = "cloud/start.rs"]
+mod start;
+#[path = "cloud/strangers.rs"]
+mod strangers;
 
 use std::time::{Duration, Instant};
 
@@ -35,18 +41,22 @@ async fn the_system_keeps_its_promise() {
         tell!("SKIPPED: the whole system needs DORMOUSE_TEST_PACKAGE, such as what scripts/package prints");
         return;
     };
+    start::a_process_answers_soon(&package).await;
     let began = Instant::now();
     let cloud = Cloud::deploy(&package, &["LongestDelaySeconds=5", "ScheduleLeadSeconds=0"]).await;
     let step = |what: &str| tell!("{:>5.0} s  {what}", began.elapsed().as_secs_f64());
     step("deployed");
     costs::a_process_starts_quickly(&cloud).await;
     step("first answers");
-    costs::steps_cost_what_is_promised(&cloud).await;
-    step("costs");
     inputs::what_callers_may_do(&cloud).await;
     step("signals, queries, cancellation, large values");
     inputs::a_hundred_inputs_at_once(&cloud).await;
     step("a hundred inputs at once");
+    strangers::nonsense_is_refused(&cloud).await;
+    strangers::the_command_line_reaches_it(&cloud);
+    step("hostile requests, the command line");
+    costs::steps_cost_what_is_promised(&cloud).await;
+    step("costs");
     redrive::a_throttled_task_completes(&cloud).await;
     step("redrive");
     soak::orders_survive_kills(&cloud).await;

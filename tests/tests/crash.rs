@@ -19,6 +19,7 @@ use comfy_table::Table;
 use dormouse::{ListFilter, RawClient, RetryState, Status};
 use dormouse_core::Timestamp;
 use dormouse_core::history::Closed;
+use dormouse_engine::store::RunFilter;
 use dormouse_tests::dice::Dice;
 use dormouse_tests::server::Server;
 use functions::ledger::{Entry, Ledger};
@@ -126,7 +127,7 @@ impl Soak {
     async fn end(&mut self, woken: Option<Timestamp>) -> (HashMap<String, Told>, Vec<Entry>) {
         self.until_closed(0).await;
         assert!(self.server.take().unwrap().terminate().success());
-        let (runs, ledger) = (read_back(&*self.place.store()).await, self.entries());
+        let (runs, ledger) = (read_back(&*self.place.store(), &RunFilter::default()).await, self.entries());
         self.place.check(&runs).await;
         check_acknowledged(&self.acknowledged(), &runs);
         check_ledger(&ledger, &runs, woken);
@@ -303,7 +304,7 @@ async fn acknowledged_starts_survive_a_kill_at_any_moment() {
         assert_eq!(listed.get(workflow_id), Some(run_id), "{workflow_id}");
     }
     assert!(server.terminate().success());
-    let runs = read_back(&*soak.place.store()).await;
+    let runs = read_back(&*soak.place.store(), &RunFilter::default()).await;
     soak.place.check(&runs).await;
     check_acknowledged(&acknowledged, &runs);
     for ack in &acknowledged {

@@ -30,6 +30,8 @@ mod flow;
 mod planted;
 #[path = "rules/runs.rs"]
 mod runs;
+#[path = "rules/shared.rs"]
+mod shared;
 #[path = "rules/sweep.rs"]
 mod sweep;
 #[path = "rules/tamper.rs"]

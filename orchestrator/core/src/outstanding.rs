@@ -91,7 +91,7 @@ impl RunState {
     /// How long the sweep waits before it looks again, having found nothing new now: longer each time.
     #[must_use]
     pub fn patience(&self, sweep: Duration) -> Duration {
-        sweep * 2u32.pow(self.sweeps.saturating_add(1).min(MAX_SWEEP_DOUBLINGS))
+        sweep * 2u32.pow(self.sweeps.min(MAX_SWEEP_DOUBLINGS))
     }
 
     /// When somebody must look at the run next if nothing happens after a commit at this time (rule F5): a function of

@@ -327,7 +327,7 @@ fn a_sweep_forgets_its_patience_when_something_happens() {
         let state = world.state();
         let time = Timestamp::from_millis(state.due.as_millis());
         let due = state.due_after(time, state.patience(SWEEP));
-        assert_eq!(due, Some(time + SWEEP * 2u32.pow(sweeps as u32 + 1)));
+        assert_eq!(due, Some(time + SWEEP * 2u32.pow(sweeps as u32)));
         let batch = Batch {
             commit_id: CommitId::from_bytes([50 + sweeps as u8; 16]),
             previous: state.head,

@@ -94,9 +94,9 @@ impl AttemptRecord {
 pub enum Claiming {
     /// Run it.
     Claimed(Box<Claim>),
-    /// Another worker runs it, or nobody may: do nothing.
+    /// Nobody may run it: do nothing.
     Nothing,
-    /// The next attempt is not due before this.
+    /// Look again then: the next attempt is not due before this, or another worker holds this one until then.
     NotYet(Timestamp),
     /// The worker of this attempt is gone: tell the run.
     Lost {
@@ -233,7 +233,10 @@ pub async fn claim(ports: &Ports, task: &ActivityTask, deadline: Option<Timestam
             AttemptState::Claimed { .. } if found.is_dead(store.epoch(), now) => {
                 return Ok(Claiming::Lost { attempt: found.attempt, last_heartbeat: found.heartbeat });
             }
-            AttemptState::Claimed { .. } => return Ok(Claiming::Nothing),
+            // Should its worker die, this task finds out when the lease ends, and not a sweep later.
+            AttemptState::Claimed { lease_until_ms, .. } => {
+                return Ok(Claiming::NotYet(Timestamp::from_millis(lease_until_ms.saturating_add(1))));
+            }
         };
         next = (after + 1, Some(version), found.heartbeat, found.last_failure);
     }

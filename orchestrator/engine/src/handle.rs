@@ -65,7 +65,7 @@ impl Post {
     /// Whether somebody outside has something new to say. What is delivered again is none, and is swept.
     fn is_news(&self) -> bool {
         let announced = self.arrivals.iter().any(|coming| coming.run_id.is_none()) || !self.starts.is_empty();
-        !self.accepted.is_empty() || (announced && !self.sweep)
+        !self.sweep && (announced || !self.accepted.is_empty())
     }
 }
 

@@ -52,11 +52,12 @@ impl Parkings {
         self.lock().get(run).cloned()
     }
 
-    /// Whether a run is left alone at this time. A new input voids a parking; but a run in whose code a thread hangs
-    /// waits for that thread, whatever comes.
+    /// Whether a run is left alone at this time. A new input voids a parking; but where the code takes its thread or its
+    /// process along, the run waits, whatever comes.
     #[must_use]
     pub fn stands_still(&self, run: &RunKey, now: Timestamp, new_input: bool) -> bool {
-        self.is_held(run) || (!new_input && self.get(run).is_some_and(|parked| now < parked.retry_at))
+        let waits = |parked: Parked| now < parked.retry_at && (parked.ends_process || !new_input);
+        self.is_held(run) || self.get(run).is_some_and(waits)
     }
 
     /// A run stands still.
@@ -65,7 +66,7 @@ impl Parkings {
     }
 
     /// Reads what the index row says of a run that this process has not met, where others may have parked it. Another
-    /// build's parking is void, and so is one that the history has outgrown; both are tried at once.
+    /// build's parking is void: the run is tried at once.
     ///
     /// # Errors
     /// [`StoreError`] when the store does not answer.
@@ -74,11 +75,19 @@ impl Parkings {
             return Ok(());
         }
         let row = ports.store.row(run).await?;
-        match row.and_then(|row| row.parked) {
-            Some(parked) if *parked.build == *ports.choices.build => self.insert(run.clone(), parked),
-            Some(parked) => self.insert(run.clone(), Parked { attempts: 0, retry_at: ports.now(), ..parked }),
-            None => self.remove(run),
+        let Some(parked) = row.filter(|row| !row.status.is_closed()).and_then(|row| row.parked) else {
+            self.remove(run);
+            return Ok(());
+        };
+        let parked = if *parked.build == *ports.choices.build {
+            parked
+        } else {
+            Parked { build: ports.choices.build.to_string(), attempts: 0, retry_at: ports.now(), ..parked }
+        };
+        if parked.ends_process && parked.retry_at <= ports.now() {
+            return self.try_under_suspicion(ports, run, parked).await;
         }
+        self.insert(run.clone(), parked);
         Ok(())
     }
 
@@ -100,7 +109,6 @@ impl Parkings {
             Err(LoadError::Turn(_)) => 0,
             Err(LoadError::Store(error)) => return Err(error),
         };
-        let attempts = known.map_or(0, |parked| parked.attempts) + 1;
         let parked = Parked {
             reason: format!(
                 "the process that handled this run's messages has ended {} times: its code may exhaust memory or stack, \
@@ -109,23 +117,36 @@ impl Parkings {
             ),
             build: build.to_owned(),
             sequence,
-            attempts,
-            retry_at: ports.now() + pause(attempts),
+            attempts: known.map_or(0, |parked| parked.attempts),
+            retry_at: ports.now(),
+            ends_process: true,
         };
-        ports.store.park(run, Some(parked)).await?;
+        self.try_under_suspicion(ports, run, parked).await
+    }
+
+    /// The row says that the run is parked, and this process tries it.
+    async fn try_under_suspicion(&self, ports: &Ports, run: &RunKey, parked: Parked) -> Result<(), StoreError> {
+        let now = ports.now();
+        let parked = Parked { attempts: parked.attempts + 1, ..parked };
+        let said = Parked { retry_at: now + pause(parked.attempts, true), ..parked.clone() };
+        ports.store.park(run, Some(said)).await?;
         self.suspects().insert(run.clone());
+        self.insert(run.clone(), Parked { retry_at: now, ..parked });
         Ok(())
     }
 
-    /// The run's code has given the process back.
+    /// The process has outlived its try, however that ended: the row says so, unless it was parked anew.
     ///
     /// # Errors
     /// [`StoreError`] when the store does not answer.
     pub async fn acquit(&self, ports: &Ports, run: &RunKey) -> Result<(), StoreError> {
-        if self.suspects().contains(run) && self.get(run).is_none() {
-            ports.store.park(run, None).await?;
+        if self.suspects().contains(run) {
+            if self.get(run).is_some() {
+                ports.store.park(run, None).await?;
+                self.remove(run);
+            }
+            self.suspects().remove(run);
         }
-        self.suspects().remove(run);
         Ok(())
     }
 
@@ -142,8 +163,13 @@ impl Parkings {
 /// How long a parked run waits before the same build tries it again; it doubles.
 const PAUSE: Duration = Duration::from_secs(1);
 
-fn pause(attempts: u32) -> Duration {
-    PAUSE * 2u32.pow(attempts.clamp(1, 10) - 1)
+/// The same for code that takes its process along: longer than it takes until the messages that the process had are
+/// delivered again.
+const LONG_PAUSE: Duration = Duration::from_mins(1);
+
+fn pause(attempts: u32, ends_process: bool) -> Duration {
+    let (first, doublings) = if ends_process { (LONG_PAUSE, 6) } else { (PAUSE, 9) };
+    first * 2u32.pow(attempts.saturating_sub(1).min(doublings))
 }
 
 /// Parks a run durably: why, since when, and when it is tried again.
@@ -151,7 +177,11 @@ fn pause(attempts: u32) -> Duration {
 /// # Errors
 /// [`StoreError`] when the store does not answer.
 pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<(), StoreError> {
-    let attempts = ports.parkings.get(run).map_or(0, |parked| parked.attempts) + 1;
+    let tries = ports.parkings.get(run).map_or(0, |parked| parked.attempts);
+    // One under suspicion is counted already.
+    let attempts = tries + u32::from(!ports.parkings.suspects().contains(run));
+    // Elsewhere it costs a thread, and is held (`hold`).
+    let ends_process = ports.choices.shared && matches!(failure, TurnFailure::Endless { .. });
     let state = match read_state(&*ports.store, run).await {
         Ok(state) => state,
         Err(LoadError::Turn(_)) => None,
@@ -162,7 +192,8 @@ pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<
         build: ports.choices.build.to_string(),
         sequence: state.as_ref().map_or(0, |state| state.next_sequence),
         attempts,
-        retry_at: ports.now() + pause(attempts),
+        retry_at: ports.now() + pause(attempts, ends_process),
+        ends_process,
     };
     tracing::error!(%run, retry_at = %parked.retry_at, reason = %parked.reason, "the run is parked");
     ports.store.park(run, Some(parked.clone())).await?;
@@ -170,6 +201,7 @@ pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<
         ports.alarms.set(run, state.run_id(), Some(parked.retry_at)).await?;
     }
     ports.parkings.insert(run.clone(), parked);
+    ports.parkings.suspects().remove(run);
     Ok(())
 }
 

@@ -108,6 +108,9 @@ pub struct Parked {
     pub attempts: u32,
     /// When the same build tries again.
     pub retry_at: Timestamp,
+    /// The code takes its process along: before it is tried again nothing is tried, whatever arrives.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ends_process: bool,
 }
 
 /// What a commit does to the index row, in the same transaction where the backend has one.

@@ -307,8 +307,18 @@ pub struct LocalTask {
 /// The longest pause between attempts of a local activity that is waited out in memory; a longer one is recorded.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs a local activity until it ends or its next attempt is far enough away to be recorded.
-pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask) -> Arrival {
+/// Ends a task when nobody waits for it any more.
+struct Ends(tokio::task::AbortHandle);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs a local activity until it ends or its next attempt is to be recorded: it is far away, or might not end by
+/// `until`. Dropping the future ends the activity's code at its next await.
+pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask, until: Option<Timestamp>) -> Arrival {
     let LocalTask { run, run_id, id, mut attempt, call } = task;
     let limit = call.start_to_close();
     loop {
@@ -325,6 +335,7 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask) -> Arriva
         let (cancel, canceled) = watch::channel(false);
         let cx = Activity::new(info, Arc::clone(app), Arc::new(Line { beat, canceled }));
         let mut code = spawn_activity(app, &call.activity_type, None, cx, &call.input);
+        let _ends = Ends(code.abort_handle());
         let failure = match tokio::time::timeout(limit, &mut code).await {
             Ok(Ok(Ok(result))) => {
                 let limit = ports.choices.max_payload_bytes;
@@ -344,7 +355,10 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask) -> Arriva
         let now = ports.now();
         match call.retry().after_failure(attempt, &failure, now, None) {
             Verdict::GiveUp(retry_state) => return Arrival::LocalFailed { id, attempt, failure, retry_state },
-            Verdict::RetryAt(retry_at) if retry_at.since(now) > LONGEST_PAUSE => {
+            // Otherwise whoever goes on would count its attempts from the beginning, for ever.
+            Verdict::RetryAt(retry_at)
+                if retry_at.since(now) > LONGEST_PAUSE || until.is_some_and(|until| retry_at + limit > until) =>
+            {
                 return Arrival::LocalBackoff { id, attempt, failure, retry_at };
             }
             Verdict::RetryAt(retry_at) => tokio::time::sleep(retry_at.since(now)).await,

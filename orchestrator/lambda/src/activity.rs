@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
 use dormouse_engine::aws::queues::ReceiveError;
@@ -42,6 +43,9 @@ async fn handle(cloud: &Cloud, event: LambdaEvent<SqsEvent>) -> Answer {
     Answer::failed(failed.into_iter().flatten().collect::<BTreeSet<_>>())
 }
 
+/// No attempt is begun with less time than this: it would count, and hardly run.
+const LEAST_TIME: Duration = Duration::from_secs(1);
+
 /// Runs one attempt of a task, if there is one to run.
 async fn run(cloud: &Cloud, letter: &Letter, until: Instant) -> Result<(), StoreError> {
     let Task { task, not_after } = match cloud.queues.receive(&letter.body).await {
@@ -50,6 +54,9 @@ async fn run(cloud: &Cloud, letter: &Letter, until: Instant) -> Result<(), Store
         Err(ReceiveError::Wire(error)) => return cloud.set_aside(letter, None, &error.to_string()).await,
         Err(ReceiveError::Store(error)) => return Err(error),
     };
+    if Instant::now() + LEAST_TIME > until {
+        return Err(StoreError::Unknown("there is no time left in this invocation".into()));
+    }
     let deadline = Machine.now() + until.saturating_duration_since(Instant::now());
     handle_message(&cloud.app, &cloud.ports, task, not_after, deadline).await
 }

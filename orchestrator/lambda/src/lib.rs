@@ -18,7 +18,7 @@ mod activity;
 mod api;
 mod cloud;
 pub mod envelope;
-mod orchestrator;
+pub mod orchestrator;
 mod query;
 mod settings;
 mod thread;

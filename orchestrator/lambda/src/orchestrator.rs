@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
-use dormouse_core::RunKey;
+use dormouse_core::{App, Payload, RunKey};
+use dormouse_engine::ApiError;
 use dormouse_engine::aws::dead_letters::examine;
 use dormouse_engine::aws::queues::ReceiveError;
 use dormouse_engine::aws::wire::Message;
-use dormouse_engine::seams::RunMessage;
+use dormouse_engine::ports::Ports;
+use dormouse_engine::seams::{RunMessage, SeamFuture};
 use dormouse_engine::store::StoreError;
 use dormouse_engine::sweep::sweep_once;
-use futures::StreamExt;
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
+use futures::{FutureExt, StreamExt};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -37,14 +39,73 @@ const LEAST_TIME: Duration = Duration::from_secs(3);
 const HIDDEN_SECONDS: u32 = 10;
 const HIDE_AGAIN: Duration = Duration::from_secs(5);
 
-struct Orchestrator {
-    cloud: Cloud,
+/// What is done with letters, besides handling what they say.
+pub trait Counter: Send + Sync {
+    /// Reads a letter's body, from the bucket when only a pointer travelled.
+    fn read(&self, body: &str) -> BoxFuture<'static, Result<Message, ReceiveError>>;
+    /// Whether letters of this queue are dead letters.
+    fn is_dead(&self, queue_arn: &str) -> bool;
+    /// Forwards what came on the alarm queue.
+    fn pass_on(&self, message: Message) -> SeamFuture<'static, ()>;
+    /// Puts a letter into quarantine, where people see it.
+    fn set_aside<'a>(
+        &'a self,
+        letter: &'a Letter,
+        run: Option<&'a RunKey>,
+        reason: &'a str,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Hides letters from other consumers for so many seconds from now. A help, not a promise.
+    fn hide<'a>(&'a self, letters: &'a [Letter], seconds: u32) -> BoxFuture<'a, ()>;
+    /// Lets letters that failed come again, sooner than the queue's visibility time-out would.
+    fn again_soon<'a>(&'a self, letters: &'a [Letter]) -> BoxFuture<'a, ()>;
+}
+
+impl Counter for Cloud {
+    fn read(&self, body: &str) -> BoxFuture<'static, Result<Message, ReceiveError>> {
+        self.queues.receive(body)
+    }
+
+    fn is_dead(&self, queue_arn: &str) -> bool {
+        self.settings.dead_letter_arns.iter().any(|arn| arn == queue_arn)
+    }
+
+    fn pass_on(&self, message: Message) -> SeamFuture<'static, ()> {
+        self.queues.pass_on(message)
+    }
+
+    fn set_aside<'a>(
+        &'a self,
+        letter: &'a Letter,
+        run: Option<&'a RunKey>,
+        reason: &'a str,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Cloud::set_aside(self, letter, run, reason).boxed()
+    }
+
+    fn hide<'a>(&'a self, letters: &'a [Letter], seconds: u32) -> BoxFuture<'a, ()> {
+        Cloud::hide(self, letters, seconds).boxed()
+    }
+
+    fn again_soon<'a>(&'a self, letters: &'a [Letter]) -> BoxFuture<'a, ()> {
+        Cloud::again_soon(self, letters).boxed()
+    }
+}
+
+/// Handles batches of letters: the consumer of the run queue.
+pub struct Consumer<C> {
+    counter: C,
+    ports: Ports,
     thread: WorkflowThread,
 }
 
+struct Orchestrator {
+    cloud: Cloud,
+    consumer: Consumer<Cloud>,
+}
+
 pub(crate) async fn serve(cloud: Cloud) -> Result<(), Error> {
-    let thread = WorkflowThread::begin(Arc::clone(&cloud.app), cloud.ports.clone())?;
-    let orchestrator = Arc::new(Orchestrator { cloud, thread });
+    let consumer = Consumer::begin(Arc::clone(&cloud.app), cloud.ports.clone(), cloud.clone())?;
+    let orchestrator = Arc::new(Orchestrator { cloud, consumer });
     lambda_runtime::run(service_fn(|event: LambdaEvent<Box<RawValue>>| {
         let orchestrator = Arc::clone(&orchestrator);
         async move { orchestrator.invoked(event).await }
@@ -66,7 +127,7 @@ impl Orchestrator {
             None => {
                 let SqsEvent { records, .. } = serde_json::from_str(text)?;
                 let letters = records.into_iter().map(Letter::new).collect();
-                Ok(to_raw_value(&self.letters(letters, until).await)?)
+                Ok(to_raw_value(&self.consumer.letters(letters, until).await)?)
             }
             Some("query") => Ok(to_raw_value(&self.query(serde_json::from_str(text)?).await)?),
             Some("sweep") => {
@@ -79,7 +140,7 @@ impl Orchestrator {
 
     async fn query(&self, question: Question) -> Reply {
         match question.run() {
-            Ok(run) => self.thread.query(run, question.name, question.input).await.into(),
+            Ok(run) => self.consumer.query(run, question.name, question.input).await.into(),
             Err(error) => Err(error).into(),
         }
     }
@@ -100,14 +161,34 @@ impl Orchestrator {
         tracing::info!(overdue, retired, "swept");
         Ok(())
     }
+}
 
-    async fn letters(&self, letters: Vec<Letter>, until: Instant) -> Answer {
+impl<C: Counter> Consumer<C> {
+    /// Begins, with a workflow thread. Call inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn begin(app: Arc<App>, ports: Ports, counter: C) -> std::io::Result<Self> {
+        let thread = WorkflowThread::begin(app, ports.clone())?;
+        Ok(Self { counter, ports, thread })
+    }
+
+    /// Asks a run's query handler.
+    ///
+    /// # Errors
+    /// [`ApiError`] when there is no such run or handler, the code cannot go on, or the store does not answer.
+    pub async fn query(&self, run: RunKey, name: String, input: Payload) -> Result<Payload, ApiError> {
+        self.thread.query(run, name, input).await
+    }
+
+    /// Handles a batch of one queue, by `until`: which of its letters are to be delivered again.
+    pub async fn letters(&self, letters: Vec<Letter>, until: Instant) -> Answer {
         // Set first, for a short time, and again while it lasts: should the process be killed, its groups wait for
         // seconds, not for the queue's visibility time-out.
         let ordered: Vec<_> = letters.iter().filter(|letter| letter.group.is_some()).cloned().collect();
         let hiding = async {
             while !ordered.is_empty() {
-                self.cloud.hide(&ordered, HIDDEN_SECONDS).await;
+                self.counter.hide(&ordered, HIDDEN_SECONDS).await;
                 tokio::time::sleep(HIDE_AGAIN).await;
             }
             std::future::pending::<()>().await;
@@ -142,7 +223,7 @@ impl Orchestrator {
                     // Those of one run share a pass, and so a write.
                     loop {
                         let Some(next) = rest.peek() else { break };
-                        match self.cloud.queues.receive(&next.body).await {
+                        match self.counter.read(&next.body).await {
                             Ok(Message::Run(message)) if *message.run() == run => messages.push(message),
                             _ => break,
                         }
@@ -156,7 +237,7 @@ impl Orchestrator {
             if let Err(error) = handled {
                 let failed: Vec<_> = batch.into_iter().chain(rest).collect();
                 tracing::warn!(message = failed[0].id, deliveries = failed[0].deliveries, %error, "delivered again");
-                self.cloud.again_soon(&failed).await;
+                self.counter.again_soon(&failed).await;
                 return failed.into_iter().map(|letter| letter.id).collect();
             }
         }
@@ -174,7 +255,7 @@ impl Orchestrator {
         if Instant::now() + LEAST_TIME > until {
             return Err(StoreError::Unknown("there is no time left in this invocation".into()));
         }
-        let ports = &self.cloud.ports;
+        let ports = &self.ports;
         let deliveries = letters.iter().map(|letter| letter.deliveries).max().unwrap_or(1);
         if deliveries > 1 {
             // Whoever had it before may have died anywhere: everything is looked at.
@@ -183,23 +264,25 @@ impl Orchestrator {
         if deliveries >= SUSPICIOUS_DELIVERIES {
             ports.parkings.suspect(ports, &run, deliveries).await?;
         }
-        self.thread.handle(run.clone(), messages, until).await?;
-        ports.parkings.acquit(ports, &run).await
+        let handled = self.thread.handle(run.clone(), messages, until).await;
+        // Whatever came of it, this process lives.
+        let acquitted = ports.parkings.acquit(ports, &run).await;
+        handled.and(acquitted)
     }
 
     /// Reads a letter. What is not for a run's decider is seen to here.
     async fn open(&self, letter: &Letter) -> Result<Option<RunMessage>, StoreError> {
-        let received = self.cloud.queues.receive(&letter.body).await;
-        if self.cloud.settings.dead_letter_arns.contains(&letter.queue_arn) {
-            let dead = examine(&self.cloud.ports, &received).await?;
-            self.cloud.set_aside(letter, dead.run.as_ref(), &dead.reason).await?;
+        let received = self.counter.read(&letter.body).await;
+        if self.counter.is_dead(&letter.queue_arn) {
+            let dead = examine(&self.ports, &received).await?;
+            self.counter.set_aside(letter, dead.run.as_ref(), &dead.reason).await?;
             return Ok(None);
         }
         match received {
             Ok(Message::Run(message)) => return Ok(Some(message)),
-            Ok(message @ (Message::Alarm(_) | Message::Deferred(_))) => self.cloud.queues.pass_on(message).await?,
-            Ok(_) => self.cloud.set_aside(letter, None, "a message that no run and no alarm is sent").await?,
-            Err(ReceiveError::Wire(error)) => self.cloud.set_aside(letter, None, &error.to_string()).await?,
+            Ok(message @ (Message::Alarm(_) | Message::Deferred(_))) => self.counter.pass_on(message).await?,
+            Ok(_) => self.counter.set_aside(letter, None, "a message that no run and no alarm is sent").await?,
+            Err(ReceiveError::Wire(error)) => self.counter.set_aside(letter, None, &error.to_string()).await?,
             Err(ReceiveError::Store(error)) => return Err(error),
         }
         Ok(None)

@@ -10,6 +10,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::executor::{LocalPool, LocalSpawner};
 use futures::task::LocalSpawnExt;
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Runs kept in memory between invocations.
@@ -56,7 +58,12 @@ impl WorkflowThread {
         let turn = Turn::default();
         tokio::spawn(watch(ports.clone(), Arc::clone(&turn)));
         let tokio = Handle::current();
-        std::thread::Builder::new().name("workflows".into()).spawn(move || live(app, ports, tokio, turn, inbox))?;
+        std::thread::Builder::new().name("workflows".into()).spawn(move || {
+            // Without its thread the process would fail whatever it is invoked with: the next one is better off.
+            if catch_unwind(AssertUnwindSafe(|| live(app, ports, tokio, turn, inbox))).is_err() {
+                std::process::exit(1);
+            }
+        })?;
         Ok(Self { orders })
     }
 
@@ -131,14 +138,12 @@ fn begin(spawner: &LocalSpawner, desk: Rc<Desk>, order: Order) {
     }
 }
 
-/// Local activities of one run that this invocation runs.
+/// Local activities of one run that this invocation runs. Dropped, they end: nothing runs when the invocation is over.
 struct Locals {
     until: Instant,
-    running: usize,
     /// One was cut off, or not begun, for lack of time.
     short: bool,
-    ended: mpsc::UnboundedReceiver<Option<RunMessage>>,
-    ends: mpsc::UnboundedSender<Option<RunMessage>>,
+    running: JoinSet<Option<RunMessage>>,
 }
 
 struct Desk {
@@ -149,8 +154,7 @@ struct Desk {
 
 impl Desk {
     async fn handle(&self, run: &RunKey, mut messages: Vec<RunMessage>, until: Instant) -> Result<(), StoreError> {
-        let (ends, ended) = mpsc::unbounded();
-        self.locals.borrow_mut().insert(run.clone(), Locals { until, running: 0, short: false, ended, ends });
+        self.locals.borrow_mut().insert(run.clone(), Locals { until, short: false, running: JoinSet::new() });
         let handled = loop {
             if let Err(error) = self.decider.handle(run, messages).await {
                 break Err(error);
@@ -173,17 +177,13 @@ impl Desk {
     async fn ended_locals(&self, run: &RunKey) -> Option<Vec<RunMessage>> {
         let mut locals = self.locals.borrow_mut().remove(run)?;
         let mut told = Vec::new();
-        while locals.running > 0 {
-            // Several that have ended together share a write.
-            let next = if told.is_empty() { locals.ended.next().await } else { locals.ended.try_recv().ok() };
-            match next {
-                Some(ended) => {
-                    locals.running -= 1;
-                    locals.short |= ended.is_none();
-                    told.extend(ended);
-                }
-                None => break,
-            }
+        // Several that have ended together share a write.
+        while let Some(ended) =
+            if told.is_empty() { locals.running.join_next().await } else { locals.running.try_join_next() }
+        {
+            let ended = ended.ok().flatten();
+            locals.short |= ended.is_none();
+            told.extend(ended);
         }
         // What was told is recorded first.
         let over = told.is_empty() && locals.short;
@@ -224,28 +224,25 @@ impl Surroundings for Home {
         let mut locals = self.locals.borrow_mut();
         let Some(locals) = locals.get_mut(&task.run) else { return };
         let (run, run_id, limit) = (task.run.clone(), task.run_id, task.call.start_to_close());
-        let ends = locals.ends.clone();
         let arrived = move |arrival| RunMessage::Arrived { run: run.clone(), run_id, arrival };
         if limit > LONGEST_LOCAL {
-            locals.running += 1;
             let (id, attempt) = (task.id, task.attempt);
             let retry_state = RetryState::NonRetryableFailure;
-            let failure = too_long(limit);
-            // The desk holds the other end.
-            let _ = ends.unbounded_send(Some(arrived(Arrival::LocalFailed { id, attempt, failure, retry_state })));
+            let failed = arrived(Arrival::LocalFailed { id, attempt, failure: too_long(limit), retry_state });
+            locals.running.spawn_on(std::future::ready(Some(failed)), &self.tokio);
             return;
         }
         if Instant::now() + limit > locals.until {
             locals.short = true;
             return;
         }
-        locals.running += 1;
         let (app, ports, until) = (Arc::clone(&self.app), self.ports.clone(), locals.until);
-        self.tokio.spawn(async move {
+        let work = async move {
+            let ends = ports.now() + until.saturating_duration_since(Instant::now());
             // Cut off when time is up: a fresh invocation runs it again.
-            let ended = tokio::time::timeout_at(until, run_local(&app, &ports, task)).await.ok().map(arrived);
-            let _ = ends.unbounded_send(ended);
-        });
+            tokio::time::timeout_at(until, run_local(&app, &ports, task, Some(ends))).await.ok().map(arrived)
+        };
+        locals.running.spawn_on(work, &self.tokio);
     }
 
     fn turn_begins(&self, run: &RunKey) {

@@ -122,6 +122,8 @@ struct Kept {
     alarms: BTreeMap<RunKey, (RunId, Timestamp)>,
     locals: Vec<LocalTask>,
     failing_tasks: usize,
+    /// The queue delivers by itself: what it was told of stays as it is, whatever becomes of its caller.
+    delivers_intents: bool,
 }
 
 /// Everything that the processes sent, until the test takes it. It survives them, as queues do.
@@ -204,13 +206,13 @@ impl Mail {
 }
 
 impl RunQueue for Mail {
-    /// The intent is on the queue at once, and stays there if its caller dies.
+    /// The intent is on the queue at once, and stays there if its caller dies; in a shared world, always.
     fn announce(&self, intent: Intent) -> SeamFuture<'_, Ticket> {
         self.lock().sent.messages += 1;
         let number = self.push(RunMessage::Intent(intent));
         let mail = self.clone();
         let ticket = Ticket::new(move |instead| {
-            if let Some(instead) = instead
+            if let Some(instead) = instead.filter(|_| !mail.lock().delivers_intents)
                 && let Some((_, message)) = mail.lock().messages.iter_mut().find(|(at, _)| *at == number)
             {
                 *message = instead;
@@ -288,6 +290,7 @@ pub struct World {
     pub clock: Arc<Clock>,
     /// What a reader of today sees.
     store: Arc<dyn Store>,
+    shared: bool,
 }
 
 /// One process: what it holds in memory, and its own view of the store.
@@ -318,7 +321,15 @@ impl World {
     pub fn over(app: App, objects: Arc<dyn object_store::ObjectStore>) -> Self {
         let clock = Arc::new(Clock { now: AtomicU64::new(1_000_000_000_000), ids: AtomicU64::new(0) });
         let store = Arc::new(ObjectStore::new(Arc::clone(&objects), "world"));
-        Self { app: Arc::new(app), objects, mail: Mail::default(), clock, store }
+        Self { app: Arc::new(app), objects, mail: Mail::default(), clock, store, shared: false }
+    }
+
+    /// The same world, where every process knows that others are at work on the same runs, as functions do, and the
+    /// queue delivers intents by itself.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        self.mail.lock().delivers_intents = true;
+        Self { shared: true, ..self }
     }
 
     /// Begins a process.
@@ -339,7 +350,7 @@ impl World {
                 namespace: NAMESPACE.into(),
                 build: "test".into(),
                 sweep_interval: SWEEP,
-                shared: false,
+                shared: self.shared,
                 max_payload_bytes: 64 * 1024,
                 workflow_types: Arc::new(self.app.workflow_types().map(str::to_owned).collect()),
             },
@@ -524,8 +535,16 @@ impl Process {
 
     /// Handles one message. `None`: the process died over it.
     pub fn handle(&self, message: RunMessage) -> Option<Result<(), StoreError>> {
-        let run = message.run().clone();
-        drive(self.decider.handle(&run, vec![message]))
+        self.handle_together(vec![message])
+    }
+
+    /// Handles messages of one run at once. `None`: the process died over them.
+    ///
+    /// # Panics
+    /// When there are none.
+    pub fn handle_together(&self, messages: Vec<RunMessage>) -> Option<Result<(), StoreError>> {
+        let run = messages.first().expect("messages").run().clone();
+        drive(self.decider.handle(&run, messages))
     }
 
     /// Handles the messages on the queue, oldest first, and what they bring about, until none is left.

@@ -9,6 +9,12 @@ use dormouse_tests::tell;
 use serde_json::json;
 
 use crate::PATIENCE;
+use crate::pollers::Pollers;
+
+/// Queued steps of each run in a crowd.
+const STEPS: u32 = 5;
+/// Orchestrators at a time.
+const POLLERS: usize = 10;
 
 /// Requests by what they are for.
 const KINDS: [(&str, &str); 7] = [
@@ -44,13 +50,26 @@ async fn statements(cloud: &Cloud, id: &str, customers: u32, preview: bool) -> C
     cloud.proxy.reset()
 }
 
+/// A hundred runs at once: what passed meanwhile, by kind, for each step.
+async fn crowd(cloud: &Cloud, name: &str) -> [f64; KINDS.len()] {
+    drop(cloud.proxy.reset());
+    let runs: Vec<_> = (0..100).map(|n| format!("{name}-{n}")).collect();
+    let input = json!({ "month": "2026-11", "customers": STEPS });
+    futures::future::join_all(runs.iter().map(|id| cloud.start("statementsWorkflow", id, input.clone()))).await;
+    for id in &runs {
+        cloud.result(id, PATIENCE).await;
+    }
+    let counts = cloud.proxy.reset();
+    KINDS.map(|(_, kind)| counts.came(kind) as f64 / f64::from(100 * STEPS))
+}
+
 /// Steps of one run, one after the other; then many runs at once, which find many processes.
 pub async fn steps_cost_what_is_promised(cloud: &Cloud) {
     const FEW: u32 = 10;
     const MANY: u32 = 200;
     let mut table = Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-    table.set_header(["requests", "per local step", "per queued step", "per queued step, 100 runs at once"]);
+    table.set_header(["requests", "local step", "queued step", "queued, 100 runs at once", "the same, many processes"]);
     let per_step = |few: &Counts, many: &Counts, kind: &str, steps: u32| {
         (many.came(kind) as f64 - few.came(kind) as f64) / f64::from(steps)
     };
@@ -60,26 +79,22 @@ pub async fn steps_cost_what_is_promised(cloud: &Cloud) {
     let (few, many) = (statements(cloud, "few", FEW, false).await, statements(cloud, "many", MANY, false).await);
     let queued = KINDS.map(|(_, kind)| per_step(&few, &many, kind, MANY - FEW));
 
-    drop(cloud.proxy.reset());
-    let runs: Vec<_> = (0..100).map(|n| format!("crowd-{n}")).collect();
-    let starts = runs.iter().map(|id| {
-        let input = json!({ "month": "2026-11", "customers": 5 });
-        cloud.start("statementsWorkflow", id, input)
-    });
-    futures::future::join_all(starts).await;
-    for id in &runs {
-        cloud.result(id, PATIENCE).await;
-    }
-    let crowd = cloud.proxy.reset();
-    let crowd: Vec<_> = KINDS.iter().map(|(_, kind)| crowd.came(kind) as f64 / 500.0).collect();
+    let crowded = crowd(cloud, "crowd").await;
+    let one = cloud.processes("orchestrator").len();
+    let pollers = Pollers::begin(cloud, POLLERS).await;
+    let spread = crowd(cloud, "spread").await;
+    let many_processes = cloud.processes("orchestrator").len();
+    pollers.end(cloud).await;
 
     for (index, (name, _)) in KINDS.iter().enumerate() {
-        let row = [local[index], queued[index], crowd[index]].map(|number| format!("{number:.2}"));
+        let row = [local[index], queued[index], crowded[index], spread[index]].map(|number| format!("{number:.2}"));
         table.add_row([(*name).to_owned()].into_iter().chain(row));
     }
     tell!("{table}");
-    let processes = ["orchestrator", "activity", "api"].map(|role| cloud.processes(role).len());
-    tell!("100 runs of 5 queued steps; at the end {processes:?} processes (orchestrator, activity, api)");
+    tell!(
+        "100 runs of {STEPS} queued steps: {one} orchestrator processes, then {many_processes} with {POLLERS} pollers"
+    );
+    assert!(many_processes >= POLLERS, "{many_processes} processes are too few to miss caches");
     let [puts, claims, history, others, newest, sends, _] = local;
     assert_eq!([claims, history, others, newest, sends], [0.0; 5], "a local step is one put");
     assert!((0.99..=1.01).contains(&puts), "a local step is one put, not {puts}");

@@ -23,9 +23,9 @@ pub struct Told {
     request_ids: Vec<String>,
 }
 
-/// Reads everything back and replays it: gapless, chained, and followed by today's code.
-pub async fn read_back(store: &dyn Store) -> HashMap<String, Told> {
-    let rows = store.list("default", &RunFilter::default(), None, 100_000).await.unwrap();
+/// Reads these runs back and replays them: gapless, chained, and followed by today's code.
+pub async fn read_back(store: &dyn Store, which: &RunFilter) -> HashMap<String, Told> {
+    let rows = store.list("default", which, None, 100_000).await.unwrap();
     let app = Arc::new(functions::app(Ledger::at("never")));
     let mut runs = HashMap::new();
     for row in rows {

@@ -49,8 +49,9 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, shared: bool) -> Self {
         let world = World::new(app());
+        let world = if shared { world.shared() } else { world };
         let processes = vec![world.process(), world.process()];
         let (tasks, acknowledged, claimed) = Default::default();
         Self { world, dice: Dice(seed), processes, tasks, acknowledged, claimed, sent: 0, calm: false }
@@ -270,8 +271,8 @@ impl Walk {
     }
 }
 
-fn walk(seed: u64, steps: usize) {
-    let mut walk = Walk::new(seed);
+fn walk(seed: u64, steps: usize, shared: bool) {
+    let mut walk = Walk::new(seed, shared);
     for (id, workflow_type, input) in IDS {
         let body = match workflow_type {
             "in time" => start_body(workflow_type, id, &(), IdConflictPolicy::Fail),
@@ -287,16 +288,26 @@ fn walk(seed: u64, steps: usize) {
 }
 
 /// `DORMOUSE_WALK=<seed>` walks one way alone.
-#[test]
-fn all_rules_hold_on_every_walk() {
+fn all_rules_hold(shared: bool) {
     if let Some(seed) = std::env::var("DORMOUSE_WALK").ok().and_then(|seed| seed.parse().ok()) {
-        return walk(seed, 400);
+        return walk(seed, 400, shared);
     }
     let walks = std::env::var("DORMOUSE_WALKS").ok().and_then(|walks| walks.parse().ok()).unwrap_or(40);
     for seed in 0..walks {
-        if let Err(panic) = std::panic::catch_unwind(|| walk(seed, 400)) {
+        if let Err(panic) = std::panic::catch_unwind(|| walk(seed, 400, shared)) {
             println!("repeat it with DORMOUSE_WALK={seed}");
             std::panic::resume_unwind(panic);
         }
     }
+}
+
+#[test]
+fn all_rules_hold_on_every_walk() {
+    all_rules_hold(false);
+}
+
+/// The same among processes that ask the store first, as functions do.
+#[test]
+fn all_rules_hold_on_every_shared_walk() {
+    all_rules_hold(true);
 }

@@ -249,8 +249,14 @@ fn a_long_explanation_is_cut() {
         let reason = "\u{1F42D}".repeat(200_000);
         block_on(async {
             store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
-            let parked =
-                Parked { reason: reason.clone(), build: "b".into(), sequence: 1, attempts: 1, retry_at: at(5) };
+            let parked = Parked {
+                reason: reason.clone(),
+                build: "b".into(),
+                sequence: 1,
+                attempts: 1,
+                retry_at: at(5),
+                ends_process: false,
+            };
             store.park(&run, Some(parked)).await.unwrap();
             let found = store.row(&run).await.unwrap().and_then(|row| row.parked).expect("it is parked");
             assert!(reason.starts_with(&found.reason) && found.reason.len() > 10_000, "{}", found.reason.len());
@@ -269,8 +275,14 @@ fn racing_writers_of_one_row_keep_each_other_s_changes() {
             let (store, run) = (Arc::clone(&store), run.clone());
             std::thread::spawn(move || {
                 for attempts in 1..=40 {
-                    let parked =
-                        Parked { reason: "why".into(), build: "b".into(), sequence: 1, attempts, retry_at: at(5) };
+                    let parked = Parked {
+                        reason: "why".into(),
+                        build: "b".into(),
+                        sequence: 1,
+                        attempts,
+                        retry_at: at(5),
+                        ends_process: false,
+                    };
                     until_known(|| store.park(&run, Some(parked.clone())));
                     until_known(|| store.settle(&run));
                 }

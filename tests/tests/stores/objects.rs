@@ -264,8 +264,14 @@ fn a_due_time_is_never_too_late() {
 fn what_another_process_wrote_is_not_overwritten() {
     let (_, store, other) = two();
     let run = run("shared", 0);
-    let parked =
-        Parked { reason: "another opinion".into(), build: "b".into(), sequence: 1, attempts: 1, retry_at: at(3_000) };
+    let parked = Parked {
+        reason: "another opinion".into(),
+        build: "b".into(),
+        sequence: 1,
+        attempts: 1,
+        retry_at: at(3_000),
+        ends_process: false,
+    };
     block_on(async {
         store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
         other.park(&run, Some(parked.clone())).await.unwrap();

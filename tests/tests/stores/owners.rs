@@ -196,7 +196,14 @@ async fn a_zombie_finds_its_keys_taken_and_begins_nothing() {
         })
     });
     let (other, _) = own(&there, "other").await.unwrap();
-    let parked = Parked { reason: "r".into(), build: "b".into(), sequence: 2, attempts: 1, retry_at: at(3_000) };
+    let parked = Parked {
+        reason: "r".into(),
+        build: "b".into(),
+        sequence: 2,
+        attempts: 1,
+        retry_at: at(3_000),
+        ends_process: false,
+    };
     assert_eq!(other.create(&written, 1, "other".into(), Some(RowChange::Due(at(1_500)))).await, Ok(Creation::Created));
     assert_eq!(other.swap(&claim(&written, 1), None, "other".into()).await, Ok(Swap::Done(1)));
     other.park(&written, Some(parked.clone())).await.unwrap();

@@ -322,7 +322,7 @@ impl Surroundings for Home {
         let (app, ports) = (Arc::clone(&self.app), self.ports.clone());
         self.tokio.spawn(async move {
             let (run, run_id) = (task.run.clone(), task.run_id);
-            let arrival = run_local(&app, &ports, task).await;
+            let arrival = run_local(&app, &ports, task, None).await;
             if let Err(error) = ports.runs.send(RunMessage::Arrived { run, run_id, arrival }).await {
                 tracing::debug!(%error, "a local activity's result finds nobody; it runs again at the next start");
             }

@@ -300,6 +300,7 @@ pub(super) async fn parks_and_unparks(store: Arc<dyn Store>) {
         sequence: 1,
         attempts,
         retry_at: at(7_000),
+        ends_process: attempts == 1,
     };
     let refused = store.park(&run, Some(parked(1))).await;
     assert!(matches!(refused, Err(StoreError::Refused(_))), "there is no such run: {refused:?}");

@@ -318,8 +318,14 @@ mod tests {
     fn rows_come_back_from_their_items() {
         let run = WorkflowKey::new("n", "w").unwrap().run(3);
         let mut item = opened(&run, RunId::from_bytes([7; 16]), "type", at(5), at(9));
-        let parked =
-            Parked { reason: "why".into(), build: "b".into(), sequence: 2, attempts: 1, retry_at: at(u64::MAX) };
+        let parked = Parked {
+            reason: "why".into(),
+            build: "b".into(),
+            sequence: 2,
+            attempts: 1,
+            retry_at: at(u64::MAX),
+            ends_process: false,
+        };
         let expected = RunRow {
             run: run.clone(),
             run_id: RunId::from_bytes([7; 16]),
