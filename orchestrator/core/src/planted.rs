@@ -15,6 +15,8 @@ pub enum Bug {
     C2DropLocalResults,
     /// "Duplicate" is answered from the cache.
     C3TrustCache,
+    /// A run in memory is taken for fresh although the store did not answer.
+    C3BelieveMemory,
     /// A gap in a listing is taken for damage at once.
     C4NoReread,
     /// The next run begins while the last is open.
@@ -29,6 +31,8 @@ pub enum Bug {
     F1ForgetUndecided,
     /// A message that comes again hands nothing out.
     F1ForgetOutstanding,
+    /// Code that ended its process is run again whatever comes.
+    F1TryDeadlyCode,
     /// The commit comes before the intent is queued.
     F2CommitFirst,
     /// A late intent is applied to whatever run is the latest.
@@ -51,16 +55,26 @@ pub enum Bug {
     A1TakeLate,
     /// Nobody tells an activity's record that it is not wanted any more.
     A1RetryForever,
+    /// A function acknowledges what stands behind a message that failed.
+    F1AcknowledgeTheRest,
+    /// A function leaves a local activity that does not fit without a word.
+    F6NoHandOver,
+    /// A function runs deadly code without saying so first.
+    F1TrustEveryCode,
 }
 
 impl Bug {
-    /// All of them.
+    /// Those of the functions' own code.
+    pub const OF_FUNCTIONS: &[Self] = &[Self::F1AcknowledgeTheRest, Self::F6NoHandOver, Self::F1TrustEveryCode];
+
+    /// All others.
     pub const ALL: &[Self] = &[
         Self::C1ForgetCommitId,
         Self::C2DispatchLost,
         Self::C2CloseDeaf,
         Self::C2DropLocalResults,
         Self::C3TrustCache,
+        Self::C3BelieveMemory,
         Self::C4NoReread,
         Self::C5IgnoreOpenRun,
         Self::C6InventNextRun,
@@ -68,6 +82,7 @@ impl Bug {
         Self::C8TrustClock,
         Self::F1ForgetUndecided,
         Self::F1ForgetOutstanding,
+        Self::F1TryDeadlyCode,
         Self::F2CommitFirst,
         Self::F3AnyRun,
         Self::F4StopAtFirstRun,

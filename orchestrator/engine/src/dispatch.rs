@@ -35,9 +35,12 @@ impl<S: Surroundings> Decider<S> {
         may_close: bool,
     ) -> Result<(), LoadError> {
         if self.ports.parkings.get(run).is_some() {
-            // Forgotten only when the row knows: should this fail, the next message finds it still to be done.
-            self.ports.store.park(run, None).await?;
-            self.ports.parkings.remove(run);
+            // Under suspicion until all of its messages are handled: its next turn may be the deadly one.
+            if !self.ports.parkings.is_suspect(run) {
+                // Forgotten only when the row knows: should this fail, the next message finds it still to be done.
+                self.ports.store.park(run, None).await?;
+                self.ports.parkings.remove(run);
+            }
             dispatch = Dispatch::All;
         }
         if live.state().closed.is_some() {

@@ -26,7 +26,7 @@ use dormouse_core::history::CommandId;
 use dormouse_core::{App, Arrival, LiveRun, Payload, QueryFailure, RunId, RunKey, StartRequest};
 use lru::LruCache;
 
-use crate::commit::LoadError;
+use crate::commit::{LoadError, read_history};
 use crate::error::ApiError;
 use crate::intake::Intake;
 use crate::parking::{park, stays_parked, take_in_only};
@@ -42,6 +42,10 @@ pub trait Surroundings {
     fn run_local(&self, task: LocalTask);
     /// Workflow code of this run begins to run on this thread.
     fn turn_begins(&self, run: &RunKey);
+    /// A query's handler begins to run, on an argument of somebody's choice.
+    fn query_begins(&self, run: &RunKey) {
+        self.turn_begins(run);
+    }
     /// It gave the thread back.
     fn turn_ends(&self);
 }
@@ -65,7 +69,7 @@ impl Post {
     /// Whether somebody outside has something new to say. What is delivered again is none, and is swept.
     fn is_news(&self) -> bool {
         let announced = self.arrivals.iter().any(|coming| coming.run_id.is_none()) || !self.starts.is_empty();
-        !self.sweep && (announced || !self.accepted.is_empty())
+        !self.accepted.is_empty() || (announced && !self.sweep)
     }
 }
 
@@ -191,12 +195,17 @@ impl<S: Surroundings> Decider<S> {
     /// # Errors
     /// [`ApiError`] when there is no such run or handler, the code cannot go on, or the store does not answer.
     pub async fn query(&self, run: &RunKey, name: &str, input: &Payload) -> Result<Payload, ApiError> {
-        let live = match self.replay(run).await {
-            Ok(live) => live,
-            Err(LoadError::Store(error)) => return Err(error.into()),
-            Err(LoadError::Turn(failure)) => return Err(ApiError::Parked(failure.to_string())),
+        let refused = |error| match error {
+            LoadError::Store(error) => ApiError::from(error),
+            LoadError::Turn(failure) => ApiError::Parked(failure.to_string()),
         };
-        self.surroundings.turn_begins(run);
+        let records = read_history(&*self.ports.store, run).await.map_err(refused)?;
+        if records.is_empty() {
+            return Err(ApiError::NotFound(format!("there is no run {run}")));
+        }
+        let live = self.in_turn(run, || LiveRun::replay(&self.app, run, &records));
+        let live = live.map_err(|failure| refused(failure.into()))?;
+        self.surroundings.query_begins(run);
         let answer = live.query(name, input);
         self.surroundings.turn_ends();
         answer.map_err(|failure| match failure {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{RunKey, Timestamp, TurnFailure};
 
 use crate::commit::{LoadError, read_state};
@@ -56,7 +57,8 @@ impl Parkings {
     /// process along, the run waits, whatever comes.
     #[must_use]
     pub fn stands_still(&self, run: &RunKey, now: Timestamp, new_input: bool) -> bool {
-        let waits = |parked: Parked| now < parked.retry_at && (parked.ends_process || !new_input);
+        let deadly = |parked: &Parked| parked.ends_process && !planted(Bug::F1TryDeadlyCode);
+        let waits = |parked: Parked| now < parked.retry_at && (deadly(&parked) || !new_input);
         self.is_held(run) || self.get(run).is_some_and(waits)
     }
 
@@ -71,7 +73,7 @@ impl Parkings {
     /// # Errors
     /// [`StoreError`] when the store does not answer.
     pub async fn learn(&self, ports: &Ports, run: &RunKey) -> Result<(), StoreError> {
-        if self.suspects().contains(run) {
+        if self.is_suspect(run) {
             return Ok(());
         }
         let row = ports.store.row(run).await?;
@@ -135,12 +137,18 @@ impl Parkings {
         Ok(())
     }
 
+    /// Whether this process tries a run that others may have died of.
+    #[must_use]
+    pub fn is_suspect(&self, run: &RunKey) -> bool {
+        self.suspects().contains(run)
+    }
+
     /// The process has outlived its try, however that ended: the row says so, unless it was parked anew.
     ///
     /// # Errors
     /// [`StoreError`] when the store does not answer.
     pub async fn acquit(&self, ports: &Ports, run: &RunKey) -> Result<(), StoreError> {
-        if self.suspects().contains(run) {
+        if self.is_suspect(run) {
             if self.get(run).is_some() {
                 ports.store.park(run, None).await?;
                 self.remove(run);
@@ -179,7 +187,7 @@ fn pause(attempts: u32, ends_process: bool) -> Duration {
 pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<(), StoreError> {
     let tries = ports.parkings.get(run).map_or(0, |parked| parked.attempts);
     // One under suspicion is counted already.
-    let attempts = tries + u32::from(!ports.parkings.suspects().contains(run));
+    let attempts = tries + u32::from(!ports.parkings.is_suspect(run));
     // Elsewhere it costs a thread, and is held (`hold`).
     let ends_process = ports.choices.shared && matches!(failure, TurnFailure::Endless { .. });
     let state = match read_state(&*ports.store, run).await {

@@ -260,7 +260,10 @@ impl<S: Surroundings> Decider<S> {
     /// Reads what stands behind the last batch that a run in memory knows. `false`: it does not fit.
     async fn catch_up(&self, run: &RunKey, live: &mut LiveRun) -> Result<bool, StoreError> {
         loop {
-            let stretch = self.ports.store.read(run, live.state().next_sequence).await?;
+            let stretch = match self.ports.store.read(run, live.state().next_sequence).await {
+                Err(_) if planted(Bug::C3BelieveMemory) => return Ok(true),
+                stretch => stretch?,
+            };
             self.surroundings.turn_begins(run);
             let fits = live.catch_up(&stretch.records);
             self.surroundings.turn_ends();

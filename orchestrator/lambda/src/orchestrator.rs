@@ -1,10 +1,12 @@
 //! The role `orchestrator`: the consumer of the run queue, and what else needs the engine.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
+use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{App, Payload, RunKey};
 use dormouse_engine::ApiError;
 use dormouse_engine::aws::dead_letters::examine;
@@ -191,7 +193,7 @@ impl<C: Counter> Consumer<C> {
                 self.counter.hide(&ordered, HIDDEN_SECONDS).await;
                 tokio::time::sleep(HIDE_AGAIN).await;
             }
-            std::future::pending::<()>().await;
+            std::future::pending::<Infallible>().await
         };
         let suspicious = letters.iter().any(|letter| letter.deliveries >= SUSPICIOUS_DELIVERIES);
         let groups = by_group(letters).into_iter().map(|group| self.group(group, until));
@@ -205,7 +207,7 @@ impl<C: Counter> Consumer<C> {
         };
         let failed = tokio::select! {
             biased;
-            () = hiding => Vec::new(),
+            never = hiding => match never {},
             failed = work => failed,
         };
         Answer::failed(failed.into_iter().flatten().collect())
@@ -221,8 +223,7 @@ impl<C: Counter> Consumer<C> {
                     let run = message.run().clone();
                     let mut messages = vec![message];
                     // Those of one run share a pass, and so a write.
-                    loop {
-                        let Some(next) = rest.peek() else { break };
+                    while let Some(next) = rest.peek() {
                         match self.counter.read(&next.body).await {
                             Ok(Message::Run(message)) if *message.run() == run => messages.push(message),
                             _ => break,
@@ -235,7 +236,8 @@ impl<C: Counter> Consumer<C> {
                 Err(error) => Err(error),
             };
             if let Err(error) = handled {
-                let failed: Vec<_> = batch.into_iter().chain(rest).collect();
+                let behind = rest.filter(|_| !planted(Bug::F1AcknowledgeTheRest));
+                let failed: Vec<_> = batch.into_iter().chain(behind).collect();
                 tracing::warn!(message = failed[0].id, deliveries = failed[0].deliveries, %error, "delivered again");
                 self.counter.again_soon(&failed).await;
                 return failed.into_iter().map(|letter| letter.id).collect();
@@ -261,7 +263,7 @@ impl<C: Counter> Consumer<C> {
             // Whoever had it before may have died anywhere: everything is looked at.
             messages.push(RunMessage::Sweep { run: run.clone() });
         }
-        if deliveries >= SUSPICIOUS_DELIVERIES {
+        if deliveries >= SUSPICIOUS_DELIVERIES && !planted(Bug::F1TrustEveryCode) {
             ports.parkings.suspect(ports, &run, deliveries).await?;
         }
         let handled = self.thread.handle(run.clone(), messages, until).await;

@@ -3,9 +3,9 @@
 use dormouse::{IdConflictPolicy, Payload, Status};
 use dormouse_core::Arrival;
 use dormouse_core::RunKey;
-use dormouse_core::history::{Event, Input, Turn};
+use dormouse_core::history::{BatchKind, Event, Input, Turn};
 use dormouse_engine::seams::{Intent, RunMessage, Wish};
-use dormouse_testing::world::{Process, drive, latest, run, start_body};
+use dormouse_testing::world::{Process, SWEEP, drive, latest, run, start_body};
 use dormouse_testing::{Counts, Fault, On, World};
 use serde_json::json;
 
@@ -224,4 +224,55 @@ fn f2_an_announced_start_is_decided_by_whoever_has_it() {
     drop(world.mail.drop_messages());
     let state = world.state(&run("w", 0));
     assert!(!state.is_undecided(), "nobody would look at it before the sweep");
+}
+
+/// Code that ends its process is run once by whoever has been told of it, and then left alone, whatever comes, until its
+/// time; so what came with its messages is not handled over and over by processes that die.
+#[test]
+fn f1_code_that_ends_its_process_is_left_alone() {
+    let world = world();
+    let api = world.process();
+    let run = api.start("words", "w", "r1", &2);
+    let record = world.records(&run).remove(0);
+    // As a decider that creates a run announces it.
+    let first = RunMessage::Accepted { run: run.clone(), sequence: 0, record };
+    let sweep = RunMessage::Sweep { run: run.clone() };
+    world.mail.drop_messages();
+    let dies = |messages: Vec<RunMessage>, suspected: bool| {
+        let process = world.process();
+        if suspected {
+            drive(process.ports.parkings.suspect(&process.ports, &run, 4)).unwrap().unwrap();
+        }
+        // As good as dying: nothing of this process is heard of again.
+        process.faults.plan(On::Create(None), Fault::CrashBefore);
+        process.handle_together(messages).is_none()
+    };
+    assert!(dies(vec![first.clone()], false), "nobody knows yet");
+    assert!(dies(vec![first.clone(), sweep.clone()], true), "its row is told before it dies");
+    let parked = world.row(&run).unwrap().parked.expect("parked before it was tried");
+    assert!(parked.ends_process && parked.retry_at > world.now() + SWEEP / 2, "{parked:?}");
+
+    api.signal("w", "a", "word", &"a");
+    world.mail.drop_messages();
+    for messages in [vec![first, sweep.clone()], vec![announced(&run, "a")], vec![announced(&run, "b")], vec![sweep]] {
+        handle(&world.process(), messages);
+    }
+    let decided = |world: &World| world.batches(&run).iter().any(|batch| batch.kind == BatchKind::Decided);
+    assert!(!decided(&world), "its code did not run");
+    let again = world.row(&run).unwrap().parked.expect("still parked");
+    assert_eq!((again.attempts, again.retry_at), (parked.attempts, parked.retry_at), "it was not tried");
+
+    // At its time it is tried, and should that process die too, for longer.
+    world.clock.set(parked.retry_at);
+    assert!(dies(vec![RunMessage::Sweep { run: run.clone() }], false));
+    let third = world.row(&run).unwrap().parked.expect("parked before it was tried");
+    assert!(third.attempts > parked.attempts && third.retry_at > world.now() + SWEEP, "{third:?}");
+
+    // It was innocent after all.
+    world.clock.set(third.retry_at);
+    let process = world.process();
+    handle(&process, vec![RunMessage::Sweep { run: run.clone() }]);
+    drive(process.ports.parkings.acquit(&process.ports, &run)).unwrap().unwrap();
+    assert_eq!(world.result(&run), Some(json!(["a", "b"])), "what came meanwhile was taken in");
+    assert_eq!(world.row(&run).unwrap().parked, None);
 }
