@@ -17,6 +17,8 @@ mod inputs;
 mod lost;
 #[path = "cloud/pollers.rs"]
 mod pollers;
+#[path = "cloud/redrive.rs"]
+mod redrive;
 #[path = "cloud/soak.rs"]
 mod soak;
 #[path = "cloud/start.rs"]
@@ -55,6 +57,8 @@ async fn the_system_keeps_its_promise() {
     step("hostile requests, the command line");
     costs::steps_cost_what_is_promised(&cloud).await;
     step("costs");
+    redrive::a_throttled_task_completes(&cloud).await;
+    step("redrive");
     soak::orders_survive_kills(&cloud).await;
     step("kills");
     lost::every_lost_message_heals(&cloud).await;

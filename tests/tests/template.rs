@@ -134,6 +134,12 @@ const PLANTED: &[(&str, &str, &str)] = &[
     ("schedule/${AlarmSchedules}/*", "schedule/default/*", "wildcard resource"),
     ("['quarantine#*']", "['run#*']", "ApiRole: deletes"),
     ("${Bucket.Arn}/quarantine/*", "${Bucket.Arn}/runs/*", "ApiRole: deletes"),
+    (
+        "                  # For what is taken out of quarantine, as the next two.\n                  - !GetAtt AlarmQueue.Arn\n",
+        "",
+        "ApiRole: redrive needs sqs:SendMessage",
+    ),
+    ("Action: dynamodb:DeleteItem", "Action: dynamodb:GetItem", "ApiRole: redrive needs dynamodb:DeleteItem"),
     // What is kept.
     ("    DeletionPolicy: Retain\n", "", "Table: outlives"),
     ("PointInTimeRecoveryEnabled: true", "PointInTimeRecoveryEnabled: false", "Table: point in time"),

@@ -165,12 +165,17 @@ impl<S: Surroundings> Decider<S> {
         if let Some(pass) = Pass::load(self, run, post).await? {
             return pass.run().await;
         }
-        // Whoever announced these starts has not made the run, and may never do so. The creation sends a message of its
-        // own, which decides it.
+        if post.starts.is_empty() {
+            return Ok(());
+        }
+        // Whoever announced these starts has not made the run, and may never do so; or he has by now, and relies on us.
         for request in &post.starts {
             self.intake.start(&run.workflow, request, Some(run.ordinal)).await?;
         }
-        Ok(())
+        match Pass::load(self, run, post).await? {
+            Some(pass) => pass.run().await,
+            None => Ok(()),
+        }
     }
 
     /// Forgets a run, with what was not committed: somebody else goes on with it.

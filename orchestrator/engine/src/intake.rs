@@ -20,6 +20,9 @@ use crate::store::{AttemptKey, Newest, RowChange, StoreError};
 /// How many runs' states are remembered between inputs.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
+/// So often somebody who lost a write to others looks whether his input is there before he writes again.
+const LOOKS: u32 = 8;
+
 /// Takes inputs in. Remembers the states of runs that inputs came for lately; only a won commit makes a remembered
 /// state true (rule C3).
 pub struct Intake {
@@ -83,7 +86,7 @@ impl Intake {
         let mut ticket = None;
         let mut fresh = false;
         let mut behind = self.ports.choices.shared;
-        let mut losses = 0;
+        let mut looks = 0;
         loop {
             if std::mem::take(&mut behind) && remembered.is_some() {
                 fresh = self.catch_up(run, &mut remembered).await?;
@@ -107,6 +110,13 @@ impl Intake {
                 Err(Refusal::Duplicate(ordinal)) => return Ok(Taken::Duplicate(ordinal)),
                 Err(refusal) => return Ok(Taken::Refused(refusal)),
             };
+            if looks > 0 {
+                // The queue's copy is mostly taken in meanwhile, together with others.
+                looks -= 1;
+                self.ports.host.give_way().await;
+                behind = true;
+                continue;
+            }
             if let (Some(pinned), None) = (announce, &ticket)
                 && !planted(Bug::F2CommitFirst)
             {
@@ -136,11 +146,9 @@ impl Intake {
                     if state.append(&found).is_err() {
                         *remembered = None;
                     }
-                    // More may stand behind it, and the queue's copy may be recorded by now.
-                    losses += 1;
                     behind = self.ports.choices.shared;
-                    if ticket.is_some() {
-                        self.ports.host.give_way(losses).await;
+                    if behind && ticket.is_some() {
+                        looks = LOOKS;
                     }
                 }
                 Err(error) => {

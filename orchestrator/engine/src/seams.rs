@@ -130,9 +130,9 @@ pub trait Host: Send + Sync {
     fn now(&self) -> Timestamp;
     /// Sixteen random bytes.
     fn fresh_id(&self) -> [u8; 16];
-    /// Lets others go first who write the same run from other processes, after so many lost writes. There are none
-    /// unless a host says so.
-    fn give_way(&self, _losses: u32) -> BoxFuture<'_, ()> {
+    /// Lets others go first, for a moment, who write the same run from other processes. There are none unless a host
+    /// says so.
+    fn give_way(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 }

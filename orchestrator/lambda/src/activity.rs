@@ -50,8 +50,9 @@ const LEAST_TIME: Duration = Duration::from_secs(1);
 async fn run(cloud: &Cloud, letter: &Letter, until: Instant) -> Result<(), StoreError> {
     let Task { task, not_after } = match cloud.queues.receive(&letter.body).await {
         Ok(Message::Task(task)) => task,
-        Ok(_) => return cloud.set_aside(letter, None, "a message that is no task, on a task queue").await,
-        Err(ReceiveError::Wire(error)) => return cloud.set_aside(letter, None, &error.to_string()).await,
+        // To the dead-letter queue with it: workers may not write to the quarantine.
+        Ok(_) => return Err(StoreError::Refused("a message that is no task, on a task queue".into())),
+        Err(ReceiveError::Wire(error)) => return Err(StoreError::Refused(error.to_string())),
         Err(ReceiveError::Store(error)) => return Err(error),
     };
     if Instant::now() + LEAST_TIME > until {

@@ -134,10 +134,8 @@ pub(crate) fn until(context: &Context) -> Instant {
 /// The machine, among others that write the same runs.
 struct Shared;
 
-/// The first pause of a writer who lost; it doubles. Long enough for the queue's copy of what he writes to be taken in
-/// together with others: a crowd of writers would mostly get in each other's way.
-const FIRST_PAUSE: Duration = Duration::from_millis(400);
-const LONGEST_DOUBLINGS: u32 = 3;
+/// How long a writer who lost lets others go first: about as long as the orchestrator needs for a batch.
+const PAUSE: Duration = Duration::from_millis(200);
 
 impl Host for Shared {
     fn now(&self) -> Timestamp {
@@ -148,11 +146,10 @@ impl Host for Shared {
         Machine.fresh_id()
     }
 
-    fn give_way(&self, losses: u32) -> BoxFuture<'_, ()> {
-        let most = FIRST_PAUSE * 2u32.pow(losses.saturating_sub(1).min(LONGEST_DOUBLINGS));
-        // Anywhere in the second half of the pause, so that those who lost together do not come back together.
+    fn give_way(&self) -> BoxFuture<'_, ()> {
+        // Anywhere in the second half of it, so that those who lost together do not come back together.
         let share = 0.5 + f64::from(self.fresh_id()[0]) / 512.0;
-        Box::pin(tokio::time::sleep(most.mul_f64(share)))
+        Box::pin(tokio::time::sleep(PAUSE.mul_f64(share)))
     }
 }
 

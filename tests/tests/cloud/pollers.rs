@@ -53,7 +53,11 @@ impl Pollers {
                         failures.map(|failure| failure["itemIdentifier"].as_str().unwrap()).collect();
                     for message in messages.iter().filter(|message| !failed.contains(message.message_id().unwrap())) {
                         let receipt = message.receipt_handle().unwrap();
-                        sqs.delete_message().queue_url(&url).receipt_handle(receipt).send().await.unwrap();
+                        let deleted = sqs.delete_message().queue_url(&url).receipt_handle(receipt).send().await;
+                        if let Err(error) = deleted {
+                            // Others have received it meanwhile: it is handled twice, as on AWS.
+                            eprintln!("not deleted: {}", aws_sdk_sqs::error::DisplayErrorContext(&error));
+                        }
                     }
                 }
             });

@@ -1,5 +1,6 @@
 //! Redrive: where a letter belongs, that it arrives there, and that nothing is lost when it is cut short.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -293,6 +294,13 @@ async fn each_letter_reaches_its_queue(endpoint: &str) {
     assert_eq!(bench.place.take(&settings.task_queues["others"]).await, [task_for(Some("others"), now)]);
     assert_eq!(bench.on_the_run_queue().await.len(), 1, "the alarm rang");
 
+    // The command line says the same, and that not everything went well.
+    for (verb, code) in [("list", 0), ("redrive --all", 1), (&format!("redrive {}", name(0)), 1)] {
+        let line = format!("app quarantine {verb} --output json --address {}", api.address());
+        let run = move || dormouse::cli(App::new()).main_from(line.split(' '));
+        let ended = tokio::task::spawn_blocking(run).await.unwrap();
+        assert_eq!(format!("{ended:?}"), format!("{:?}", ExitCode::from(code)), "{verb}");
+    }
     let again = api.redrive_page(None).await.unwrap();
     assert!(again.letters.iter().all(|letter| letter.outcome == Redriven::Refused) && again.letters.len() == 5);
 }

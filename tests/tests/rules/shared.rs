@@ -1,11 +1,11 @@
 //! The rules among processes that take in and decide the same runs, as functions do.
 
-use dormouse::{Payload, Status};
+use dormouse::{IdConflictPolicy, Payload, Status};
 use dormouse_core::Arrival;
 use dormouse_core::RunKey;
 use dormouse_core::history::{BatchKind, Event, Input, Turn};
 use dormouse_engine::seams::{Intent, RunMessage, Wish};
-use dormouse_testing::world::{Process, SWEEP, drive, latest, run};
+use dormouse_testing::world::{Process, SWEEP, drive, latest, run, start_body};
 use dormouse_testing::{Counts, Fault, On, World};
 use serde_json::json;
 
@@ -207,6 +207,23 @@ fn f4_a_word_that_was_recorded_goes_along_once() {
     assert_eq!(world.result(&run("w", 1)), Some(json!(["b"])));
     let late = drive(one.front.signal(&latest("w"), Some("c"), "word", Payload::NULL)).unwrap();
     assert!(late.is_err());
+}
+
+/// Its caller announced it and died, or has not recorded it yet and says no more afterwards: whoever has the
+/// announcement begins the run, and decides it.
+#[test]
+fn f2_an_announced_start_is_decided_by_whoever_has_it() {
+    let world = world();
+    let (caller, decider) = (world.process(), world.process());
+    caller.faults.plan(On::Create(Some(0)), Fault::CrashBefore);
+    assert!(drive(caller.front.start(Some("r"), start_body("words", "w", &1, IdConflictPolicy::Fail))).is_none());
+    drop(caller);
+    let messages = world.mail.drop_messages();
+    assert!(matches!(messages[..], [RunMessage::Intent(_)]), "{messages:?}");
+    handle(&decider, messages);
+    drop(world.mail.drop_messages());
+    let state = world.state(&run("w", 0));
+    assert!(!state.is_undecided(), "nobody would look at it before the sweep");
 }
 
 /// Code that ends its process is run once by whoever has been told of it, and then left alone, whatever comes, until its

@@ -37,6 +37,7 @@ pub fn faults(root: &Value) -> Vec<String> {
     template.roles();
     template.activity_role();
     template.other_roles();
+    template.redrive();
     template.table();
     template.bucket();
     template.api();
@@ -375,6 +376,24 @@ impl<'a> Template<'a> {
                     );
                 }
             }
+        }
+    }
+
+    /// What is taken out of quarantine goes to any queue, and is removed: no emulator refuses it, AWS would.
+    fn redrive(&mut self) {
+        let mut needed = vec![
+            ("dynamodb:DeleteItem", get_att("Table", "Arn")),
+            ("s3:DeleteObject", json!({ "Fn::Sub": "${Bucket.Arn}/quarantine/*" })),
+        ];
+        for queue in ["RunQueue", "AlarmQueue", "TaskQueue", "PythonTaskQueue"] {
+            needed.push(("sqs:SendMessage", get_att(queue, "Arn")));
+        }
+        let statements = self.statements("ApiRole");
+        for (action, resource) in needed {
+            let may = |statement: &Statement<'_>| {
+                statement.actions.contains(&action) && statement.resources.contains(&&resource)
+            };
+            self.must(statements.iter().any(may), format!("ApiRole: redrive needs {action} on {resource}"));
         }
     }
 

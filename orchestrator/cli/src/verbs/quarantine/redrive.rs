@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use dormouse_client::RawClient;
 use dormouse_core::api::{Redriven, RedrivenBody, RedrivenLetterBody};
 
@@ -13,6 +13,7 @@ use crate::verb::{Context, Verb};
 
 /// Send quarantined messages to the queues that they were meant for
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").args(["ids", "all"]).required(true)))]
 #[command(after_help = "\
 Mend first what made them fail: a message that fails again comes back. What is sent twice does no harm. A message stays,
 with the reason, when it is older than 14 days, lost, or cannot be read; then the exit code is 1.
@@ -23,7 +24,7 @@ Examples:
   quarantine redrive --all --output json | jq -r '.letters[] | select(.outcome != \"Sent\") | .detail'")]
 pub(crate) struct Redrive {
     /// Which; `quarantine list` shows the ids
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// All of them
     #[arg(long)]
