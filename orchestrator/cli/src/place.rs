@@ -50,7 +50,8 @@ impl FromStr for StoreUrl {
                         s3://bucket/prefix"
                 .into());
         }
-        if !plain(prefix) || prefix.split('/').any(|part| part.starts_with('.')) || prefix.contains("//") {
+        let empty = |part: &str| part.is_empty() && !prefix.is_empty();
+        if !plain(prefix) || prefix.split('/').any(|part| part.starts_with('.') || empty(part)) {
             return Err("a prefix has letters, digits, '-', '_' and '.', in parts that '/' separates and that do not \
                         begin with '.'"
                 .into());
