@@ -21,6 +21,10 @@ pub struct Context {
     pub colour: bool,
 }
 
+/// Warnings, but for those of the search for AWS credentials and a region: what it comes to is said as an error, with
+/// what to do.
+const QUIET: &str = "warn,aws_config=off";
+
 /// A verb of the command line: its arguments, and what it does. The arguments' documentation is the verb's help.
 ///
 /// ```no_run
@@ -52,7 +56,7 @@ pub struct Context {
 /// `--output` and `--log` belong to every verb; its own arguments need other names.
 pub trait Verb: Args + 'static {
     /// What is logged unless `--log` or `RUST_LOG` says otherwise.
-    const LOG: &'static str = "warn";
+    const LOG: &'static str = QUIET;
 
     /// Does it. Runs inside a tokio runtime.
     fn run(self, cx: Context) -> impl Future<Output = Result<ExitCode, CliError>>;
@@ -83,7 +87,7 @@ impl Entry {
         let command = below.iter().fold(command, |command, entry| command.subcommand(&entry.command));
         let run: Run =
             Box::new(|_, _| std::future::ready(Err(CliError::usage("say which; --help lists them"))).boxed_local());
-        Self { command, log: "warn", run, below }
+        Self { command, log: QUIET, run, below }
     }
 }
 
