@@ -16,6 +16,8 @@
 //! | F4 | a message that names no run follows the chain |
 //! | F5 | the index row is due in time, whatever crashes |
 //! | F6 | the sweep heals every lost message |
+//! | R1 | what is delivered again sends nothing new |
+//! | O1 | an operator's word needs no user code |
 //! | A1 | an attempt is claimed once, and only the history ends its lease |
 //!
 //! `planted` tests these tests: each fault that can be switched on in our own code must make one of them fail.
@@ -26,8 +28,12 @@ mod attempts;
 mod commit;
 #[path = "rules/flow.rs"]
 mod flow;
+#[path = "rules/operator.rs"]
+mod operator;
 #[path = "rules/planted.rs"]
 mod planted;
+#[path = "rules/redelivery.rs"]
+mod redelivery;
 #[path = "rules/runs.rs"]
 mod runs;
 #[path = "rules/shared.rs"]

@@ -20,7 +20,7 @@ use crate::ports::Ports;
 use crate::store::{AttemptKey, Store, StoreError, Swap, Versioned};
 
 /// How much longer than its limits a claim is believed to live: clocks differ.
-const SKEW: Duration = Duration::from_secs(5);
+pub(crate) const SKEW: Duration = Duration::from_secs(5);
 
 /// What is known of an activity's attempts. JSON: workers in any language need this record and nothing else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,9 +58,17 @@ pub enum AttemptState {
     Waiting {
         /// Milliseconds since the Unix epoch.
         retry_at_ms: u64,
+        /// The store's epoch when it failed: a queue in the memory of a process of an earlier epoch is gone.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        epoch: u64,
     },
     /// No further attempt may be claimed.
     Closed,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(epoch: &u64) -> bool {
+    *epoch == 0
 }
 
 impl AttemptRecord {
@@ -96,8 +104,10 @@ pub enum Claiming {
     Claimed(Box<Claim>),
     /// Nobody may run it: do nothing.
     Nothing,
-    /// Look again then: the next attempt is not due before this, or another worker holds this one until then.
+    /// The next attempt is not due before this.
     NotYet(Timestamp),
+    /// Another worker has this attempt, and is believed alive until then.
+    Held(Timestamp),
     /// The worker of this attempt is gone: tell the run.
     Lost {
         /// The attempt.
@@ -219,7 +229,7 @@ pub async fn claim(ports: &Ports, task: &ActivityTask, deadline: Option<Timestam
         }
         let after = match found.state {
             AttemptState::Closed => return Ok(Claiming::Nothing),
-            AttemptState::Waiting { retry_at_ms } if now.as_millis() < retry_at_ms && found.attempt > task.lost => {
+            AttemptState::Waiting { retry_at_ms, .. } if now.as_millis() < retry_at_ms && found.attempt > task.lost => {
                 return Ok(Claiming::NotYet(Timestamp::from_millis(retry_at_ms)));
             }
             AttemptState::Waiting { .. } => found.attempt.max(task.lost),
@@ -233,9 +243,8 @@ pub async fn claim(ports: &Ports, task: &ActivityTask, deadline: Option<Timestam
             AttemptState::Claimed { .. } if found.is_dead(store.epoch(), now) => {
                 return Ok(Claiming::Lost { attempt: found.attempt, last_heartbeat: found.heartbeat });
             }
-            // Should its worker die, this task finds out when the lease ends, and not a sweep later.
             AttemptState::Claimed { lease_until_ms, .. } => {
-                return Ok(Claiming::NotYet(Timestamp::from_millis(lease_until_ms.saturating_add(1))));
+                return Ok(Claiming::Held(Timestamp::from_millis(lease_until_ms.saturating_add(1))));
             }
         };
         next = (after + 1, Some(version), found.heartbeat, found.last_failure);
@@ -266,7 +275,7 @@ impl Claim {
     /// [`StoreError`] when it may or may not have been recorded.
     pub async fn wait(&mut self, ports: &Ports, retry_at: Timestamp, failure: Failure) -> Result<Standing, StoreError> {
         self.last_failure = Some(failure);
-        self.write(&*ports.store, AttemptState::Waiting { retry_at_ms: retry_at.as_millis() }).await
+        self.write(&*ports.store, AttemptState::Waiting { retry_at_ms: retry_at.as_millis(), epoch: self.epoch }).await
     }
 
     async fn write(&mut self, store: &dyn Store, state: AttemptState) -> Result<Standing, StoreError> {

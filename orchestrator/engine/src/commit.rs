@@ -1,7 +1,7 @@
 //! One conditional create, and what its answers mean (rule C1).
 
 use bytes::Bytes;
-use dormouse_core::history::{Batch, Damage, RunState};
+use dormouse_core::history::{Batch, RunState};
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{RunKey, TurnFailure};
 
@@ -75,40 +75,4 @@ pub enum LoadError {
     /// The history is damaged, or the code does not follow it.
     #[error(transparent)]
     Turn(#[from] TurnFailure),
-}
-
-/// Reads a whole history, page by page. Empty: there is no such run.
-///
-/// # Errors
-/// [`LoadError`] when the store does not answer, or a batch is missing in the middle.
-pub async fn read_history(store: &dyn Store, run: &RunKey) -> Result<Vec<Bytes>, LoadError> {
-    let mut records: Vec<Bytes> = Vec::new();
-    loop {
-        let stretch = store.read(run, records.len() as u64).await?;
-        let nothing = stretch.records.is_empty();
-        records.extend(stretch.records);
-        if stretch.gap && !planted(Bug::C7SkipChain) {
-            // What follows the gap does not continue what is before it.
-            return Err(TurnFailure::from(Damage::BrokenChain { sequence: records.len() as u64 + 1 }).into());
-        }
-        if !stretch.more || nothing {
-            return Ok(records);
-        }
-    }
-}
-
-/// Folds a whole history, freshly read. `None`: there is no such run.
-///
-/// # Errors
-/// [`LoadError`] when the store does not answer or the history is damaged.
-pub async fn read_state(store: &dyn Store, run: &RunKey) -> Result<Option<RunState>, LoadError> {
-    let records = read_history(store, run).await?;
-    let Some((first, rest)) = records.split_first() else {
-        return Ok(None);
-    };
-    let (mut state, _) = RunState::begin(run.clone(), first).map_err(TurnFailure::from)?;
-    for record in rest {
-        state.append(record).map_err(TurnFailure::from)?;
-    }
-    Ok(Some(state))
 }

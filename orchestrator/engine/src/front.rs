@@ -13,12 +13,15 @@ use dormouse_core::{
     Arrival, MAX_ID_BYTES, Payload, Refusal, RunId, RunKey, StartRequest, WorkflowKey, check_id, derive,
 };
 
+use futures::{StreamExt, TryStreamExt};
+
 use crate::attempts::{AttemptRecord, AttemptState};
-use crate::commit::{LoadError, read_history, read_state};
+use crate::commit::LoadError;
 use crate::error::ApiError;
-use crate::intake::{Begun, Intake, Taken};
+use crate::intake::{Announce, Begun, Intake, Taken};
 use crate::ports::Ports;
 use crate::seams::{Letters, QueryRunner, Redrive};
+use crate::states::read_history;
 use crate::store::{AttemptKey, ListCursor, Parked, RunFilter, RunRow};
 
 /// When somebody who waits for a run looks at its row by himself, should no notice come; then after twice the time
@@ -26,10 +29,14 @@ use crate::store::{AttemptKey, ListCursor, Parked, RunFilter, RunRow};
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
+/// Attempt records read at a time.
+const READS: usize = 16;
+
 /// How long a query waits for the run's code to see what was accepted before it.
 const DECISION_PATIENCE: Duration = Duration::from_secs(2);
-/// How often it looks.
-const DECISION_LOOK: Duration = Duration::from_millis(10);
+/// When it looks again first; then after twice the time, up to the longest.
+const FIRST_DECISION_LOOK: Duration = Duration::from_millis(5);
+const LONGEST_DECISION_LOOK: Duration = Duration::from_millis(200);
 
 /// Which run a request means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,8 +155,8 @@ impl FrontDoor {
 
     async fn take(&self, target: &Target, arrival: Arrival) -> Result<(), ApiError> {
         let row = self.resolve(target).await?;
-        let pinned = target.run_id.is_some();
-        match self.intake.follow(&row.run, &arrival, pinned, true).await.map_err(unreadable)? {
+        let announce = if target.run_id.is_some() { Announce::Pinned } else { Announce::Following };
+        match self.intake.follow(&row.run, &arrival, announce).await.map_err(unreadable)? {
             Taken::Recorded { .. } | Taken::Duplicate(_) => Ok(()),
             Taken::Refused(Refusal::Closed(status)) => Err(ApiError::Closed(format!(
                 "run {} of workflow {:?} is closed ({status})",
@@ -172,13 +179,15 @@ impl FrontDoor {
         let row = self.resolve(target).await?;
         let state = self.state(&row).await?;
         let mut pending_activities = Vec::new();
-        for (id, pending) in &state.activities {
-            let key = AttemptKey { run: row.run.clone(), activity: *id };
-            let record = self.ports.store.attempt(&key).await?;
+        let keys: Vec<_> =
+            state.activities.keys().map(|id| AttemptKey { run: row.run.clone(), activity: *id }).collect();
+        let reads = keys.iter().map(|key| self.ports.store.attempt(key));
+        let records: Vec<_> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
+        for ((id, pending), record) in state.activities.iter().zip(records) {
             let record = record.map(|found| AttemptRecord::decode(&found.record)).transpose()?;
             let (stage, next_attempt_at) = match record.as_ref().map(|record| (&record.state, record.attempt)) {
                 Some((AttemptState::Claimed { .. }, attempt)) if attempt > pending.lost => ("running", None),
-                Some((AttemptState::Waiting { retry_at_ms }, attempt)) if attempt > pending.lost => {
+                Some((AttemptState::Waiting { retry_at_ms, .. }, attempt)) if attempt > pending.lost => {
                     ("backing_off", Some(dormouse_core::Timestamp::from_millis(*retry_at_ms)))
                 }
                 _ if pending.lost > 0 => ("backing_off", Some(pending.retry_at)),
@@ -283,8 +292,10 @@ impl FrontDoor {
         let deadline = tokio::time::Instant::now() + wait;
         let mut row = self.resolve(target).await?;
         let mut look = FIRST_LOOK;
-        loop {
+        // Nobody waits for what has ended already: no notice would ever come for it.
+        while !row.status.is_closed() {
             let notice = self.ports.closings.wait(&row.run);
+            // It may have ended before the notice was asked for.
             row = self.row(&row.run).await?;
             if row.status.is_closed() {
                 return self.outcome(&row).await;
@@ -297,14 +308,15 @@ impl FrontDoor {
             let _ = tokio::time::timeout(left.min(look), notice).await;
             look = (look * 2).min(LONGEST_LOOK);
         }
+        self.outcome(&row).await
     }
 
     async fn outcome(&self, row: &RunRow) -> Result<ResultBody, ApiError> {
         let state = self.state(row).await?;
-        let (result, failure) = match state.closed {
+        let (result, failure) = match &state.closed {
             Some(Closed::Completed(result)) => (Some(result.to_value()), None),
             Some(Closed::Failed(failure) | Closed::Canceled(failure) | Closed::Terminated(failure, _)) => {
-                (None, Some(failure))
+                (None, Some(failure.clone()))
             }
             Some(Closed::ContinuedAsNew(_)) | None => (None, None),
         };
@@ -328,15 +340,17 @@ impl FrontDoor {
 
     /// The run's state once its code has seen what was accepted before the question: a caller who has just started
     /// or signaled it expects that. Not for long: a run that stands still answers from where it stands.
-    async fn decided(&self, row: &RunRow) -> Result<RunState, ApiError> {
+    async fn decided(&self, row: &RunRow) -> Result<Arc<RunState>, ApiError> {
         let deadline = tokio::time::Instant::now() + DECISION_PATIENCE;
+        let mut look = FIRST_DECISION_LOOK;
         loop {
             let state = self.state(row).await?;
             let parked = self.ports.parkings.get(&row.run).is_some() || row.parked.is_some();
             if !state.is_undecided() || parked || tokio::time::Instant::now() > deadline {
                 return Ok(state);
             }
-            tokio::time::sleep(DECISION_LOOK).await;
+            tokio::time::sleep(look).await;
+            look = (look * 2).min(LONGEST_DECISION_LOOK);
         }
     }
 
@@ -383,8 +397,8 @@ impl FrontDoor {
         row.ok_or_else(|| ApiError::NotFound(format!("there is no run {run}")))
     }
 
-    async fn state(&self, row: &RunRow) -> Result<RunState, ApiError> {
-        let state = read_state(&*self.ports.store, &row.run).await.map_err(unreadable)?;
+    async fn state(&self, row: &RunRow) -> Result<Arc<RunState>, ApiError> {
+        let state = self.ports.states.fresh(&row.run).await.map_err(unreadable)?;
         state.ok_or_else(|| ApiError::NotFound(format!("there is no run {}", row.run)))
     }
 

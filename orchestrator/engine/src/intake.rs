@@ -1,33 +1,36 @@
 //! Taking inputs in without deciding anything (rule F1): read or remember the run's state, hold the arrival against
 //! it, put the intent on the queue, commit the input alone. No user code runs here, so anyone may do it.
 
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use bytes::Bytes;
 use dormouse_core::history::{Batch, BatchKind, Event, Input, RunState};
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{Arrival, Refusal, RunId, RunKey, StartRequest, StartVerdict, WorkflowKey};
-use futures::lock::Mutex as AsyncMutex;
-use lru::LruCache;
 
-use crate::attempts::mark_unwanted;
-use crate::commit::{LoadError, Outcome, commit, read_state, row_change};
+use crate::close::{close_up, close_up_if_due};
+use crate::commit::{LoadError, Outcome, row_change};
+use crate::dispatch::commit_first;
 use crate::ports::Ports;
 use crate::seams::{Intent, RunMessage, Ticket, Wish};
-use crate::store::{AttemptKey, Newest, RowChange, StoreError};
-
-/// How many runs' states are remembered between inputs.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+use crate::states::Commit;
+use crate::store::{Newest, RowChange, StoreError};
 
 /// So often somebody who lost a write to others looks whether his input is there before he writes again.
 const LOOKS: u32 = 8;
 
-/// Takes inputs in. Remembers the states of runs that inputs came for lately; only a won commit makes a remembered
-/// state true (rule C3).
+/// Takes inputs in.
 pub struct Intake {
     ports: Ports,
-    remembered: Mutex<LruCache<RunKey, Arc<AsyncMutex<Option<RunState>>>>>,
+}
+
+/// Whether an intent is put on the run queue before the commit (rule F2), and for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announce {
+    /// No: the caller is the queue's consumer, and decides itself.
+    No,
+    /// For this very run.
+    Pinned,
+    /// For this run, or the one that it continues as (rule F4).
+    Following,
 }
 
 /// What became of an arrival.
@@ -67,44 +70,40 @@ impl Intake {
     /// An intake over these ports.
     #[must_use]
     pub fn new(ports: Ports) -> Self {
-        Self { ports, remembered: Mutex::new(LruCache::new(REMEMBERED)) }
+        Self { ports }
     }
 
-    fn entry(&self, run: &RunKey) -> Arc<AsyncMutex<Option<RunState>>> {
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(remembered.get_or_insert(run.clone(), Arc::default))
-    }
-
-    /// Takes an arrival into this very run. With `announce`, its intent is put on the queue before the commit (rule
-    /// F2), and the queue is told of the commit; without, the caller is the queue's consumer and decides itself.
+    /// Takes an arrival into this very run; with `expected`, only if that is its identity. With an announcement, its
+    /// intent is put on the queue before the commit, and the queue is told of the commit.
     ///
     /// # Errors
     /// [`LoadError`] when the store does not answer or the history is damaged. The input may have been recorded.
-    pub async fn take(&self, run: &RunKey, arrival: &Arrival, announce: Option<bool>) -> Result<Taken, LoadError> {
-        let entry = self.entry(run);
-        let mut remembered = entry.lock().await;
+    pub async fn take(
+        &self,
+        run: &RunKey,
+        expected: Option<RunId>,
+        arrival: &Arrival,
+        announce: Announce,
+    ) -> Result<Taken, LoadError> {
+        let shared = self.ports.choices.shared;
+        let mut held = self.ports.states.hold(run).await;
         let mut ticket = None;
-        let mut fresh = false;
-        let mut behind = self.ports.choices.shared;
         let mut looks = 0;
+        // Where others write the same run, what is remembered is mostly behind.
+        let mut behind = shared;
         loop {
-            if std::mem::take(&mut behind) && remembered.is_some() {
-                fresh = self.catch_up(run, &mut remembered).await?;
+            if std::mem::take(&mut behind) || held.state().is_none() {
+                held.refresh().await?;
             }
-            let Some(state) = remembered.as_mut() else {
-                match read_state(&*self.ports.store, run).await? {
-                    Some(state) => *remembered = Some(state),
-                    None => return Ok(Taken::NoSuchRun),
-                }
-                fresh = true;
-                continue;
-            };
-            let now = self.ports.now();
-            let inputs = match state.accept(arrival, now) {
+            let Some(state) = held.state() else { return Ok(Taken::NoSuchRun) };
+            if expected.is_some_and(|run_id| run_id != state.run_id()) && !planted(Bug::O1TakeForAnother) {
+                return Ok(Taken::Refused(Refusal::OtherRun));
+            }
+            let inputs = match state.accept(arrival, self.ports.now()) {
                 Ok(inputs) => inputs,
-                // What the cache refuses, the store may not (rule C3).
-                Err(_) if !fresh && !planted(Bug::C3TrustCache) => {
-                    *remembered = None;
+                // What is remembered refuses; the store may not (rule C3).
+                Err(_) if !held.is_fresh() && !planted(Bug::C3TrustCache) => {
+                    behind = true;
                     continue;
                 }
                 Err(Refusal::Duplicate(ordinal)) => return Ok(Taken::Duplicate(ordinal)),
@@ -117,61 +116,38 @@ impl Intake {
                 behind = true;
                 continue;
             }
-            if let (Some(pinned), None) = (announce, &ticket)
-                && !planted(Bug::F2CommitFirst)
-            {
-                ticket = Some(self.announce(run, Wish::Take { arrival: arrival.clone(), pinned }).await?);
-            }
             let (batch, change) = self.seal_inputs(state, inputs);
-            let record = batch.encode();
-            let sequence = state.next_sequence;
-            match commit(&*self.ports.store, run, sequence, &record, change).await {
-                Ok(Outcome::Won) => {
-                    if state.append(&record).is_err() {
-                        *remembered = None;
-                    }
-                    if planted(Bug::F2CommitFirst)
-                        && let Some(pinned) = announce
-                    {
-                        ticket = Some(self.announce(run, Wish::Take { arrival: arrival.clone(), pinned }).await?);
-                    }
-                    if let Some(ticket) = ticket {
-                        ticket.settle(RunMessage::Accepted { run: run.clone(), sequence, record: record.clone() });
-                    }
-                    return Ok(Taken::Recorded { run: run.clone(), sequence, record });
+            if ticket.is_none() && !planted(Bug::F2CommitFirst) {
+                ticket = self.announce_arrival(run, arrival, announce).await?;
+            }
+            if let Commit::Won { sequence, record } = held.commit(&batch, change).await? {
+                if planted(Bug::F2CommitFirst) {
+                    ticket = self.announce_arrival(run, arrival, announce).await?;
                 }
-                // Lost: what stands there is the next batch, if it fits; otherwise read again.
-                Ok(Outcome::Lost(found)) => {
-                    fresh = false;
-                    if state.append(&found).is_err() {
-                        *remembered = None;
-                    }
-                    behind = self.ports.choices.shared;
-                    if behind && ticket.is_some() {
-                        looks = LOOKS;
-                    }
+                if let Some(ticket) = ticket {
+                    ticket.settle(RunMessage::Accepted { run: run.clone(), sequence, record: record.clone() });
                 }
-                Err(error) => {
-                    *remembered = None;
-                    return Err(error.into());
-                }
+                return Ok(Taken::Recorded { run: run.clone(), sequence, record });
+            }
+            behind = shared;
+            if shared && ticket.is_some() {
+                looks = LOOKS;
             }
         }
     }
 
-    /// Reads what stands behind the last batch that is remembered. `true`: the state is as fresh as the store; `false`:
-    /// it does not fit, and is forgotten.
-    async fn catch_up(&self, run: &RunKey, remembered: &mut Option<RunState>) -> Result<bool, StoreError> {
-        while let Some(state) = remembered.as_mut() {
-            let stretch = self.ports.store.read(run, state.next_sequence).await?;
-            let fits = stretch.records.iter().all(|record| state.append(record).is_ok());
-            if !fits || stretch.gap {
-                *remembered = None;
-            } else if !stretch.more || stretch.records.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    async fn announce_arrival(
+        &self,
+        run: &RunKey,
+        arrival: &Arrival,
+        announce: Announce,
+    ) -> Result<Option<Ticket>, StoreError> {
+        let pinned = match announce {
+            Announce::No => return Ok(None),
+            Announce::Pinned => true,
+            Announce::Following => false,
+        };
+        self.announce(run, Wish::Take { arrival: arrival.clone(), pinned }).await.map(Some)
     }
 
     fn seal_inputs(&self, state: &RunState, inputs: Vec<Input>) -> (Batch, Option<RowChange>) {
@@ -206,22 +182,18 @@ impl Intake {
         self.ports.runs.announce(Intent { run: run.clone(), wish }).await
     }
 
-    /// Takes an arrival into this run, or into the one that it continues as (rule F4).
+    /// Takes an arrival into this run, or, unless it is pinned, into the one that it continues as (rule F4).
     ///
     /// # Errors
     /// As [`take`](Self::take).
-    pub async fn follow(
-        &self,
-        run: &RunKey,
-        arrival: &Arrival,
-        pinned: bool,
-        announce: bool,
-    ) -> Result<Taken, LoadError> {
+    pub async fn follow(&self, run: &RunKey, arrival: &Arrival, announce: Announce) -> Result<Taken, LoadError> {
         let mut run = run.clone();
         loop {
-            match self.take(&run, arrival, announce.then_some(pinned)).await? {
-                Taken::Refused(Refusal::MovedOn) if !pinned && !planted(Bug::F4StopAtFirstRun) => {
-                    self.roll_forward(&run).await?;
+            match self.take(&run, None, arrival, announce).await? {
+                Taken::Refused(Refusal::MovedOn)
+                    if announce != Announce::Pinned && !planted(Bug::F4StopAtFirstRun) =>
+                {
+                    close_up_if_due(&self.ports, &run).await?;
                     run.ordinal += 1;
                 }
                 taken => return Ok(taken),
@@ -245,7 +217,7 @@ impl Intake {
                 Newest::Nothing => (None, request.against(None)),
                 // The id is free again, but for its ordinals (rule C5).
                 Newest::Retired(ordinal) => (None, StartVerdict::Create(ordinal + 1)),
-                Newest::Run(row) => match read_state(&*self.ports.store, &row.run).await? {
+                Newest::Run(row) => match self.ports.states.fresh(&row.run).await? {
                     Some(state) => {
                         let verdict = request.against(Some(&state));
                         (Some(state), verdict)
@@ -257,7 +229,7 @@ impl Intake {
                     }
                 },
             };
-            let run_id = latest.as_ref().map(RunState::run_id);
+            let run_id = latest.as_ref().map(|state| state.run_id());
             let strict = only.filter(|_| !planted(Bug::F3AnyRun));
             match (verdict, run_id) {
                 (StartVerdict::Create(ordinal), _) if strict.is_none_or(|only| only == ordinal) => {
@@ -266,7 +238,7 @@ impl Intake {
                         None => Some(self.announce(&run, Wish::Start(request.clone())).await?),
                         Some(_) => None,
                     };
-                    if let Some(begun) = self.create(&run, request, latest.as_ref(), ticket).await? {
+                    if let Some(begun) = self.create(&run, request, latest.as_deref(), ticket).await? {
                         return Ok(Some(begun));
                     }
                 }
@@ -282,16 +254,17 @@ impl Intake {
                 (StartVerdict::NotReusable, Some(run_id)) => return Ok(Some(Begun::NotReusable(run_id))),
                 (StartVerdict::Replace(terminate), Some(_)) => {
                     if let Some(latest) = &latest {
-                        if let Taken::Recorded { run, .. } = self.take(&latest.run, &terminate, Some(true)).await? {
+                        let taken = self.take(&latest.run, None, &terminate, Announce::Pinned).await?;
+                        if let Taken::Recorded { run, .. } = taken {
                             replaced = Some(run.ordinal + 1);
                         }
                         self.ports.closings.closed(&latest.run);
-                        self.roll_forward(&latest.run).await?;
+                        close_up_if_due(&self.ports, &latest.run).await?;
                     }
                 }
                 (StartVerdict::RollForward, Some(_)) => {
                     if let Some(latest) = &latest {
-                        self.roll_forward(&latest.run).await?;
+                        close_up(&self.ports, latest).await?;
                     }
                 }
                 (StartVerdict::Create(_) | StartVerdict::Existing(_), _) | (_, None) => return Ok(None),
@@ -309,7 +282,7 @@ impl Intake {
         let run_id = RunId::from_bytes(self.ports.host.fresh_id());
         let sweep = self.ports.choices.sweep_interval;
         let batch = request.first_batch(run, run_id, self.ports.commit_id(), self.ports.now(), latest, sweep);
-        match self.commit_first(run, &batch).await? {
+        match commit_first(&self.ports, run, &batch).await? {
             Outcome::Lost(_) => Ok(None),
             Outcome::Won => {
                 let message = RunMessage::Accepted { run: run.clone(), sequence: 0, record: batch.encode() };
@@ -320,52 +293,5 @@ impl Intake {
                 Ok(Some(Begun::Created(run.clone(), run_id)))
             }
         }
-    }
-
-    async fn commit_first(&self, run: &RunKey, batch: &Batch) -> Result<Outcome, LoadError> {
-        let record = batch.encode();
-        let Some(Event::Input(Input::Started(started))) = batch.events.first() else {
-            return Ok(Outcome::Lost(record));
-        };
-        let change = RowChange::Open {
-            run_id: started.run_id,
-            workflow_type: started.workflow_type.clone(),
-            started_at: batch.time,
-            due: batch.due.unwrap_or(batch.time),
-        };
-        Ok(commit(&*self.ports.store, run, 0, &record, Some(change)).await?)
-    }
-
-    /// Does what a closed run owes: closes the attempt records of activities that nobody wants any more (rule A1), and
-    /// creates the run that it calls for, if it is missing, and lets its decider know (rule C6). Anyone may do it, any
-    /// number of times: the bytes are derived from the history, so all write the same.
-    ///
-    /// # Errors
-    /// [`LoadError`] when the store does not answer or the history is damaged.
-    pub async fn roll_forward(&self, run: &RunKey) -> Result<(), LoadError> {
-        let Some(state) = read_state(&*self.ports.store, run).await? else { return Ok(()) };
-        if !state.owes() {
-            return Ok(());
-        }
-        for id in &state.canceled_activities {
-            let key = AttemptKey { run: run.clone(), activity: *id };
-            mark_unwanted(&*self.ports.store, &key).await?;
-        }
-        let Some(mut batch) = state.next_run() else {
-            return Ok(self.ports.store.settle(run).await?);
-        };
-        if planted(Bug::C6InventNextRun)
-            && let Some(Event::Input(Input::Started(started))) = batch.events.first_mut()
-        {
-            started.run_id = RunId::from_bytes(self.ports.host.fresh_id());
-        }
-        let next = run.workflow.run(run.ordinal + 1);
-        let won = self.commit_first(&next, &batch).await? == Outcome::Won;
-        self.ports.store.settle(run).await?;
-        if won {
-            let message = RunMessage::Accepted { run: next, sequence: 0, record: batch.encode() };
-            self.ports.runs.send(message).await?;
-        }
-        Ok(())
     }
 }

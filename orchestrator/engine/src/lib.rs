@@ -1,13 +1,18 @@
 //! The shell around the core: it loads histories, commits decisions and hands out work.
 //!
-//! Read [`handle`] first: it is the way of an event; `pass` is its heart, `dispatch` its end. Then [`commit`] (one conditional create and what its answers
-//! mean), [`intake`] (taking inputs in without deciding), [`attempts`] and [`worker`] (activities), [`front`] (what
-//! callers may ask). [`store`] and [`seams`] are the traits that a backend implements; [`stores`] and [`embedded`]
-//! are backends.
+//! Read [`handle`] first: it is the way of an event; then, as things happen, `post` (messages, sorted), `know` (the run,
+//! looked up), `pass` (its heart), [`commit`] (one conditional create and what its answers mean), `dispatch`, `close`;
+//! `lost` and [`sweep`] for what may be lost on the way, [`parking`] for code that cannot go on.
+//!
+//! [`states`] is the one way to know a run without its code. [`intake`] takes inputs in without deciding, [`front`] is
+//! what callers may ask, `query` the questions that code answers, [`attempts`] and [`worker`] are activities. [`store`]
+//! and [`seams`] are the traits that a backend implements; [`stores`] and [`embedded`] are backends.
 
 pub mod attempts;
 #[cfg(feature = "aws")]
 pub mod aws;
+mod cache;
+mod close;
 pub mod commit;
 mod dispatch;
 pub mod embedded;
@@ -16,10 +21,15 @@ pub mod front;
 pub mod handle;
 pub mod host;
 pub mod intake;
+mod know;
+mod lost;
 pub mod parking;
 mod pass;
 pub mod ports;
+mod post;
+mod query;
 pub mod seams;
+pub mod states;
 pub mod store;
 pub mod stores;
 pub mod sweep;

@@ -2,17 +2,19 @@
 //! explanation, take inputs in meanwhile, and are tried again: by another build at once, by the same one later.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dormouse_core::history::RunState;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{RunKey, Timestamp, TurnFailure};
 
-use crate::commit::{LoadError, read_state};
-use crate::handle::Coming;
-use crate::intake::Intake;
+use crate::commit::LoadError;
+use crate::handle::{Decider, Surroundings};
+use crate::intake::{Announce, Intake};
 use crate::ports::Ports;
-use crate::store::{Parked, StoreError};
+use crate::post::{Coming, Post};
+use crate::store::{Parked, RunRow, StoreError};
 
 /// Runs that are parked, as far as this process knows. The index row is the durable copy.
 #[derive(Debug, Default)]
@@ -67,17 +69,17 @@ impl Parkings {
         self.lock().insert(run, parked);
     }
 
-    /// Reads what the index row says of a run that this process has not met, where others may have parked it. Another
-    /// build's parking is void: the run is tried at once.
+    /// Takes in what the index row of an open run says that this process has not in memory, and that others may have
+    /// parked. Another build's parking is void: the run is tried at once.
     ///
     /// # Errors
     /// [`StoreError`] when the store does not answer.
-    pub async fn learn(&self, ports: &Ports, run: &RunKey) -> Result<(), StoreError> {
+    pub async fn learn(&self, ports: &Ports, row: &RunRow) -> Result<(), StoreError> {
+        let run = &row.run;
         if self.is_suspect(run) {
             return Ok(());
         }
-        let row = ports.store.row(run).await?;
-        let Some(parked) = row.filter(|row| !row.status.is_closed()).and_then(|row| row.parked) else {
+        let Some(parked) = row.parked.clone() else {
             self.remove(run);
             return Ok(());
         };
@@ -106,11 +108,7 @@ impl Parkings {
         if row.status.is_closed() || known.as_ref().is_some_and(|parked| ports.now() < parked.retry_at) {
             return Ok(());
         }
-        let sequence = match read_state(&*ports.store, run).await {
-            Ok(state) => state.map_or(0, |state| state.next_sequence),
-            Err(LoadError::Turn(_)) => 0,
-            Err(LoadError::Store(error)) => return Err(error),
-        };
+        let sequence = readable(ports, run).await?.map_or(0, |state| state.next_sequence);
         let parked = Parked {
             reason: format!(
                 "the process that handled this run's messages has ended {} times: its code may exhaust memory or stack, \
@@ -190,11 +188,7 @@ pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<
     let attempts = tries + u32::from(!ports.parkings.is_suspect(run));
     // Elsewhere it costs a thread, and is held (`hold`).
     let ends_process = ports.choices.shared && matches!(failure, TurnFailure::Endless { .. });
-    let state = match read_state(&*ports.store, run).await {
-        Ok(state) => state,
-        Err(LoadError::Turn(_)) => None,
-        Err(LoadError::Store(error)) => return Err(error),
-    };
+    let state = readable(ports, run).await?;
     let parked = Parked {
         reason: failure.to_string(),
         build: ports.choices.build.to_string(),
@@ -218,8 +212,8 @@ pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<
 /// # Errors
 /// [`StoreError`] when the store does not answer.
 pub(crate) async fn take_in_only(intake: &Intake, run: &RunKey, arrivals: &[Coming]) -> Result<(), StoreError> {
-    for Coming { arrival, .. } in arrivals {
-        match intake.take(run, arrival, None).await {
+    for Coming { run_id, arrival, .. } in arrivals {
+        match intake.take(run, *run_id, arrival, Announce::No).await {
             Ok(taken) => tracing::debug!(%run, ?taken, "taken in while parked"),
             Err(LoadError::Store(error)) => return Err(error),
             Err(LoadError::Turn(failure)) => tracing::error!(%run, %failure, "not taken in: the history is damaged"),
@@ -228,25 +222,33 @@ pub(crate) async fn take_in_only(intake: &Intake, run: &RunKey, arrivals: &[Comi
     Ok(())
 }
 
-/// The history of a parked run has grown, and the row says that it is parked all the same. False when it is closed.
-///
-/// # Errors
-/// [`StoreError`] when the store does not answer.
-pub async fn stays_parked(ports: &Ports, run: &RunKey) -> Result<bool, StoreError> {
-    let state = match read_state(&*ports.store, run).await {
-        Ok(Some(state)) => state,
-        // Damaged: that is why it is parked, and nobody has closed it.
-        Ok(None) | Err(LoadError::Turn(_)) => return Ok(true),
-        Err(LoadError::Store(error)) => return Err(error),
-    };
-    if state.closed.is_some() {
-        return Ok(false);
+/// The state of a run, unless its history is damaged.
+async fn readable(ports: &Ports, run: &RunKey) -> Result<Option<Arc<RunState>>, StoreError> {
+    match ports.states.fresh(run).await {
+        Ok(state) => Ok(state),
+        Err(LoadError::Turn(_)) => Ok(None),
+        Err(LoadError::Store(error)) => Err(error),
     }
-    let Some(parked) = ports.parkings.get(run) else {
-        return Ok(true);
-    };
-    let parked = Parked { sequence: state.next_sequence, ..parked };
-    ports.store.park(run, Some(parked.clone())).await?;
-    ports.parkings.insert(run.clone(), parked);
-    Ok(true)
+}
+
+impl<S: Surroundings> Decider<S> {
+    /// Messages for a run that stands still: taken in, without its code. What closes it is carried out all the same.
+    pub(crate) async fn on_parked(&self, run: &RunKey, post: &Post) -> Result<(), StoreError> {
+        take_in_only(&self.intake, run, &post.arrivals).await?;
+        if post.accepted.is_empty() && post.arrivals.is_empty() {
+            return Ok(());
+        }
+        let Some(row) = self.ports.store.row(run).await? else { return Ok(()) };
+        if row.status.is_closed() {
+            return self.on_closed(run, &row, post).await;
+        }
+        // The history has grown, and the row says that it is parked all the same. (Damaged: that is why it is parked.)
+        let state = readable(&self.ports, run).await?;
+        if let (Some(state), Some(parked)) = (state, self.ports.parkings.get(run)) {
+            let parked = Parked { sequence: state.next_sequence, ..parked };
+            self.ports.store.park(run, Some(parked.clone())).await?;
+            self.ports.parkings.insert(run.clone(), parked);
+        }
+        Ok(())
+    }
 }

@@ -1,210 +1,148 @@
-//! One pass of a run through load, accept, decide and commit, begun again whenever the run has to be read anew.
+//! One pass of an open run through accept, decide and commit, begun again whenever the run has to be read anew.
+//!
+//! | stage | what happens | then |
+//! | --- | --- | --- |
+//! | `Inbox` | what waits in the history is decided | `Arrivals` |
+//! | `Arrivals` | what came is held against the history | `Decide`; memory refused: read, `Inbox` |
+//! | `Decide` | what was taken in is decided | `Commit`; a close that was deaf to its inbox is taken anew: `Inbox` |
+//! | `Commit` | one conditional create | won: dispatched, `Done`; lost: taken in or read anew, `Inbox` |
+//! | `Done` | what may be lost is seen to; the run stays warm | |
+//! | `Ended` | somebody else has closed the run: closed up, without its code | |
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use dormouse_core::history::{Batch, CommandId};
+use dormouse_core::history::{CommandId, RunState};
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{Arrival, Decision, LiveRun, Merge, Retake, RunKey, TurnFailure};
+use dormouse_core::{ActivityTask, Arrival, Decision, LiveRun, Merge, Owed, Retake, RunKey, TurnFailure};
 
-use crate::attempts::close_untaken;
-use crate::commit::{LoadError, Outcome, commit, read_history, row_change};
-use crate::dispatch::Dispatch;
-use crate::handle::{Coming, Decider, Post, Surroundings};
+use crate::attempts::{SKEW, close_untaken};
+use crate::commit::{LoadError, Outcome, commit, row_change};
+use crate::dispatch::discharge;
+use crate::handle::{Decider, Surroundings};
+use crate::know::{Belief, Known};
+use crate::lost::{Lost, SWEPT_ACTIVITIES, losses};
+use crate::post::Post;
 use crate::store::{AttemptKey, StoreError};
+use crate::worker::LocalTask;
 
 /// A run on its way.
 pub(crate) struct Pass<'a, S> {
     decider: &'a Decider<S>,
     run: &'a RunKey,
+    post: &'a Post,
     live: LiveRun,
-    /// The run was read from the store in this pass: what it refuses is refused (rule C3).
-    fresh: bool,
-    /// What arrived for the run.
-    arrivals: &'a [Coming],
-    /// Whether `live` has yet to be shown the arrivals.
-    to_accept: bool,
-    /// Whether what is due is to be seen to, as if an alarm rang.
-    sweep: bool,
-    /// How much is to be handed out at the end.
-    dispatch: Dispatch,
-    /// Activities whose tasks this pass has sent.
-    sent: BTreeSet<CommandId>,
-    /// Somebody else's batch may have closed the run; then it is for us to do what follows.
-    may_close: bool,
-    /// A message came again. Whoever had it first may have died before he handed out what follows.
-    again: bool,
+    belief: Belief,
+    /// Whether `live` has yet to be shown what came.
+    unshown: bool,
+    /// What may have been lost before this pass.
+    lost: Lost,
+    /// Activities whose tasks may have been lost between a commit and its dispatch.
+    recent: BTreeSet<CommandId>,
+    /// Tasks to send again.
+    tasks: Vec<ActivityTask>,
+    /// An alarm rang a moment before its time.
+    early: bool,
 }
 
-/// Whether the pass goes on to the next step, or begins again on a run that was read anew.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
-    On,
-    Anew,
+enum Stage {
+    Inbox,
+    Arrivals,
+    Decide,
+    Commit,
+    Done,
+    Ended(Box<RunState>),
 }
 
 impl<'a, S: Surroundings> Pass<'a, S> {
-    /// Loads the run. `None`: there is no such run.
-    pub(crate) async fn load(
+    pub(crate) fn new(
         decider: &'a Decider<S>,
         run: &'a RunKey,
-        post: &'a mut Post,
-    ) -> Result<Option<Self>, LoadError> {
-        let accepted = std::mem::take(&mut post.accepted);
-        let may_close = !accepted.is_empty() || !post.starts.is_empty();
-        let Some((live, read)) = decider.load(run, accepted, post.fresh).await? else { return Ok(None) };
-        let fresh = post.fresh || read;
-        let again = fresh && may_close && !live.state().is_undecided();
-        let dispatch = if post.sweep { Dispatch::All } else { Dispatch::New };
-        Ok(Some(Self {
-            decider,
-            run,
-            live,
-            fresh,
-            arrivals: &post.arrivals,
-            to_accept: true,
-            sweep: post.sweep,
-            dispatch,
-            sent: BTreeSet::new(),
-            may_close,
-            again,
-        }))
+        post: &'a Post,
+        live: LiveRun,
+        belief: Belief,
+    ) -> Self {
+        // While it stood still, inputs were recorded without a dispatch.
+        let stood_still = decider.ports.parkings.get(run).is_some();
+        let lost = if stood_still { post.lost.max(Lost::LastDispatch) } else { post.lost };
+        let mut recent = BTreeSet::new();
+        if lost == Lost::LastDispatch && !planted(Bug::F1ForgetOutstanding) {
+            recent = live.state().recent_tasks().collect();
+        }
+        Self { decider, run, post, live, belief, unshown: true, lost, recent, tasks: Vec::new(), early: false }
     }
 
-    /// Accept, decide, commit, until nothing is left to commit.
+    /// Stage by stage, until nothing is left to commit.
     pub(crate) async fn run(mut self) -> Result<(), LoadError> {
-        if self.fresh && planted(Bug::F1ForgetUndecided) && self.arrivals.is_empty() {
+        if self.belief == Belief::Fresh && planted(Bug::F1ForgetUndecided) && self.post.arrivals.is_empty() {
             return Ok(());
         }
+        let mut stage = Stage::Inbox;
         loop {
-            // What waits in the history comes before what arrives now. It may also be what asks for the local
-            // activities whose results arrive.
-            if self.live.state().is_undecided() && self.decide().await? == Step::Anew {
+            stage = match stage {
+                // It comes before what arrives now. It may also be what asks for the local activities whose results
+                // arrive.
+                Stage::Inbox if self.live.state().is_undecided() => self.decide(Stage::Arrivals).await?,
+                Stage::Inbox => Stage::Arrivals,
+                Stage::Arrivals => self.accept().await?,
+                Stage::Decide => self.decide(Stage::Commit).await?,
+                Stage::Commit => self.commit().await?,
+                Stage::Done => return self.done().await,
+                Stage::Ended(state) => return self.decider.ended(self.run, &state, self.post).await,
+            };
+        }
+    }
+
+    async fn accept(&mut self) -> Result<Stage, LoadError> {
+        if !std::mem::take(&mut self.unshown) {
+            return Ok(Stage::Decide);
+        }
+        let now = self.decider.ports.now();
+        let mut doubted = false;
+        let post = self.post;
+        for coming in &post.arrivals {
+            if coming.run_id.is_some_and(|run_id| run_id != self.live.state().run_id()) {
                 continue;
             }
-            if self.accept().await? == Step::On && self.decide().await? == Step::On && self.commit().await? == Step::On
-            {
-                break;
+            match self.live.state().accept(&coming.arrival, now) {
+                Ok(inputs) => self.live.take_in(inputs),
+                Err(refusal) if self.belief == Belief::Fresh || planted(Bug::C3TrustCache) => {
+                    tracing::debug!(run = %self.run, ?refusal, "not taken in");
+                    self.early |= coming.arrival == Arrival::Alarm;
+                }
+                Err(_) => doubted = true,
             }
         }
-        if self.again && !planted(Bug::F1ForgetOutstanding) {
-            self.dispatch = Dispatch::All;
+        if post.sweeps() {
+            self.see_to_losses().await?;
         }
-        let closed = self.live.state().closed.is_some();
-        self.decider.hand_out(self.run, self.live, self.dispatch, &self.sent, self.may_close).await?;
-        for coming in self.arrivals.iter().filter(|coming| closed && coming.follows) {
-            self.decider.pass_on(self.run, &coming.arrival).await?;
-        }
-        Ok(())
-    }
-
-    async fn accept(&mut self) -> Result<Step, LoadError> {
-        let now = self.decider.ports.now();
-        let mut refused = false;
-        // What a caller announced he has mostly recorded by now. If it waits, it will be decided and what follows handed
-        // out; if it does not, whoever decided it may have died before that.
-        let waited = self.live.state().is_undecided();
-        if std::mem::take(&mut self.to_accept) {
-            for coming in self.arrivals {
-                if coming.run_id.is_some_and(|run_id| run_id != self.live.state().run_id()) {
-                    continue;
-                }
-                match self.live.state().accept(&coming.arrival, now) {
-                    Ok(inputs) => self.live.take_in(inputs),
-                    Err(refusal) if self.fresh || planted(Bug::C3TrustCache) => {
-                        tracing::debug!(run = %self.run, ?refusal, "not taken in");
-                        self.again |= coming.run_id.is_some() || !waited;
-                    }
-                    Err(_) => refused = true,
-                }
-            }
-        }
-        let alarm = self.arrivals.iter().any(|coming| coming.arrival == Arrival::Alarm);
-        if self.sweep
-            && let Ok(due) = self.live.state().accept(&Arrival::Alarm, now)
-        {
-            // Its alarm was lost: what it would have told is known here.
-            self.live.take_in(due);
-        }
-        if alarm || self.sweep {
+        if post.sweeps() || post.arrivals.iter().any(|coming| coming.arrival == Arrival::Alarm) {
             self.never_taken().await?;
         }
-        if refused {
-            // The cache refuses; ask the store (rule C3). What was taken in is known by then.
-            return self.refreshed().await;
-        }
-        Ok(Step::On)
+        // The memory refuses; ask the store (rule C3). What was taken in is known by then.
+        if doubted { self.refresh().await } else { Ok(Stage::Decide) }
     }
 
-    async fn decide(&mut self) -> Result<Step, LoadError> {
-        let now = self.decider.ports.now();
-        let (decider, live) = (self.decider, &mut self.live);
-        match decider.in_turn(self.run, || live.decide(now))? {
-            Decision::Decided => Ok(Step::On),
-            Decision::Retake(retake) => self.resume(retake).await,
-        }
-    }
-
-    async fn commit(&mut self) -> Result<Step, LoadError> {
-        if !self.live.must_commit() {
-            return Ok(Step::On);
-        }
+    /// The run is overdue: what its alarm would have told, and what its attempt records tell of its workers.
+    async fn see_to_losses(&mut self) -> Result<(), StoreError> {
         let ports = &self.decider.ports;
-        let batch = self.live.seal(ports.commit_id(), ports.now(), ports.choices.sweep_interval);
-        let record = batch.encode();
-        let change = row_change(&batch, self.live.state());
-        let sequence = self.live.state().next_sequence;
-        if planted(Bug::C2DispatchLost) {
-            self.decider.dispatch_batch(&self.live, &batch, &mut self.sent).await?;
+        let state = self.live.state();
+        let mut ids: Vec<_> = state.activities.keys().copied().collect();
+        if ids.len() > SWEPT_ACTIVITIES && ports.choices.shared {
+            let [a, b, c, d, ..] = ports.host.fresh_id();
+            let first = u32::from_le_bytes([a, b, c, d]) as usize % ids.len();
+            ids.rotate_left(first);
+            ids.truncate(SWEPT_ACTIVITIES);
         }
-        match commit(&*ports.store, self.run, sequence, &record, change).await? {
-            Outcome::Won => {
-                self.live.committed(&batch, &record);
-                self.decider.dispatch_batch(&self.live, &batch, &mut self.sent).await?;
-                self.may_close = false;
-                Ok(Step::On)
+        let tasks = ids.into_iter().filter_map(|id| state.task(id)).collect();
+        let found = losses(ports, tasks).await?;
+        let now = ports.now();
+        for arrival in found.arrivals.iter().chain([&Arrival::Alarm]) {
+            if let Ok(inputs) = self.live.state().accept(arrival, now) {
+                self.live.take_in(inputs);
             }
-            Outcome::Lost(_) if planted(Bug::C2DropLocalResults) => {
-                self.live = self.decider.replay(self.run).await?;
-                self.fresh = true;
-                Ok(Step::Anew)
-            }
-            Outcome::Lost(found) => match self.live.merge(&found) {
-                Merge::Merged => Ok(Step::Anew),
-                Merge::Retake(retake) => self.resume(retake).await,
-                Merge::Reload => {
-                    self.dispatch = Dispatch::All;
-                    self.anew().await
-                }
-            },
         }
-    }
-
-    /// Reads what the run does not know yet, and shows it the arrivals again.
-    async fn refreshed(&mut self) -> Result<Step, LoadError> {
-        if !self.decider.catch_up(self.run, &mut self.live).await? {
-            self.live = self.decider.replay(self.run).await?;
-        }
-        (self.fresh, self.to_accept) = (true, true);
-        Ok(Step::Anew)
-    }
-
-    /// Reads the run anew and shows it the arrivals again.
-    async fn anew(&mut self) -> Result<Step, LoadError> {
-        self.live = self.decider.replay(self.run).await?;
-        (self.fresh, self.to_accept) = (true, true);
-        Ok(Step::Anew)
-    }
-
-    /// Reads the run anew and puts back what is kept of the draft.
-    async fn resume(&mut self, retake: Retake) -> Result<Step, LoadError> {
-        self.live = self.decider.replay(self.run).await?;
-        self.fresh = true;
-        let (decider, live) = (self.decider, &mut self.live);
-        if !decider.in_turn(self.run, || live.resume(retake))? {
-            self.dispatch = Dispatch::All;
-        }
-        Ok(Step::Anew)
+        self.tasks = if planted(Bug::F6SkipActivities) { Vec::new() } else { found.tasks };
+        Ok(())
     }
 
     /// Activities whose schedule-to-start limit has passed and whose records say that nobody took them up.
@@ -220,83 +158,131 @@ impl<'a, S: Surroundings> Pass<'a, S> {
         }
         Ok(())
     }
-}
 
-impl<S: Surroundings> Decider<S> {
-    /// The run, with these batches taken in; and whether it was freshly read.
-    async fn load(
-        &self,
-        run: &RunKey,
-        accepted: Vec<(u64, Bytes)>,
-        fresh: bool,
-    ) -> Result<Option<(LiveRun, bool)>, LoadError> {
-        let warm = self.warm.borrow_mut().pop(run);
-        let mut accepted = accepted.into_iter().peekable();
-        let live = match (warm, accepted.peek()) {
-            (Some(live), _) => Some(live),
-            // A run that has just begun: its message carries all there is. A message that comes late does not.
-            (None, Some((0, first))) if !fresh && self.is_news(first) => {
-                let first = first.clone();
-                Some(self.in_turn(run, || LiveRun::replay(&self.app, run, &[first]))?)
-            }
-            (None, _) => None,
+    async fn decide(&mut self, next: Stage) -> Result<Stage, LoadError> {
+        let now = self.decider.ports.now();
+        let (decider, live) = (self.decider, &mut self.live);
+        match decider.in_turn(self.run, || live.decide(now))? {
+            Decision::Decided => Ok(next),
+            Decision::Retake(retake) => self.resume(retake).await,
+        }
+    }
+
+    async fn commit(&mut self) -> Result<Stage, LoadError> {
+        if !self.live.must_commit() {
+            return Ok(Stage::Done);
+        }
+        let ports = &self.decider.ports;
+        let batch = self.live.seal(ports.commit_id(), ports.now(), ports.choices.sweep_interval);
+        let record = batch.encode();
+        let change = row_change(&batch, self.live.state());
+        let sequence = self.live.state().next_sequence;
+        if planted(Bug::C2DispatchLost) {
+            let debts = self.live.state().debts(Owed::New(&batch), ports.now());
+            discharge(ports, self.live.state(), debts).await?;
+        }
+        let outcome = match commit(&*ports.store, self.run, sequence, &record, change).await {
+            // The same decision would be refused again, for ever.
+            Err(StoreError::Refused(reason)) => return Err(TurnFailure::NotStored { reason }.into()),
+            outcome => outcome?,
         };
-        if let Some(mut live) = live {
-            let fits = accepted.all(|(sequence, record)| live.extend(sequence, &record));
-            if fits && !fresh {
-                return Ok(Some((live, false)));
+        match outcome {
+            Outcome::Won => {
+                self.live.committed(&batch, &record);
+                if self.live.state().closed.is_none() {
+                    let debts = self.live.state().debts(Owed::New(&batch), ports.now());
+                    discharge(ports, self.live.state(), debts).await?;
+                }
+                Ok(Stage::Done)
             }
-            if fits && self.catch_up(run, &mut live).await? {
-                return Ok(Some((live, true)));
+            Outcome::Lost(_) if planted(Bug::C2DropLocalResults) => {
+                let stage = self.reload().await?;
+                self.unshown = false;
+                Ok(stage)
             }
-        }
-        let records = read_history(&*self.ports.store, run).await?;
-        if records.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some((self.in_turn(run, || LiveRun::replay(&self.app, run, &records))?, true)))
-    }
-
-    /// Reads what stands behind the last batch that a run in memory knows. `false`: it does not fit.
-    async fn catch_up(&self, run: &RunKey, live: &mut LiveRun) -> Result<bool, StoreError> {
-        loop {
-            let stretch = match self.ports.store.read(run, live.state().next_sequence).await {
-                Err(_) if planted(Bug::C3BelieveMemory) => return Ok(true),
-                stretch => stretch?,
-            };
-            self.surroundings.turn_begins(run);
-            let fits = live.catch_up(&stretch.records);
-            self.surroundings.turn_ends();
-            if !fits || stretch.gap {
-                return Ok(false);
-            }
-            if !stretch.more || stretch.records.is_empty() {
-                return Ok(true);
-            }
+            Outcome::Lost(found) => match self.live.merge(&found) {
+                Merge::Merged => Ok(Stage::Inbox),
+                Merge::Retake(retake) => self.resume(retake).await,
+                Merge::Reload => self.reload().await,
+            },
         }
     }
 
-    /// Whether the first batch of a run is so young that hardly anything can have followed it. Were it believed
-    /// whenever it comes, a late copy of its message would have local activities run again that are long recorded.
-    fn is_news(&self, first: &Bytes) -> bool {
-        Batch::decode(0, first)
-            .is_ok_and(|batch| self.ports.now().since(batch.time) < self.ports.choices.sweep_interval)
+    /// Reads what the run does not know yet, and shows it what came again.
+    async fn refresh(&mut self) -> Result<Stage, LoadError> {
+        if !self.decider.catch_up(self.run, &mut self.live).await? {
+            return self.reload().await;
+        }
+        (self.belief, self.unshown) = (Belief::Fresh, true);
+        if self.live.state().closed.is_some() {
+            return Ok(Stage::Ended(Box::new(self.live.state().clone())));
+        }
+        Ok(Stage::Inbox)
     }
 
-    pub(crate) async fn replay(&self, run: &RunKey) -> Result<LiveRun, LoadError> {
-        let records = read_history(&*self.ports.store, run).await?;
-        Ok(self.in_turn(run, || LiveRun::replay(&self.app, run, &records))?)
+    /// Reads the run anew, and shows it what came again.
+    async fn reload(&mut self) -> Result<Stage, LoadError> {
+        match self.decider.read(self.run).await? {
+            Known::Open(live, belief) => {
+                (self.live, self.belief, self.unshown) = (*live, belief, true);
+                Ok(Stage::Inbox)
+            }
+            Known::Closed(state) => Ok(Stage::Ended(state)),
+            Known::Nothing => {
+                Err(StoreError::Unknown(format!("the history of {} is gone; ask again", self.run)).into())
+            }
+        }
     }
 
-    /// Runs workflow code, watched.
-    pub(crate) fn in_turn<T>(
-        &self,
-        run: &RunKey,
-        code: impl FnOnce() -> Result<T, TurnFailure>,
-    ) -> Result<T, TurnFailure> {
-        self.surroundings.turn_begins(run);
-        let result = code();
-        self.surroundings.turn_ends();
-        result
+    /// Reads the run anew and puts back what is kept of the draft.
+    async fn resume(&mut self, retake: Retake) -> Result<Stage, LoadError> {
+        let unshown = self.unshown;
+        let stage = self.reload().await?;
+        if let Stage::Inbox = stage {
+            self.unshown = unshown;
+            let (decider, live) = (self.decider, &mut self.live);
+            decider.in_turn(self.run, || live.resume(retake))?;
+        }
+        Ok(stage)
+    }
+
+    /// Sees to what may be lost, hands local activities out, and keeps the run warm.
+    async fn done(mut self) -> Result<(), LoadError> {
+        let (decider, run, ports) = (self.decider, self.run, &self.decider.ports);
+        // Under suspicion until all of its messages are handled: its next turn may be the deadly one.
+        if ports.parkings.get(run).is_some() && !ports.parkings.is_suspect(run) {
+            // Forgotten only when the row knows: should this fail, the next message finds it still to be done.
+            ports.store.park(run, None).await?;
+            ports.parkings.remove(run);
+        }
+        let state = self.live.state();
+        if state.closed.is_some() {
+            return decider.ended(run, state, self.post).await;
+        }
+        let now = ports.now();
+        if !self.recent.is_empty() {
+            let tasks = self.recent.iter().filter_map(|id| state.task(*id)).collect();
+            self.tasks = losses(ports, tasks).await?.tasks;
+        }
+        for task in self.tasks.drain(..).filter(|task| state.task(task.id).is_some_and(|now| now.lost == task.lost)) {
+            ports.activities.send(task).await?;
+        }
+        // One that rang for nothing is not set again, or it would ring for nothing for ever; unless clocks differ.
+        let alarm = state.alarm(now);
+        let early = self.early && alarm.is_some_and(|at| at.since(now) <= SKEW || planted(Bug::R1RingForEver));
+        if self.lost > Lost::Nothing || early {
+            ports.alarms.set(run, state.run_id(), alarm).await?;
+        }
+        for (id, attempt, call) in self.live.local_calls(now) {
+            if decider.locals.borrow_mut().insert((run.clone(), id)) {
+                let run_id = state.run_id();
+                decider.surroundings.run_local(LocalTask { run: run.clone(), run_id, id, attempt, call });
+            }
+        }
+        decider.keep_warm(run, self.live);
+        if self.post.sweeps() {
+            decider.raise_due(run).await?;
+        }
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use dormouse_core::{CommitId, Timestamp};
 
 use crate::parking::Parkings;
 use crate::seams::{ActivityQueue, Alarms, Closings, Host, RunQueue};
+use crate::states::States;
 use crate::store::Store;
 
 /// The engine's surroundings. Cloning is cheap.
@@ -15,6 +16,8 @@ use crate::store::Store;
 pub struct Ports {
     /// Histories, index rows, attempt records.
     pub store: Arc<dyn Store>,
+    /// What is known of runs without their code.
+    pub states: Arc<States>,
     /// Messages to deciders.
     pub runs: Arc<dyn RunQueue>,
     /// Tasks for workers.
@@ -50,6 +53,12 @@ pub struct Choices {
 }
 
 impl Ports {
+    /// The same for a thread that may hang, and would take what it holds in hand along: it remembers runs by itself.
+    #[must_use]
+    pub fn with_states_of_its_own(&self) -> Self {
+        Self { states: Arc::new(States::new(Arc::clone(&self.store))), ..self.clone() }
+    }
+
     /// The host's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {

@@ -39,6 +39,15 @@ pub enum RunMessage {
     },
 }
 
+/// Whether messages come for the first time, as far as their transport knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Nobody has handled them before; or, where a queue doubles messages in silence, somebody who came to an end.
+    First,
+    /// They were handled before, and that did not come to an end: whoever did may have died at any instruction.
+    Again,
+}
+
 impl RunMessage {
     /// The run that it concerns.
     #[must_use]

@@ -1,11 +1,15 @@
 //! The sweep (rule F6): it reads the index rows that are overdue, and lets each run's decider look. It heals every message
 //! that was lost; what it sends is harmless where nothing was.
 
-use dormouse_core::{RunKey, Timestamp};
+use dormouse_core::{RunKey, Timestamp, history::{Batch, BatchKind, RunState}};
 use futures::{StreamExt, TryStreamExt};
+use std::time::Duration;
 
+use crate::commit::{LoadError, row_change};
+use crate::handle::{Decider, Surroundings};
 use crate::ports::Ports;
 use crate::seams::RunMessage;
+use crate::states::Commit;
 use crate::store::{RunRow, Store, StoreError};
 
 /// Rows looked at per read.
@@ -56,8 +60,62 @@ pub async fn sweep_once(ports: &Ports, go_on: impl Fn() -> bool) -> Result<usize
             break;
         }
         found += rows.len();
-        let sends = rows.into_iter().map(|row| ports.runs.send(RunMessage::Sweep { run: row.run }));
+        let sends = rows
+            .into_iter()
+            .filter(|row| !stands_still(ports, row))
+            .map(|row| ports.runs.send(RunMessage::Sweep { run: row.run }));
         futures::stream::iter(sends).buffered(SENDS).try_collect::<()>().await?;
     }
     Ok(found)
+}
+
+/// Whether this build has parked the run, and tries it again later: a look would find it so.
+fn stands_still(ports: &Ports, row: &RunRow) -> bool {
+    let waits = |parked: &crate::store::Parked| parked.build == *ports.choices.build && ports.now() < parked.retry_at;
+    !row.status.is_closed() && row.parked.as_ref().is_some_and(waits)
+}
+
+/// How far in the future a run is due that waits for nothing but people.
+const FAR: Duration = Duration::from_hours(24 * 365 * 100);
+
+impl<S: Surroundings> Decider<S> {
+    /// The sweep has looked: the run is due again later, said in one write with a batch of its own (rule F5).
+    pub(crate) async fn raise_due(&self, run: &RunKey) -> Result<(), LoadError> {
+        let now = self.ports.now();
+        if self.warm.borrow().peek(run, |live| live.state().due > now).unwrap_or(true) {
+            return Ok(());
+        }
+        // Not the warm state: a draft that waits for local results does not go along.
+        let mut held = self.ports.states.hold(run).await;
+        held.refresh().await?;
+        let Some(state) = held.state().filter(|state| state.closed.is_none() && state.due <= now) else {
+            return Ok(());
+        };
+        let batch = swept(&self.ports, state);
+        let change = row_change(&batch, state);
+        // Lost: somebody is at work on the run, and the next sweep looks again.
+        if let Commit::Won { sequence, record } = held.commit(&batch, change).await? {
+            drop(held);
+            let live = self.warm.borrow_mut().take(run);
+            if let Some(mut live) = live
+                && live.extend(sequence, &record)
+            {
+                self.keep_warm(run, live);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn swept(ports: &Ports, state: &RunState) -> Batch {
+    let time = state.recorded_time(ports.now());
+    let due = state.due_after(time, state.patience(ports.choices.sweep_interval)).unwrap_or(time + FAR);
+    Batch {
+        commit_id: ports.commit_id(),
+        previous: state.head,
+        time,
+        kind: BatchKind::Swept,
+        events: Vec::new(),
+        due: Some(due),
+    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{
     Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, DEFAULT_TASK_QUEUE, Failure, Payload, RetryState,
     RunKey, TimeoutKind, Timestamp, Verdict, panic_message,
@@ -13,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::attempts::{Claim, Claiming, Standing, claim, lost_to};
 use crate::ports::Ports;
-use crate::seams::RunMessage;
+use crate::seams::{Delivery, RunMessage};
 use crate::store::StoreError;
 
 /// Heartbeats are written no more often than this share of the heartbeat limit.
@@ -34,6 +35,7 @@ pub async fn handle_message(
     app: &Arc<App>,
     ports: &Ports,
     task: ActivityTask,
+    delivery: Delivery,
     not_after: Timestamp,
     deadline: Timestamp,
 ) -> Result<(), StoreError> {
@@ -41,10 +43,11 @@ pub async fn handle_message(
         tracing::warn!(run = %task.run, activity = task.id, %not_after, "a task came too late and is not run");
         return Ok(());
     }
-    handle_task(app, ports, task, Some(deadline)).await
+    handle_task(app, ports, task, delivery, Some(deadline)).await
 }
 
-/// Handles one delivery of an activity task: at most one attempt, which ends by `deadline`, if there is one.
+/// Handles one delivery of an activity task: at most one attempt, which ends by `deadline`, if there is one. `delivery`
+/// is [`Again`](Delivery::Again) when the message was received before, and not acknowledged.
 ///
 /// # Errors
 /// [`StoreError`] when the store did not answer: deliver the task again.
@@ -52,11 +55,18 @@ pub async fn handle_task(
     app: &Arc<App>,
     ports: &Ports,
     task: ActivityTask,
+    delivery: Delivery,
     deadline: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     let arrival = match claim(ports, &task, deadline).await? {
         Claiming::Nothing => return Ok(()),
         Claiming::NotYet(not_before) => return ports.activities.send(ActivityTask { not_before, ..task }).await,
+        // Its worker's own message comes again, should it die; then this is that message, and looks again when the lease
+        // is over. Any other copy has nothing to look after.
+        Claiming::Held(until) if delivery == Delivery::Again || planted(Bug::R1WatchTwice) => {
+            return ports.activities.send(ActivityTask { not_before: until, ..task }).await;
+        }
+        Claiming::Held(_) => return Ok(()),
         Claiming::Lost { attempt, last_heartbeat } => {
             Arrival::AttemptLost { id: task.id, attempt, timeout: lost_to(&task), last_heartbeat }
         }

@@ -59,5 +59,5 @@ async fn run(cloud: &Cloud, letter: &Letter, until: Instant) -> Result<(), Store
         return Err(StoreError::Unknown("there is no time left in this invocation".into()));
     }
     let deadline = Machine.now() + until.saturating_duration_since(Instant::now());
-    handle_message(&cloud.app, &cloud.ports, task, not_after, deadline).await
+    handle_message(&cloud.app, &cloud.ports, task, letter.delivery(), not_after, deadline).await
 }

@@ -13,7 +13,7 @@ use dormouse_engine::aws::dead_letters::examine;
 use dormouse_engine::aws::queues::ReceiveError;
 use dormouse_engine::aws::wire::Message;
 use dormouse_engine::ports::Ports;
-use dormouse_engine::seams::{RunMessage, SeamFuture};
+use dormouse_engine::seams::{Delivery, RunMessage, SeamFuture};
 use dormouse_engine::store::StoreError;
 use dormouse_engine::sweep::sweep_once;
 use futures::future::{BoxFuture, join_all};
@@ -250,7 +250,7 @@ impl<C: Counter> Consumer<C> {
     async fn handle(
         &self,
         run: RunKey,
-        mut messages: Vec<RunMessage>,
+        messages: Vec<RunMessage>,
         letters: &[Letter],
         until: Instant,
     ) -> Result<(), StoreError> {
@@ -259,14 +259,12 @@ impl<C: Counter> Consumer<C> {
         }
         let ports = &self.ports;
         let deliveries = letters.iter().map(|letter| letter.deliveries).max().unwrap_or(1);
-        if deliveries > 1 {
-            // Whoever had it before may have died anywhere: everything is looked at.
-            messages.push(RunMessage::Sweep { run: run.clone() });
-        }
         if deliveries >= SUSPICIOUS_DELIVERIES && !planted(Bug::F1TrustEveryCode) {
             ports.parkings.suspect(ports, &run, deliveries).await?;
         }
-        let handled = self.thread.handle(run.clone(), messages, until).await;
+        let again = letters.iter().any(|letter| letter.delivery() == Delivery::Again);
+        let delivery = if again { Delivery::Again } else { Delivery::First };
+        let handled = self.thread.handle(run.clone(), messages, delivery, until).await;
         // Whatever came of it, this process lives.
         let acquitted = ports.parkings.acquit(ports, &run).await;
         handled.and(acquitted)

@@ -23,7 +23,7 @@ use dormouse_engine::handle::{Decider, Surroundings};
 use dormouse_engine::intake::Intake;
 use dormouse_engine::parking::park;
 use dormouse_engine::ports::Ports;
-use dormouse_engine::seams::RunMessage;
+use dormouse_engine::seams::{Delivery, RunMessage};
 use dormouse_engine::store::StoreError;
 use dormouse_engine::worker::{LocalTask, run_local};
 use futures::StreamExt;
@@ -42,7 +42,7 @@ const TURN_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the thread is asked.
 enum Order {
-    Handle { run: RunKey, messages: Vec<RunMessage>, until: Instant, reply: oneshot::Sender<Result<(), StoreError>> },
+    Handle { run: RunKey, messages: Vec<RunMessage>, delivery: Delivery, until: Instant, reply: oneshot::Sender<Result<(), StoreError>> },
     Query { run: RunKey, name: String, input: Payload, reply: oneshot::Sender<Result<Payload, ApiError>> },
 }
 
@@ -75,11 +75,12 @@ impl WorkflowThread {
         &self,
         run: RunKey,
         messages: Vec<RunMessage>,
+        delivery: Delivery,
         until: Instant,
     ) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::Unknown("the workflow thread has ended".into());
-        self.orders.unbounded_send(Order::Handle { run, messages, until, reply }).map_err(|_| gone())?;
+        self.orders.unbounded_send(Order::Handle { run, messages, delivery, until, reply }).map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
@@ -135,7 +136,9 @@ fn begin(spawner: &LocalSpawner, desk: Rc<Desk>, order: Order) {
     let work = async move {
         match order {
             // Whoever asked may have gone.
-            Order::Handle { run, messages, until, reply } => drop(reply.send(desk.handle(&run, messages, until).await)),
+            Order::Handle { run, messages, delivery, until, reply } => {
+                drop(reply.send(desk.handle(&run, messages, delivery, until).await));
+            }
             Order::Query { run, name, input, reply } => drop(reply.send(desk.decider.query(&run, &name, &input).await)),
         }
     };
@@ -159,15 +162,21 @@ struct Desk {
 }
 
 impl Desk {
-    async fn handle(&self, run: &RunKey, mut messages: Vec<RunMessage>, until: Instant) -> Result<(), StoreError> {
+    async fn handle(
+        &self,
+        run: &RunKey,
+        mut messages: Vec<RunMessage>,
+        mut delivery: Delivery,
+        until: Instant,
+    ) -> Result<(), StoreError> {
         self.locals.borrow_mut().insert(run.clone(), Locals { until, short: false, running: JoinSet::new() });
         let handled = loop {
-            if let Err(error) = self.decider.handle(run, messages).await {
+            if let Err(error) = self.decider.handle(run, messages, delivery).await {
                 break Err(error);
             }
             match self.ended_locals(run).await {
                 Some(ended) if ended.is_empty() => break Ok(()),
-                Some(ended) => messages = ended,
+                Some(ended) => (messages, delivery) = (ended, Delivery::First),
                 None => break self.hand_over(run).await,
             }
         };

@@ -40,15 +40,16 @@ use dormouse_core::{
     WorkflowKey,
 };
 use dormouse_engine::ApiError;
-use dormouse_engine::commit::{LoadError, read_history, read_state};
+use dormouse_engine::commit::LoadError;
 use dormouse_engine::front::{FrontDoor, Target};
 use dormouse_engine::handle::{Decider, Surroundings};
 use dormouse_engine::intake::Intake;
 use dormouse_engine::parking::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
 use dormouse_engine::seams::{
-    ActivityQueue, Alarms, Closings, Host, Intent, QueryRunner, RunMessage, RunQueue, SeamFuture, Ticket,
+    ActivityQueue, Alarms, Closings, Delivery, Host, Intent, QueryRunner, RunMessage, RunQueue, SeamFuture, Ticket,
 };
+use dormouse_engine::states::{States, read_history, read_state};
 use dormouse_engine::store::{RunRow, Store, StoreError};
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_engine::worker::LocalTask;
@@ -340,6 +341,7 @@ impl World {
         let counting = Arc::new(CountingStore::new(Arc::clone(&faults) as _));
         let ports = Ports {
             store: Arc::clone(&counting) as _,
+            states: Arc::new(States::new(Arc::clone(&counting) as _)),
             runs: Arc::new(self.mail.clone()),
             activities: Arc::new(self.mail.clone()),
             alarms: Arc::new(self.mail.clone()),
@@ -538,13 +540,19 @@ impl Process {
         self.handle_together(vec![message])
     }
 
+    /// Handles one message that was delivered before, to a process that did not come to an end with it.
+    pub fn handle_again(&self, message: RunMessage) -> Option<Result<(), StoreError>> {
+        let run = message.run().clone();
+        drive(self.decider.handle(&run, vec![message], Delivery::Again))
+    }
+
     /// Handles messages of one run at once. `None`: the process died over them.
     ///
     /// # Panics
     /// When there are none.
     pub fn handle_together(&self, messages: Vec<RunMessage>) -> Option<Result<(), StoreError>> {
         let run = messages.first().expect("messages").run().clone();
-        drive(self.decider.handle(&run, messages))
+        drive(self.decider.handle(&run, messages, Delivery::First))
     }
 
     /// Handles the messages on the queue, oldest first, and what they bring about, until none is left.

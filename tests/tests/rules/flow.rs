@@ -77,7 +77,7 @@ fn f1_a_message_that_comes_again_hands_out_what_is_outstanding() {
             world.mail.fail_tasks(1);
             process.handle(message.clone()).unwrap().unwrap_err();
             assert_eq!(world.mail.take_tasks(), [], "the queue does not answer");
-            again.handle(message).unwrap().unwrap();
+            again.handle_again(message).unwrap().unwrap();
             world.mail.take_tasks().pop().expect("the task")
         };
         // After a start, a completion, a signal, and an alarm.

@@ -48,6 +48,8 @@ pub fn app_that_counts(ran: Ran) -> App {
         .workflow("brittle", brittle)
         .workflow("failing", failing)
         .workflow("failing, or a word", failing_or_a_word)
+        .workflow("fan out", fan_out)
+        .workflow("fragile", fragile)
         .activity("count", count)
         .activity("fail", fail)
         .activity("late", late)
@@ -190,6 +192,40 @@ pub async fn failing_or_a_word(cx: Workflow, _: ()) -> Result<u32, Failure> {
         failed = cx.activity(fail, &0).options(PATIENT) => failed,
         word = cx.signal(WORD) => { word?; Ok(0) },
     }
+}
+
+/// So many activities at once, while words and short naps go by; ends with the last of them.
+pub async fn fan_out(cx: Workflow, (wide, words_wanted): (u32, usize)) -> Result<Vec<u32>, Failure> {
+    let steps: Vec<_> = (0..wide).map(|step| cx.activity(count, &step).options(SLOW).start()).collect();
+    for _ in 0..words_wanted {
+        // Each leaves an alarm behind that is not needed any more.
+        cx.timeout(Duration::from_hours(1), cx.signal(WORD)).await?;
+    }
+    let mut sums = Vec::new();
+    for step in steps {
+        sums.push(step.await?);
+    }
+    Ok(sums)
+}
+
+/// Ten minutes an attempt, five attempts.
+pub const SLOW: ActivityOptions =
+    ActivityOptions::start_to_close(Duration::from_mins(10)).retry(RetryPolicy::max_attempts(5));
+
+thread_local! {
+    /// Whether the code of [`fragile`] follows its histories just now, for the test on this thread.
+    pub static FOLLOWS: std::cell::Cell<bool> = const { std::cell::Cell::new(true) };
+}
+
+/// An activity, then words; or, after a bad deploy, something else.
+pub async fn fragile(cx: Workflow, _: ()) -> Result<Vec<String>, Failure> {
+    if !FOLLOWS.get() {
+        cx.sleep(Duration::from_secs(1)).await?;
+    }
+    let step = cx.activity(fail, &0).options(PATIENT).start();
+    let heard = words(cx, 1).await?;
+    drop(step);
+    Ok(heard)
 }
 
 /// Counts its executions.

@@ -23,6 +23,7 @@ use crate::intake::Intake;
 use crate::parking::Parkings;
 use crate::ports::{Choices, Ports};
 use crate::seams::RunMessage;
+use crate::states::States;
 use crate::store::{Parked, Store, StoreError};
 use crate::sweep::{DueRows, sweep_once};
 
@@ -114,6 +115,7 @@ impl Embedded {
         let host = Arc::new(Machine);
         let workers = Arc::new(Workers::new(tokio.clone(), Arc::clone(&app), settings.concurrent_activities));
         let ports = Ports {
+            states: Arc::new(States::new(Arc::clone(&store))),
             store,
             runs: Arc::new(Post(Arc::clone(&mailroom))),
             activities: Arc::clone(&workers) as _,

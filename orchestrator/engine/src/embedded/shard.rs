@@ -26,7 +26,7 @@ use crate::handle::{Decider, Surroundings};
 use crate::intake::Intake;
 use crate::parking::park;
 use crate::ports::Ports;
-use crate::seams::RunMessage;
+use crate::seams::{Delivery, RunMessage};
 use crate::store::StoreError;
 use crate::sweep::DueRows;
 use crate::worker::{LocalTask, run_local};
@@ -210,7 +210,7 @@ fn spawn(context: &Context, inbox: Inbox) -> std::io::Result<Shard> {
 
 fn live_here(context: Context, turn: Arc<Mutex<Turn>>, told: Arc<Told>) {
     let Context { app, ports, tokio, warm } = context;
-    // Its own: a thread that hangs takes the locks of what it was about to record along.
+    let ports = ports.with_states_of_its_own();
     let intake = Arc::new(Intake::new(ports.clone()));
     let home = Home { app: Arc::clone(&app), ports: ports.clone(), tokio: tokio.clone(), turn };
     let decider = Rc::new(Decider::new(app, ports, intake, home, warm));
@@ -268,10 +268,11 @@ impl Desk {
 
     async fn work_through(&self, run: RunKey) {
         let mut pause = FIRST_PAUSE;
+        let mut delivery = Delivery::First;
         loop {
             let Some(messages) = self.take_up(&run) else { return };
-            match self.decider.handle(&run, messages).await {
-                Ok(()) => pause = FIRST_PAUSE,
+            match self.decider.handle(&run, messages, delivery).await {
+                Ok(()) => (pause, delivery) = (FIRST_PAUSE, Delivery::First),
                 Err(StoreError::Refused(reason)) => {
                     tracing::error!(%run, %reason, "messages are given up; the sweep finds what they would have told");
                 }
@@ -287,6 +288,7 @@ impl Desk {
                         return;
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
+                    delivery = Delivery::Again;
                     if let Some(pile) = self.told.piles().get_mut(&run) {
                         let later = std::mem::take(&mut pile.waiting);
                         pile.waiting = pile.taken.drain(..).chain(later).collect();

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ports::Ports;
-use crate::seams::{ActivityQueue, SeamFuture};
+use crate::seams::{ActivityQueue, Delivery, SeamFuture};
 use crate::store::StoreError;
 use crate::worker::handle_task;
 
@@ -79,13 +79,13 @@ impl ActivityQueue for Workers {
                 places.acquire().await
             };
             let Some(Ok(_place)) = stopping.run_until_cancelled(place).await else { return };
-            let mut pause = FIRST_PAUSE;
-            while let Err(error) = handle_task(&app, &ports, task.clone(), None).await {
+            let (mut pause, mut delivery) = (FIRST_PAUSE, Delivery::First);
+            while let Err(error) = handle_task(&app, &ports, task.clone(), delivery, None).await {
                 tracing::warn!(run = %task.run, activity = task.id, %error, "the task is delivered again");
                 if stopping.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                     return;
                 }
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                (pause, delivery) = ((pause * 2).min(LONGEST_PAUSE), Delivery::Again);
             }
         };
         self.tokio.spawn(self.running.track_future(work));

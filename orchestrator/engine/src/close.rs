@@ -1,0 +1,92 @@
+//! Close: what is left to be done for a run that has ended. It follows from its folded state: no code of the run is
+//! needed, or run. Whether anything is left, the row says.
+
+use dormouse_core::history::RunState;
+use dormouse_core::{Owed, RunKey, Status};
+
+use crate::commit::LoadError;
+use crate::dispatch::discharge;
+use crate::handle::{Decider, Surroundings};
+use crate::intake::{Announce, Taken};
+use crate::ports::Ports;
+use crate::post::Post;
+use crate::seams::RunMessage;
+use crate::store::{RunRow, StoreError};
+
+/// Does what a closed run owes: closes the attempt records of activities that nobody wants any more (rule A1), creates
+/// the run that it calls for (rule C6), and then takes the row out of the sweep's sight.
+///
+/// # Errors
+/// [`LoadError`]: some of it may be done; the row stays due.
+pub(crate) async fn close_up(ports: &Ports, state: &RunState) -> Result<(), LoadError> {
+    discharge(ports, state, state.debts(Owed::Closing, ports.now())).await?;
+    if state.owes() {
+        ports.store.settle(&state.run).await?;
+    }
+    Ok(())
+}
+
+/// The same, if the row says that anything is owed.
+///
+/// # Errors
+/// As [`close_up`].
+pub(crate) async fn close_up_if_due(ports: &Ports, run: &RunKey) -> Result<(), LoadError> {
+    let owes = ports.store.row(run).await?.is_some_and(|row| row.status.is_closed() && row.due.is_some());
+    if owes && let Some(state) = ports.states.fresh(run).await? {
+        close_up(ports, &state).await?;
+    }
+    Ok(())
+}
+
+impl<S: Surroundings> Decider<S> {
+    /// Messages for a run whose row says that it is closed.
+    pub(crate) async fn on_closed(&self, run: &RunKey, row: &RunRow, post: &Post) -> Result<(), StoreError> {
+        self.forget(run);
+        self.ports.parkings.remove(run);
+        if row.parked.is_some() {
+            self.ports.store.park(run, None).await?;
+        }
+        let done = async {
+            if row.due.is_some()
+                && let Some(state) = self.ports.states.fresh(run).await?
+            {
+                close_up(&self.ports, &state).await?;
+            }
+            self.ports.closings.closed(run);
+            self.pass_on(run, row.status, post).await
+        };
+        match done.await {
+            Err(LoadError::Turn(failure)) => {
+                // It stays due, for whoever mends it: nothing else can be done for it.
+                tracing::error!(%run, %failure, "a closed run cannot be closed up");
+                Ok(())
+            }
+            Err(LoadError::Store(error)) => Err(error),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// The run has ended: by the commit of this pass, or as it was read.
+    pub(crate) async fn ended(&self, run: &RunKey, state: &RunState, post: &Post) -> Result<(), LoadError> {
+        close_up(&self.ports, state).await?;
+        self.ports.closings.closed(run);
+        self.pass_on(run, state.status(), post).await
+    }
+
+    /// Callers' messages for a run that has closed are taken in by the run that it continues as, if it does (rule F4).
+    async fn pass_on(&self, run: &RunKey, status: Status, post: &Post) -> Result<(), LoadError> {
+        if status != Status::ContinuedAsNew {
+            return Ok(());
+        }
+        let next = run.workflow.run(run.ordinal + 1);
+        for arrival in post.followers() {
+            match self.intake.follow(&next, arrival, Announce::No).await? {
+                Taken::Recorded { run, sequence, record } => {
+                    self.ports.runs.send(RunMessage::Accepted { run, sequence, record }).await?;
+                }
+                Taken::Duplicate(_) | Taken::Refused(_) | Taken::NoSuchRun => {}
+            }
+        }
+        Ok(())
+    }
+}

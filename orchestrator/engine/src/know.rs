@@ -1,0 +1,144 @@
+//! Know: what there is of a run before its code is touched. A run that is closed, or not there, has none to run.
+
+use bytes::Bytes;
+use dormouse_core::history::{Batch, RunState, is_closed};
+use dormouse_core::planted::{Bug, planted};
+use dormouse_core::{LiveRun, RunKey, TurnFailure};
+
+use crate::commit::LoadError;
+use crate::handle::{Decider, Surroundings};
+use crate::post::Post;
+use crate::states::{fold, read_history};
+use crate::store::{RunRow, StoreError};
+
+/// What a run is looked up by.
+pub(crate) enum Place {
+    /// It is in memory, or its first batch has just come: its row is not read.
+    AtHand,
+    /// By its row.
+    Row(Box<RunRow>),
+    /// It has no row: there is no such run, or not yet.
+    Nowhere,
+}
+
+/// A run, as far as it is needed.
+pub(crate) enum Known {
+    /// There is no such run.
+    Nothing,
+    /// It has ended: what it owes follows from its folded state, and no code of it runs.
+    Closed(Box<RunState>),
+    /// It goes on.
+    Open(Box<LiveRun>, Belief),
+}
+
+/// How far a run in hand is believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Belief {
+    /// It is remembered: a commit proves it true, a refusal proves nothing (rule C3).
+    Remembered,
+    /// It was read, or caught up, since its messages came: what it refuses is refused.
+    Fresh,
+}
+
+impl<S: Surroundings> Decider<S> {
+    /// Looks a run up, at the cost of one read at most.
+    pub(crate) async fn look_up(&self, run: &RunKey, post: &Post) -> Result<Place, StoreError> {
+        let begins = !post.fresh && post.first_batch().is_some_and(|first| self.is_news(first));
+        if begins || self.is_warm(run) {
+            return Ok(Place::AtHand);
+        }
+        let row = self.ports.store.row(run).await?;
+        Ok(row.map_or(Place::Nowhere, |row| Place::Row(Box::new(row))))
+    }
+
+    /// The run, with these batches taken in, and replayed where it is not in memory.
+    pub(crate) async fn know(
+        &self,
+        run: &RunKey,
+        accepted: Vec<(u64, Bytes)>,
+        fresh: bool,
+    ) -> Result<Known, LoadError> {
+        let warm = self.warm.borrow_mut().take(run);
+        let mut accepted = accepted.into_iter().peekable();
+        let live = match (warm, accepted.peek()) {
+            (Some(live), _) => Some(live),
+            // A run that has just begun: its message carries all there is. A message that comes late does not.
+            (None, Some((0, first))) if !fresh && self.is_news(first) => {
+                let first = first.clone();
+                Some(self.in_turn(run, || LiveRun::replay(&self.app, run, &[first]))?)
+            }
+            (None, _) => None,
+        };
+        if let Some(mut live) = live {
+            let fits = accepted.all(|(sequence, record)| live.extend(sequence, &record));
+            if fits && !fresh {
+                return Ok(Known::of(live, Belief::Remembered));
+            }
+            if fits && self.catch_up(run, &mut live).await? {
+                return Ok(Known::of(live, Belief::Fresh));
+            }
+        }
+        self.read(run).await
+    }
+
+    /// The run as the store has it.
+    pub(crate) async fn read(&self, run: &RunKey) -> Result<Known, LoadError> {
+        let records = read_history(&*self.ports.store, run).await?;
+        if records.is_empty() {
+            return Ok(Known::Nothing);
+        }
+        if is_closed(0, &records).map_err(TurnFailure::from)? && !planted(Bug::O1ReplayClosed) {
+            let state = fold(run, &records).map_err(TurnFailure::from)?;
+            return Ok(state.map_or(Known::Nothing, |state| Known::Closed(Box::new(state))));
+        }
+        let live = self.in_turn(run, || LiveRun::replay(&self.app, run, &records))?;
+        Ok(Known::of(live, Belief::Fresh))
+    }
+
+    /// Reads what stands behind the last batch that a run in memory knows. `false`: it does not fit.
+    pub(crate) async fn catch_up(&self, run: &RunKey, live: &mut LiveRun) -> Result<bool, StoreError> {
+        loop {
+            let stretch = match self.ports.store.read(run, live.state().next_sequence).await {
+                Err(_) if planted(Bug::C3BelieveMemory) => return Ok(true),
+                stretch => stretch?,
+            };
+            self.surroundings.turn_begins(run);
+            let fits = live.catch_up(&stretch.records);
+            self.surroundings.turn_ends();
+            if !fits || stretch.gap {
+                return Ok(false);
+            }
+            if !stretch.more || stretch.records.is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Whether the first batch of a run is so young that hardly anything can have followed it. Were it believed
+    /// whenever it comes, a late copy of its message would have local activities run again that are long recorded.
+    fn is_news(&self, first: &Bytes) -> bool {
+        Batch::decode(0, first)
+            .is_ok_and(|batch| self.ports.now().since(batch.time) < self.ports.choices.sweep_interval)
+    }
+
+    /// Runs workflow code, watched.
+    pub(crate) fn in_turn<T>(
+        &self,
+        run: &RunKey,
+        code: impl FnOnce() -> Result<T, TurnFailure>,
+    ) -> Result<T, TurnFailure> {
+        self.surroundings.turn_begins(run);
+        let result = code();
+        self.surroundings.turn_ends();
+        result
+    }
+}
+
+impl Known {
+    fn of(live: LiveRun, belief: Belief) -> Self {
+        match live.state().closed {
+            Some(_) => Self::Closed(Box::new(live.state().clone())),
+            None => Self::Open(Box::new(live), belief),
+        }
+    }
+}
