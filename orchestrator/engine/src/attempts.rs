@@ -146,7 +146,9 @@ pub enum Standing {
     Superseded,
 }
 
-pub(crate) fn key_of(task: &ActivityTask) -> AttemptKey {
+/// Where the attempt record of a queued activity stands.
+#[must_use]
+pub fn key_of(task: &ActivityTask) -> AttemptKey {
     AttemptKey { run: task.run.clone(), activity: task.id }
 }
 

@@ -9,8 +9,6 @@
 //! and [`seams`] are the traits that a backend implements; [`stores`] and [`embedded`] are backends.
 
 pub mod attempts;
-#[cfg(feature = "aws")]
-pub mod aws;
 mod cache;
 mod close;
 pub mod commit;

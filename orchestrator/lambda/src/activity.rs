@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
-use dormouse_engine::aws::queues::ReceiveError;
-use dormouse_engine::aws::wire::{Message, Task};
+use dormouse_aws::queues::ReceiveError;
+use dormouse_aws::wire::{Message, Task};
 use dormouse_engine::host::Machine;
 use dormouse_engine::seams::Host;
 use dormouse_engine::store::StoreError;

@@ -19,9 +19,9 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
+use dormouse_aws::blobs::Blobs;
+use dormouse_aws::store::{DynamoStore, attempt_address};
 use dormouse_core::{Status, Timestamp};
-use dormouse_engine::aws::blobs::Blobs;
-use dormouse_engine::aws::store::{DynamoStore, attempt_address};
 use dormouse_engine::store::{
     AttemptKey, Creation, Newest, Parked, RowChange, RunFilter, Store, StoreError, Stretch, Swap,
 };

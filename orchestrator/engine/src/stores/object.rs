@@ -192,9 +192,11 @@ fn rows() -> Mutex<LruCache<RunKey, Known>> {
     Mutex::new(LruCache::new(REMEMBERED_ROWS))
 }
 
-/// A client of a bucket, by the standard environment.
+/// A client of a bucket of S3, or of what speaks its protocol, by the standard environment (`AWS_REGION`,
+/// `AWS_ENDPOINT_URL` and so on). An endpoint that is plain HTTP is asked as such.
 #[cfg(feature = "s3")]
-pub(crate) fn s3_client(bucket: &str) -> object_store::aws::AmazonS3Builder {
+#[must_use]
+pub fn s3_client(bucket: &str) -> object_store::aws::AmazonS3Builder {
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 
     let builder =

@@ -34,12 +34,12 @@
 //! something there asks for it with its answer, and reads nothing.
 //!
 //! **Attempt records in other languages.** The item's `record` is the record as JSON text (see
-//! [`AttemptRecord`](crate::attempts::AttemptRecord)), `version` a number. A worker is told `p` and `s`
+//! [`AttemptRecord`](dormouse_engine::attempts::AttemptRecord)), `version` a number. A worker is told `p` and `s`
 //! ([`attempt_address`]), replaces the item on the condition `version = <what it read>` with `version` one more, or
 //! creates it with version 1 on the condition `attribute_not_exists(p)`. Leading keys in IAM can confine it to
 //! `attempt#*`.
 
-pub(super) mod fault;
+pub(crate) mod fault;
 mod index;
 mod item;
 mod keys;
@@ -62,9 +62,9 @@ use dormouse_core::{RunKey, Timestamp, WorkflowKey};
 use tokio::runtime::Handle;
 
 pub use self::keys::attempt_address;
-use super::blobs::Blobs;
-use super::on;
-use crate::store::{
+use crate::blobs::Blobs;
+use crate::on;
+use dormouse_engine::store::{
     AttemptKey, Creation, ListCursor, Newest, Parked, Retirement, RowChange, RunFilter, RunRow, Store, StoreError,
     StoreFuture, Stretch, Swap, Versioned,
 };

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use dormouse_core::{BatchHash, RunId, RunKey, Status, Timestamp, WorkflowKey};
 
 use super::keys::{self, Agenda};
-use crate::store::{Parked, RowChange, RunRow, StoreError, Versioned};
+use dormouse_engine::store::{Parked, RowChange, RunRow, StoreError, Versioned};
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 

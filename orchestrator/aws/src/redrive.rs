@@ -11,12 +11,12 @@ use std::fmt;
 use dormouse_core::Timestamp;
 use dormouse_core::api::{LetterBody, Redriven, RedrivenLetterBody};
 
-use super::on;
-use super::quarantine::{Letter, Quarantine, place_of};
-use super::queues::{DEFAULT_TASK_QUEUE, Queues, ReceiveError};
-use super::wire::{Message, Task, WireError, decode};
-use crate::seams::{Letters, Redrive, SeamFuture};
-use crate::store::StoreError;
+use crate::on;
+use crate::quarantine::{Letter, Quarantine, place_of};
+use crate::queues::{DEFAULT_TASK_QUEUE, Queues, ReceiveError};
+use crate::wire::{Message, Task, WireError, decode};
+use dormouse_engine::seams::{Letters, Redrive, SeamFuture};
+use dormouse_engine::store::StoreError;
 
 /// Letters in a page, with their bodies in memory meanwhile.
 const MOST_LISTED: usize = 100;
@@ -65,7 +65,7 @@ pub fn route(letter: &Letter, message: &Result<Message, WireError>, now: Timesta
     }
     match message {
         Err(error) => Err(format!("it cannot be read, so nobody knows where it belongs: {error}")),
-        Ok(Message::Run(message)) => Ok(Route::Runs { group: super::wire::group(&message.run().workflow) }),
+        Ok(Message::Run(message)) => Ok(Route::Runs { group: crate::wire::group(&message.run().workflow) }),
         Ok(Message::Task(Task { not_after, .. })) if now > *not_after => {
             Err(format!("its task may not be run after {not_after}; the sweep hands out a new one if its run needs it"))
         }

@@ -23,7 +23,7 @@ use super::item::{self, Item, number, text, text_of, time};
 use super::keys::{self, Agenda};
 use super::read::Span;
 use super::{Inner, fault};
-use crate::store::{Newest, Retirement, SHORTEST_RETENTION, StoreError};
+use dormouse_engine::store::{Newest, Retirement, SHORTEST_RETENTION, StoreError};
 
 /// Longer than anybody reads a run.
 const PAUSE: Duration = Duration::from_hours(1);

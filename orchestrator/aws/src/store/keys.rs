@@ -16,7 +16,7 @@
 use dormouse_core::{RunId, RunKey, Timestamp, WorkflowKey, derive};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::store::{AttemptKey, ListCursor, StoreError};
+use dormouse_engine::store::{AttemptKey, ListCursor, StoreError};
 
 /// Partitions of each index: 8 times 1,000 writes a second, and no one of them hot.
 pub(super) const SHARDS: u8 = 8;

@@ -9,7 +9,7 @@ use futures::StreamExt;
 
 use super::item::{self, Item, Pointer, RowItem, Stored, text, text_of};
 use super::{Inner, fault, keys};
-use crate::store::{AttemptKey, Newest, RunRow, StoreError, Stretch, Versioned};
+use dormouse_engine::store::{AttemptKey, Newest, RunRow, StoreError, Stretch, Versioned};
 
 /// A page of history ends with the batch that reaches this, objects included. DynamoDB's own pages are as large.
 const PAGE_BYTES: u64 = 1 << 20;

@@ -13,7 +13,7 @@ use dormouse_core::{BatchHash, RunKey, Status};
 
 use super::item::{self, Amendment, Item, Pointer, Stored, number, text};
 use super::{Inner, fault, keys};
-use crate::store::{AttemptKey, Creation, Parked, RowChange, StoreError, Swap};
+use dormouse_engine::store::{AttemptKey, Creation, Parked, RowChange, StoreError, Swap};
 
 /// Larger records are objects in the bucket: an item may have 400 KB, and a page of history 1 MB.
 pub(super) const LARGEST_INLINE: usize = 64 << 10;

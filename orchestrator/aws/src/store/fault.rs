@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
-use crate::store::StoreError;
+use dormouse_engine::store::StoreError;
 
 /// Nothing was written, and the same request would meet the same answer.
 const REFUSALS: &[&str] = &[
@@ -34,7 +34,7 @@ pub(super) fn is_busy(code: Option<&str>) -> bool {
 }
 
 /// An error of the SDK as the engine sees it.
-pub(in crate::aws) fn failed<E>(error: SdkError<E>) -> StoreError
+pub(crate) fn failed<E>(error: SdkError<E>) -> StoreError
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,
 {

@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::{
 
 use super::fault;
 use super::index::Index;
-use crate::store::StoreError;
+use dormouse_engine::store::StoreError;
 
 /// How long a new table may take.
 const PATIENCE: Duration = Duration::from_secs(60);
