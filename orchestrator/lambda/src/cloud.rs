@@ -13,7 +13,8 @@ use dormouse_engine::host::Machine;
 use dormouse_engine::parking::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
 use dormouse_engine::seams::{Closings, Host};
-use dormouse_engine::store::StoreError;
+use dormouse_engine::states::States;
+use dormouse_engine::store::{Store, StoreError};
 use futures::future::BoxFuture;
 use lambda_runtime::{Context, Error};
 use tokio::runtime::Handle;
@@ -59,8 +60,10 @@ impl Cloud {
             blobs,
             runtime,
         )?;
+        let store: Arc<dyn Store> = Arc::new(store);
         let ports = Ports {
-            store: Arc::new(store),
+            states: Arc::new(States::new(Arc::clone(&store))),
+            store,
             runs: Arc::new(queues.clone()),
             activities: Arc::new(queues.clone()),
             alarms: Arc::new(queues.clone()),

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use aws_lambda_events::event::sqs::SqsMessage;
 use dormouse_core::Timestamp;
+use dormouse_engine::seams::Delivery;
 use serde::Serialize;
 
 /// A message as SQS delivered it.
@@ -45,6 +46,12 @@ impl Letter {
             queue_arn: message.event_source_arn.unwrap_or_default(),
             body: message.body.unwrap_or_default(),
         }
+    }
+
+    /// Whether somebody had it before and did not acknowledge it.
+    #[must_use]
+    pub fn delivery(&self) -> Delivery {
+        if self.deliveries > 1 { Delivery::Again } else { Delivery::First }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dormouse::{ClientError, Payload, Status};
 use dormouse_core::WorkflowKey;
 use dormouse_core::history::{Batch, Event, Input, Turn};
-use dormouse_engine::commit::read_history;
+use dormouse_engine::states::read_history;
 use dormouse_tests::cloud::{Cloud, large};
 use dormouse_tests::tell;
 use serde_json::json;

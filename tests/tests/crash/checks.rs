@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dormouse::RetryState;
 use dormouse_core::history::{Batch, CommandId, Event, Input, RunState, Turn, turn_time};
 use dormouse_core::{LiveRun, Timestamp};
-use dormouse_engine::commit::{read_history, read_state};
+use dormouse_engine::states::{read_history, read_state};
 use dormouse_engine::store::{RunFilter, RunRow, Store};
 use functions::ledger::{Entry, Ledger};
 

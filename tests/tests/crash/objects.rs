@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dormouse::{ListFilter, Status};
 use dormouse_core::history::{CommandId, RunState};
 use dormouse_engine::attempts::AttemptRecord;
-use dormouse_engine::commit::read_state;
+use dormouse_engine::states::read_state;
 use dormouse_engine::store::{AttemptKey, RunFilter, Store};
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_tests::endpoints::Endpoint;

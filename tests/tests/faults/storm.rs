@@ -13,9 +13,9 @@ use dormouse_aws::blobs::Blobs;
 use dormouse_aws::store::DynamoStore;
 use dormouse_core::history::{Batch, Event, Input};
 use dormouse_core::{App, Arrival, IdConflictPolicy, IdReusePolicy, Payload, RunKey, StartRequest};
-use dormouse_engine::commit::{read_history, read_state};
 use dormouse_engine::intake::{Begun, Intake, Taken};
 use dormouse_engine::ports::Ports;
+use dormouse_engine::states::{States, read_history, read_state};
 use dormouse_engine::store::Store;
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_testing::World;
@@ -51,7 +51,8 @@ struct Task {
 
 /// Takes inputs in as a process of its own does: nobody decides here.
 fn intake(store: Arc<dyn Store>) -> Intake {
-    let mut ports = Ports { store, host: Arc::new(RealHost), ..World::new(App::new()).process().ports };
+    let states = Arc::new(States::new(Arc::clone(&store)));
+    let mut ports = Ports { store, states, host: Arc::new(RealHost), ..World::new(App::new()).process().ports };
     ports.choices.shared = true;
     Intake::new(ports)
 }

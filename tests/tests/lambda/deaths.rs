@@ -13,6 +13,7 @@ use dormouse_engine::intake::Intake;
 use dormouse_engine::parking::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
 use dormouse_engine::seams::{Closings, Host, QueryRunner};
+use dormouse_engine::states::States;
 use dormouse_engine::store::{RunRow, Store};
 use dormouse_testing::world::{Mail, run, start_body};
 use futures::FutureExt;
@@ -159,8 +160,10 @@ async fn invocation() {
     let mail = Mail::default();
     let app = Arc::new(app());
     let host: Arc<dyn Host> = if order.broken_clock { Arc::new(BrokenClock) } else { Arc::new(Machine) };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(Path::new(&order.dir)).unwrap());
     let ports = Ports {
-        store: Arc::new(SqliteStore::open(Path::new(&order.dir)).unwrap()),
+        states: Arc::new(States::new(Arc::clone(&store))),
+        store,
         runs: Arc::new(mail.clone()),
         activities: Arc::new(mail.clone()),
         alarms: Arc::new(mail.clone()),

@@ -6,6 +6,7 @@ use dormouse_aws::store::attempt_address;
 use dormouse_aws::wire::{Message, Task, decode, encode};
 use dormouse_core::{ActivityTask, CommitId, Payload, RunId, Timestamp, WorkflowKey};
 use dormouse_engine::attempts::{AttemptRecord, AttemptState};
+use dormouse_engine::seams::Delivery;
 use dormouse_engine::store::{AttemptKey, Swap};
 use dormouse_engine::worker::handle_message;
 use dormouse_testing::World;
@@ -66,7 +67,7 @@ fn claimed(attempt: u32, lease_until_ms: u64) -> Option<AttemptRecord> {
 }
 
 fn waiting(attempt: u32, retry_at_ms: u64) -> Option<AttemptRecord> {
-    record(attempt, AttemptState::Waiting { retry_at_ms })
+    record(attempt, AttemptState::Waiting { retry_at_ms, epoch: 0 })
 }
 
 fn cases() -> Vec<Case> {
@@ -140,6 +141,7 @@ async fn played(case: Case) -> Value {
         world.app(),
         &process.ports,
         task,
+        Delivery::First,
         not_after,
         process.ports.now() + std::time::Duration::from_hours(24),
     )

@@ -100,7 +100,7 @@ fn every_letter_has_a_reason() {
     };
     let claimed =
         |epoch, lease_until_ms| AttemptState::Claimed { claim: CommitId::from_bytes([1; 16]), epoch, lease_until_ms };
-    let waiting = AttemptState::Waiting { retry_at_ms: 5 };
+    let waiting = AttemptState::Waiting { retry_at_ms: 5, epoch: 0 };
     let cases = [
         // The record, the store's epoch; what is said, which attempt is reported lost.
         (None, 0, "no worker began", None),

@@ -15,7 +15,7 @@ use dormouse_aws::wire::{Alarm, Deferred, LARGEST_BODY, LONGEST_LIFE, Message, S
 use dormouse_core::{Activity, ActivityOptions, App, Failure, Payload, RunKey, Timestamp, Workflow};
 use dormouse_engine::ApiError;
 use dormouse_engine::front::FrontDoor;
-use dormouse_engine::seams::{ActivityQueue, Host, QueryRunner, Redrive, RunMessage};
+use dormouse_engine::seams::{ActivityQueue, Delivery, Host, QueryRunner, Redrive, RunMessage};
 use dormouse_engine::worker::handle_message;
 use dormouse_testing::World;
 use dormouse_testing::delivery::plain_task;
@@ -429,7 +429,7 @@ pub fn throttled_and_redriven(endpoint: &str) {
         let tasks = bench.place.take(&bench.place.settings.task_queues["default"]).await;
         let [Message::Task(Task { task, not_after })] = tasks.as_slice() else { panic!("{tasks:?}") };
         let deadline = world.now() + Duration::from_secs(60);
-        handle_message(world.app(), &process.ports, task.clone(), *not_after, deadline).await.unwrap();
+        handle_message(world.app(), &process.ports, task.clone(), Delivery::First, *not_after, deadline).await.unwrap();
     });
     process.deliver();
     assert_eq!(world.result(&run).unwrap(), "the order is done");

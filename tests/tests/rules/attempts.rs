@@ -6,6 +6,7 @@ use dormouse::{Payload, Status};
 use dormouse_core::history::{Event, Input};
 use dormouse_core::{ActivityTask, Arrival, Failure, RetryState};
 use dormouse_engine::attempts::{AttemptRecord, AttemptState, Claiming, Standing, claim, mark_unwanted};
+use dormouse_engine::seams::Delivery;
 use dormouse_engine::store::AttemptKey;
 use dormouse_engine::worker::{handle_message, handle_task};
 use dormouse_testing::world::{Process, drive, latest, start_body};
@@ -17,7 +18,7 @@ use super::workflows::{Ran, app_that_counts};
 /// Handles one delivery of a task, as a worker does.
 pub fn work(world: &World, process: &Process, task: ActivityTask) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(handle_task(world.app(), &process.ports, task, None)).unwrap();
+    runtime.block_on(handle_task(world.app(), &process.ports, task, Delivery::First, None)).unwrap();
 }
 
 /// A worker claims the task, and is not heard of again.
@@ -80,7 +81,8 @@ fn c4_a_task_that_comes_too_late_runs_nothing() {
     let (world, process, ran, run, task) = begin("queued", &1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let receive = |not_after| {
-        runtime.block_on(handle_message(world.app(), &process.ports, task.clone(), not_after, not_after)).unwrap();
+        let delivered = handle_message(world.app(), &process.ports, task.clone(), Delivery::First, not_after, not_after);
+        runtime.block_on(delivered).unwrap();
     };
     let not_after = process.ports.now() + Duration::from_hours(14 * 24);
     world.pass(Duration::from_hours(14 * 24) + Duration::from_millis(1));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dormouse::{IdConflictPolicy, Payload, Status};
 use dormouse_core::Arrival;
 use dormouse_core::history::BatchKind;
-use dormouse_engine::intake::Taken;
+use dormouse_engine::intake::{Announce, Taken};
 use dormouse_engine::seams::RunMessage;
 use dormouse_testing::world::{drive, latest, run, start_body};
 use dormouse_testing::{Counts, Fault, On, World};
@@ -68,7 +68,7 @@ fn c1_an_outcome_that_stays_unknown_is_left_to_the_next_delivery() {
     }
     process.handle(message.clone()).unwrap().unwrap_err();
     assert_eq!(world.mail.take_tasks(), [], "nothing is handed out on a guess");
-    process.handle(message.clone()).unwrap().unwrap();
+    process.handle_again(message.clone()).unwrap().unwrap();
     let [task] = &world.mail.take_tasks()[..] else { panic!("one task") };
     process.complete(task, 1, &7);
     assert_eq!(world.result(&run), Some(json!(7)));
@@ -221,7 +221,7 @@ fn c3_a_refusal_never_comes_from_a_cache() {
     one.deliver();
     let [task] = &world.mail.take_tasks()[..] else { panic!("the activity") };
     let completed = Arrival::ActivityCompleted { id: task.id, attempt: 1, result: Payload::encode(&7).unwrap() };
-    let taken = drive(other.intake.take(&run, &completed, None)).unwrap().unwrap();
+    let taken = drive(other.intake.take(&run, None, &completed, Announce::No)).unwrap().unwrap();
     assert!(matches!(taken, Taken::Recorded { .. }), "the intake looked again: {taken:?}");
     world.pass_sweeps(1);
     world.sweep();

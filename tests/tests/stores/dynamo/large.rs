@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
-use dormouse_engine::commit::{LoadError, read_history};
+use dormouse_engine::commit::LoadError;
+use dormouse_engine::states::read_history;
 use dormouse_engine::store::{Creation, Store, Stretch};
 use futures::TryStreamExt;
 use futures::executor::block_on;
