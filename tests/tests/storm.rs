@@ -14,8 +14,8 @@ use dormouse::{
 };
 use dormouse_core::history::{Batch, BatchKind, Event, Input, Turn};
 use dormouse_core::{LiveRun, RunKey, Timestamp, WorkflowKey};
-use dormouse_engine::states::read_history;
 use dormouse_engine::front::Target;
+use dormouse_engine::states::read_history;
 use dormouse_engine::store::{
     AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreFuture, Stretch, Swap,
     Versioned,

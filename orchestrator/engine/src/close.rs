@@ -39,10 +39,17 @@ pub(crate) async fn close_up_if_due(ports: &Ports, run: &RunKey) -> Result<(), L
 }
 
 impl<S: Surroundings> Decider<S> {
-    /// Messages for a run whose row says that it is closed.
-    pub(crate) async fn on_closed(&self, run: &RunKey, row: &RunRow, post: &Post) -> Result<(), StoreError> {
+    /// Messages for a closed run, by its row. `status` is how it ended.
+    pub(crate) async fn on_closed(
+        &self,
+        run: &RunKey,
+        status: Status,
+        row: &RunRow,
+        post: &Post,
+    ) -> Result<(), StoreError> {
         self.forget(run);
         self.ports.parkings.remove(run);
+        self.ports.alarms.set(run, row.run_id, None).await?;
         if row.parked.is_some() {
             self.ports.store.park(run, None).await?;
         }
@@ -53,7 +60,7 @@ impl<S: Surroundings> Decider<S> {
                 close_up(&self.ports, &state).await?;
             }
             self.ports.closings.closed(run);
-            self.pass_on(run, row.status, post).await
+            self.pass_on(run, status, post).await
         };
         match done.await {
             Err(LoadError::Turn(failure)) => {
@@ -66,8 +73,16 @@ impl<S: Surroundings> Decider<S> {
         }
     }
 
-    /// The run has ended: by the commit of this pass, or as it was read.
-    pub(crate) async fn ended(&self, run: &RunKey, state: &RunState, post: &Post) -> Result<(), LoadError> {
+    /// Somebody else has closed the run.
+    pub(crate) async fn on_ended(&self, run: &RunKey, status: Status, post: &Post) -> Result<(), StoreError> {
+        match self.ports.store.row(run).await? {
+            Some(row) => self.on_closed(run, status, &row, post).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The run has ended by a commit of this process.
+    pub(crate) async fn close(&self, run: &RunKey, state: &RunState, post: &Post) -> Result<(), LoadError> {
         close_up(&self.ports, state).await?;
         self.ports.closings.closed(run);
         self.pass_on(run, state.status(), post).await

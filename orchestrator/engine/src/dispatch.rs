@@ -30,7 +30,7 @@ pub(crate) async fn discharge(ports: &Ports, state: &RunState, debts: Vec<Debt>)
             Debt::NextRun(batch) => next_run = Some(batch),
         }
     }
-    let marks = unwanted.iter().map(|key| mark_unwanted(&*ports.store, key));
+    let marks = unwanted.into_iter().map(|key| async move { mark_unwanted(&*ports.store, &key).await });
     futures::stream::iter(marks).buffer_unordered(WRITES).try_collect::<()>().await?;
     match next_run {
         Some(batch) => begin_next(ports, state, *batch).await,

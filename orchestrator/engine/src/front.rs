@@ -181,7 +181,8 @@ impl FrontDoor {
         let mut pending_activities = Vec::new();
         let keys: Vec<_> =
             state.activities.keys().map(|id| AttemptKey { run: row.run.clone(), activity: *id }).collect();
-        let reads = keys.iter().map(|key| self.ports.store.attempt(key));
+        let store = &self.ports.store;
+        let reads = keys.into_iter().map(|key| async move { store.attempt(&key).await });
         let records: Vec<_> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
         for ((id, pending), record) in state.activities.iter().zip(records) {
             let record = record.map(|found| AttemptRecord::decode(&found.record)).transpose()?;

@@ -31,7 +31,6 @@ use crate::cache::Cache;
 use crate::commit::LoadError;
 use crate::intake::Intake;
 use crate::know::{Known, Place};
-use crate::parking::{park, take_in_only};
 use crate::pass::Pass;
 use crate::ports::Ports;
 use crate::post::Post;
@@ -81,18 +80,13 @@ impl<S: Surroundings> Decider<S> {
     ///
     /// # Errors
     /// [`StoreError`]: deliver the messages again, later.
-    pub async fn handle(
-        &self,
-        run: &RunKey,
-        messages: Vec<RunMessage>,
-        delivery: Delivery,
-    ) -> Result<(), StoreError> {
+    pub async fn handle(&self, run: &RunKey, messages: Vec<RunMessage>, delivery: Delivery) -> Result<(), StoreError> {
         self.note_locals(run, &messages);
         let mut post = Post::sort(messages, delivery);
         match self.look_up(run, &post).await? {
             Place::Nowhere if post.starts.is_empty() => return Ok(()),
             Place::Row(row) if row.status.is_closed() && !planted(Bug::O1ReplayClosed) => {
-                return self.on_closed(run, &row, &post).await;
+                return self.on_closed(run, row.status, &row, &post).await;
             }
             Place::Row(row) if self.ports.choices.shared => self.ports.parkings.learn(&self.ports, &row).await?,
             Place::Row(_) | Place::AtHand | Place::Nowhere => {}
@@ -103,10 +97,7 @@ impl<S: Surroundings> Decider<S> {
         match self.on_open(run, &mut post).await {
             Ok(()) => Ok(()),
             Err(LoadError::Store(error)) => Err(error),
-            Err(LoadError::Turn(failure)) => {
-                take_in_only(&self.intake, run, &post.arrivals).await?;
-                park(&self.ports, run, &failure).await
-            }
+            Err(LoadError::Turn(failure)) => self.on_stuck(run, &post, &failure).await,
         }
     }
 
@@ -117,7 +108,7 @@ impl<S: Surroundings> Decider<S> {
         for tried in [false, true] {
             match self.know(run, std::mem::take(&mut accepted), post.fresh).await? {
                 Known::Open(live, belief) => return Pass::new(self, run, post, *live, belief).run().await,
-                Known::Closed(state) => return self.ended(run, &state, post).await,
+                Known::Closed(status) => return Ok(self.on_ended(run, status, post).await?),
                 Known::Nothing if tried => break,
                 // Whoever announced these starts has not made the run, and may never do so; or he has by now, and relies
                 // on us.

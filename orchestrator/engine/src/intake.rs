@@ -190,9 +190,7 @@ impl Intake {
         let mut run = run.clone();
         loop {
             match self.take(&run, None, arrival, announce).await? {
-                Taken::Refused(Refusal::MovedOn)
-                    if announce != Announce::Pinned && !planted(Bug::F4StopAtFirstRun) =>
-                {
+                Taken::Refused(Refusal::MovedOn) if announce != Announce::Pinned && !planted(Bug::F4StopAtFirstRun) => {
                     close_up_if_due(&self.ports, &run).await?;
                     run.ordinal += 1;
                 }

@@ -1,9 +1,9 @@
 //! Know: what there is of a run before its code is touched. A run that is closed, or not there, has none to run.
 
 use bytes::Bytes;
-use dormouse_core::history::{Batch, RunState, is_closed};
+use dormouse_core::history::{Batch, is_closed};
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{LiveRun, RunKey, TurnFailure};
+use dormouse_core::{LiveRun, RunKey, Status, TurnFailure};
 
 use crate::commit::LoadError;
 use crate::handle::{Decider, Surroundings};
@@ -25,8 +25,8 @@ pub(crate) enum Place {
 pub(crate) enum Known {
     /// There is no such run.
     Nothing,
-    /// It has ended: what it owes follows from its folded state, and no code of it runs.
-    Closed(Box<RunState>),
+    /// It has ended: no code of it runs.
+    Closed(Status),
     /// It goes on.
     Open(Box<LiveRun>, Belief),
 }
@@ -89,7 +89,7 @@ impl<S: Surroundings> Decider<S> {
         }
         if is_closed(0, &records).map_err(TurnFailure::from)? && !planted(Bug::O1ReplayClosed) {
             let state = fold(run, &records).map_err(TurnFailure::from)?;
-            return Ok(state.map_or(Known::Nothing, |state| Known::Closed(Box::new(state))));
+            return Ok(state.map_or(Known::Nothing, |state| Known::Closed(state.status())));
         }
         let live = self.in_turn(run, || LiveRun::replay(&self.app, run, &records))?;
         Ok(Known::of(live, Belief::Fresh))
@@ -136,8 +136,8 @@ impl<S: Surroundings> Decider<S> {
 
 impl Known {
     fn of(live: LiveRun, belief: Belief) -> Self {
-        match live.state().closed {
-            Some(_) => Self::Closed(Box::new(live.state().clone())),
+        match &live.state().closed {
+            Some(closed) => Self::Closed(closed.status()),
             None => Self::Open(Box::new(live), belief),
         }
     }

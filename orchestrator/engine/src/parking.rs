@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dormouse_core::history::RunState;
+use dormouse_core::history::{Closed, RunState};
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{RunKey, Timestamp, TurnFailure};
 
@@ -232,6 +232,16 @@ async fn readable(ports: &Ports, run: &RunKey) -> Result<Option<Arc<RunState>>, 
 }
 
 impl<S: Surroundings> Decider<S> {
+    /// The run's code cannot go on. What came is taken in without it; unless that ends the run, it is parked.
+    pub(crate) async fn on_stuck(&self, run: &RunKey, post: &Post, failure: &TurnFailure) -> Result<(), StoreError> {
+        take_in_only(&self.intake, run, &post.arrivals).await?;
+        let closed = readable(&self.ports, run).await?.and_then(|state| state.closed.as_ref().map(Closed::status));
+        match closed {
+            Some(status) => self.on_ended(run, status, post).await,
+            None => park(&self.ports, run, failure).await,
+        }
+    }
+
     /// Messages for a run that stands still: taken in, without its code. What closes it is carried out all the same.
     pub(crate) async fn on_parked(&self, run: &RunKey, post: &Post) -> Result<(), StoreError> {
         take_in_only(&self.intake, run, &post.arrivals).await?;
@@ -240,7 +250,7 @@ impl<S: Surroundings> Decider<S> {
         }
         let Some(row) = self.ports.store.row(run).await? else { return Ok(()) };
         if row.status.is_closed() {
-            return self.on_closed(run, &row, post).await;
+            return self.on_closed(run, row.status, &row, post).await;
         }
         // The history has grown, and the row says that it is parked all the same. (Damaged: that is why it is parked.)
         let state = readable(&self.ports, run).await?;

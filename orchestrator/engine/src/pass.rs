@@ -11,9 +11,9 @@
 
 use std::collections::BTreeSet;
 
-use dormouse_core::history::{CommandId, RunState};
+use dormouse_core::history::CommandId;
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{ActivityTask, Arrival, Decision, LiveRun, Merge, Owed, Retake, RunKey, TurnFailure};
+use dormouse_core::{ActivityTask, Arrival, Decision, LiveRun, Merge, Owed, Retake, RunKey, Status, TurnFailure};
 
 use crate::attempts::{SKEW, close_untaken};
 use crate::commit::{LoadError, Outcome, commit, row_change};
@@ -50,17 +50,11 @@ enum Stage {
     Decide,
     Commit,
     Done,
-    Ended(Box<RunState>),
+    Ended(Status),
 }
 
 impl<'a, S: Surroundings> Pass<'a, S> {
-    pub(crate) fn new(
-        decider: &'a Decider<S>,
-        run: &'a RunKey,
-        post: &'a Post,
-        live: LiveRun,
-        belief: Belief,
-    ) -> Self {
+    pub(crate) fn new(decider: &'a Decider<S>, run: &'a RunKey, post: &'a Post, live: LiveRun, belief: Belief) -> Self {
         // While it stood still, inputs were recorded without a dispatch.
         let stood_still = decider.ports.parkings.get(run).is_some();
         let lost = if stood_still { post.lost.max(Lost::LastDispatch) } else { post.lost };
@@ -87,7 +81,7 @@ impl<'a, S: Surroundings> Pass<'a, S> {
                 Stage::Decide => self.decide(Stage::Commit).await?,
                 Stage::Commit => self.commit().await?,
                 Stage::Done => return self.done().await,
-                Stage::Ended(state) => return self.decider.ended(self.run, &state, self.post).await,
+                Stage::Ended(status) => return Ok(self.decider.on_ended(self.run, status, self.post).await?),
             };
         }
     }
@@ -214,10 +208,7 @@ impl<'a, S: Surroundings> Pass<'a, S> {
             return self.reload().await;
         }
         (self.belief, self.unshown) = (Belief::Fresh, true);
-        if self.live.state().closed.is_some() {
-            return Ok(Stage::Ended(Box::new(self.live.state().clone())));
-        }
-        Ok(Stage::Inbox)
+        Ok(self.live.state().closed.as_ref().map_or(Stage::Inbox, |closed| Stage::Ended(closed.status())))
     }
 
     /// Reads the run anew, and shows it what came again.
@@ -227,7 +218,7 @@ impl<'a, S: Surroundings> Pass<'a, S> {
                 (self.live, self.belief, self.unshown) = (*live, belief, true);
                 Ok(Stage::Inbox)
             }
-            Known::Closed(state) => Ok(Stage::Ended(state)),
+            Known::Closed(status) => Ok(Stage::Ended(status)),
             Known::Nothing => {
                 Err(StoreError::Unknown(format!("the history of {} is gone; ask again", self.run)).into())
             }
@@ -257,7 +248,7 @@ impl<'a, S: Surroundings> Pass<'a, S> {
         }
         let state = self.live.state();
         if state.closed.is_some() {
-            return decider.ended(run, state, self.post).await;
+            return decider.close(run, state, self.post).await;
         }
         let now = ports.now();
         if !self.recent.is_empty() {

@@ -21,7 +21,6 @@ pub(crate) struct Post {
     pub(crate) lost: Lost,
 }
 
-
 /// Something that arrives for a run.
 pub(crate) struct Coming {
     /// The run that it means; `None`: whichever has the ordinal (rule F3).

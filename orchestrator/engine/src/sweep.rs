@@ -1,7 +1,10 @@
 //! The sweep (rule F6): it reads the index rows that are overdue, and lets each run's decider look. It heals every message
 //! that was lost; what it sends is harmless where nothing was.
 
-use dormouse_core::{RunKey, Timestamp, history::{Batch, BatchKind, RunState}};
+use dormouse_core::{
+    RunKey, Timestamp,
+    history::{Batch, BatchKind, RunState},
+};
 use futures::{StreamExt, TryStreamExt};
 use std::time::Duration;
 

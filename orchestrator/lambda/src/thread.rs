@@ -42,8 +42,19 @@ const TURN_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the thread is asked.
 enum Order {
-    Handle { run: RunKey, messages: Vec<RunMessage>, delivery: Delivery, until: Instant, reply: oneshot::Sender<Result<(), StoreError>> },
-    Query { run: RunKey, name: String, input: Payload, reply: oneshot::Sender<Result<Payload, ApiError>> },
+    Handle {
+        run: RunKey,
+        messages: Vec<RunMessage>,
+        delivery: Delivery,
+        until: Instant,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    Query {
+        run: RunKey,
+        name: String,
+        input: Payload,
+        reply: oneshot::Sender<Result<Payload, ApiError>>,
+    },
 }
 
 /// What runs on the thread, and since when: a turn of this run, or a query.

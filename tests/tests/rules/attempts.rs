@@ -81,7 +81,8 @@ fn c4_a_task_that_comes_too_late_runs_nothing() {
     let (world, process, ran, run, task) = begin("queued", &1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let receive = |not_after| {
-        let delivered = handle_message(world.app(), &process.ports, task.clone(), Delivery::First, not_after, not_after);
+        let delivered =
+            handle_message(world.app(), &process.ports, task.clone(), Delivery::First, not_after, not_after);
         runtime.block_on(delivered).unwrap();
     };
     let not_after = process.ports.now() + Duration::from_hours(14 * 24);

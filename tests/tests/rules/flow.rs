@@ -178,9 +178,9 @@ fn f1_a_terminated_run_that_stands_still_is_seen_to_whatever_the_store_answers()
     drive(park(&process.ports, &run, &TurnFailure::Endless { limit_ms: 1 })).unwrap().unwrap();
     process.ports.parkings.hold(run.clone());
     drive(process.front.terminate(&latest("w"), Some("t"), "enough")).unwrap().unwrap();
-    process.faults.plan(On::Read(None), Fault::FailBefore);
+    process.faults.plan(On::Park, Fault::FailBefore);
     let message = world.mail.take_message(0);
-    assert!(process.handle(message.clone()).unwrap().is_err(), "what was not seen is not said to be done");
+    assert!(process.handle(message.clone()).unwrap().is_err(), "what was not done is not said to be done");
     process.handle(message).unwrap().unwrap();
     assert_eq!(world.row(&run).unwrap().parked, None);
     assert_eq!(world.mail.alarm(&run), None);

@@ -45,7 +45,10 @@ fn assert_ended(world: &World, process: &Process, run: &RunKey, retry: &dormouse
     assert_eq!(world.row(run).unwrap().parked, None, "nor does it stand still");
     assert_eq!(record(process, run, retry.id).state, AttemptState::Closed);
     world.pass(Duration::from_hours(1));
-    assert!(matches!(drive(claim(&process.ports, retry, None)), Some(Ok(Claiming::Nothing))), "refused at the next claim");
+    assert!(
+        matches!(drive(claim(&process.ports, retry, None)), Some(Ok(Claiming::Nothing))),
+        "refused at the next claim"
+    );
 }
 
 #[test]
@@ -106,8 +109,8 @@ fn o1_a_diverged_run_is_replaced_whoever_dies() {
     use dormouse_testing::{Fault, On};
     for fault in [None, Some((On::Create(None), Fault::CrashBefore)), Some((On::Create(Some(0)), Fault::CrashBefore))] {
         let world = World::new(app());
+        let (old, retry) = diverged(&world, &world.process());
         let process = world.process();
-        let (old, retry) = diverged(&world, &process);
         let caller = world.process();
         let dies = fault.is_some();
         if let Some((on, fault)) = fault {

@@ -97,7 +97,11 @@ fn r1_a_doubled_task_dies_out() {
     assert_eq!((world.mail.sent(), process.counts().swapped), (before, 0), "it ends without a write");
     receive(&world, &process, &tasks[0], Delivery::Again);
     let [watch] = &world.mail.take_tasks()[..] else { panic!("one looks again") };
-    assert_eq!(watch.not_before, world.now() + Duration::from_secs(605) + Duration::from_millis(1), "when its lease ends");
+    assert_eq!(
+        watch.not_before,
+        world.now() + Duration::from_secs(605) + Duration::from_millis(1),
+        "when its lease ends"
+    );
     world.clock.set(watch.not_before);
     receive(&world, &process, watch, Delivery::First);
     assert_eq!(world.mail.messages().len(), 1, "the run is told that its worker is gone");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use dormouse::{IdConflictPolicy, Status};
 use dormouse_core::history::BatchKind;
 use dormouse_engine::ApiError;
+use dormouse_engine::seams::RunMessage;
 use dormouse_testing::world::{Process, SWEEP, drive, run, start_body};
 use dormouse_testing::{Fault, On, World};
 use serde_json::json;
@@ -133,7 +134,11 @@ fn anyone_may(world: &World, closed: &dormouse_core::RunKey, next: &dormouse_cor
         // Another time, another process.
         world.pass(Duration::from_mins(minute));
         let process = world.process();
-        drive(process.intake.roll_forward(closed)).unwrap().unwrap();
+        let dies = minute < 2;
+        if dies {
+            process.faults.plan(On::Create(Some(0)), Fault::CrashAfter);
+        }
+        assert_eq!(process.handle(RunMessage::Sweep { run: closed.clone() }).is_none(), dies);
         assert_eq!(world.records(next), [derived], "derived, to the byte");
     }
     assert_eq!(world.row(closed).unwrap().due, None, "nothing is owed any more");

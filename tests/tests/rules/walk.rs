@@ -42,6 +42,8 @@ struct Walk {
     dice: Dice,
     processes: Vec<Process>,
     tasks: Vec<ActivityTask>,
+    /// Messages that some process did not come to an end with.
+    unended: Vec<RunMessage>,
     acknowledged: BTreeSet<(&'static str, String)>,
     claimed: BTreeMap<(RunKey, u64, u32), u32>,
     sent: u32,
@@ -53,8 +55,8 @@ impl Walk {
         let world = World::new(app());
         let world = if shared { world.shared() } else { world };
         let processes = vec![world.process(), world.process()];
-        let (tasks, acknowledged, claimed) = Default::default();
-        Self { world, dice: Dice(seed), processes, tasks, acknowledged, claimed, sent: 0, calm: false }
+        let (tasks, unended, acknowledged, claimed) = Default::default();
+        Self { world, dice: Dice(seed), processes, tasks, unended, acknowledged, claimed, sent: 0, calm: false }
     }
 
     fn any_process(&mut self) -> usize {
@@ -115,13 +117,18 @@ impl Walk {
         if !self.calm && self.dice.one_in(10) {
             self.world.mail.put(message.clone());
         }
-        match self.processes[at].handle(message.clone()) {
-            Some(Ok(())) => self.nothing_is_parked(at),
-            Some(Err(_)) => self.world.mail.put(message),
-            None => {
-                self.world.mail.put(message);
-                self.replace(at);
-            }
+        let again = self.unended.iter().position(|unended| *unended == message);
+        let handled = match again.map(|at| self.unended.swap_remove(at)) {
+            Some(_) => self.processes[at].handle_again(message.clone()),
+            None => self.processes[at].handle(message.clone()),
+        };
+        if let Some(Ok(())) = handled {
+            return self.nothing_is_parked(at);
+        }
+        self.unended.push(message.clone());
+        self.world.mail.put(message);
+        if handled.is_none() {
+            self.replace(at);
         }
     }
 
@@ -145,7 +152,7 @@ impl Walk {
         let arrival = match drive(claim(&self.processes[at].ports, &task, None)) {
             None => return self.replace(at),
             Some(Err(_)) => return self.tasks.push(task),
-            Some(Ok(Claiming::Nothing)) => return,
+            Some(Ok(Claiming::Nothing | Claiming::Held(_))) => return,
             Some(Ok(Claiming::NotYet(not_before))) => return self.tasks.push(ActivityTask { not_before, ..task }),
             Some(Ok(Claiming::Lost { attempt, last_heartbeat })) => {
                 Arrival::AttemptLost { id: task.id, attempt, timeout: TimeoutKind::StartToClose, last_heartbeat }
