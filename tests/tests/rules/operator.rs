@@ -14,8 +14,9 @@ use dormouse_testing::world::{Process, drive, latest, run, start_body};
 use super::attempts::work;
 use super::workflows::{FOLLOWS, app, words};
 
-/// A run with an activity that waits for its next attempt, and whose code has since gone another way: parked.
-fn diverged(world: &World, process: &Process) -> (RunKey, dormouse_core::ActivityTask) {
+/// A run with an activity that waits for its next attempt, and whose code has since gone another way: parked, by the
+/// process that comes back.
+fn diverged(world: &World, process: &Process) -> (RunKey, dormouse_core::ActivityTask, Process) {
     FOLLOWS.set(true);
     let run = process.start("fragile", "w", "r1", &());
     process.deliver();
@@ -29,7 +30,7 @@ fn diverged(world: &World, process: &Process) -> (RunKey, dormouse_core::Activit
     other.deliver();
     let parked = world.row(&run).unwrap().parked.expect("it is parked");
     assert!(parked.reason.contains("no longer matches"), "{}", parked.reason);
-    (run, retry)
+    (run, retry, other)
 }
 
 fn record(process: &Process, run: &RunKey, activity: u64) -> AttemptRecord {
@@ -53,11 +54,11 @@ fn assert_ended(world: &World, process: &Process, run: &RunKey, retry: &dormouse
 
 #[test]
 fn o1_a_diverged_run_is_terminated() {
-    for another in [false, true] {
+    for which in 0..3 {
         let world = World::new(app());
-        let process = world.process();
-        let (run, retry) = diverged(&world, &process);
-        let process = if another { world.process() } else { process };
+        let unaware = world.process();
+        let (run, retry, parked) = diverged(&world, &unaware);
+        let process = [unaware, parked, world.process()].into_iter().nth(which).unwrap();
         drive(process.front.terminate(&latest("w"), Some("t"), "enough")).unwrap().unwrap();
         let [message] = &world.mail.drop_messages()[..] else { panic!("one message") };
         process.handle(message.clone()).unwrap().unwrap();
@@ -70,7 +71,7 @@ fn o1_a_diverged_run_is_terminated() {
 fn o1_a_diverged_run_that_was_terminated_is_closed_up_by_the_sweep() {
     let world = World::new(app());
     let process = world.process();
-    let (run, retry) = diverged(&world, &process);
+    let (run, retry, _) = diverged(&world, &process);
     drive(process.front.terminate(&latest("w"), Some("t"), "enough")).unwrap().unwrap();
     world.mail.drop_messages();
     world.pass_sweeps(1);
@@ -109,7 +110,7 @@ fn o1_a_diverged_run_is_replaced_whoever_dies() {
     use dormouse_testing::{Fault, On};
     for fault in [None, Some((On::Create(None), Fault::CrashBefore)), Some((On::Create(Some(0)), Fault::CrashBefore))] {
         let world = World::new(app());
-        let (old, retry) = diverged(&world, &world.process());
+        let (old, retry, _) = diverged(&world, &world.process());
         let process = world.process();
         let caller = world.process();
         let dies = fault.is_some();
@@ -136,7 +137,7 @@ fn o1_a_diverged_run_is_replaced_whoever_dies() {
 fn o1_a_diverged_run_is_described_and_taken_back() {
     let world = World::new(app());
     let process = world.process();
-    let (run, _) = diverged(&world, &process);
+    let (run, _, _) = diverged(&world, &process);
     let described = drive(process.front.describe(&latest("w"))).unwrap().unwrap();
     assert_eq!(described.pending_activities.len(), 1);
     assert!(described.run.parked.is_some());
@@ -160,8 +161,7 @@ fn o1_a_diverged_run_is_described_and_taken_back() {
 #[test]
 fn o1_a_parked_run_takes_in_what_is_meant_for_it() {
     let world = World::new(app());
-    let process = world.process();
-    let (run, task) = diverged(&world, &process);
+    let (run, task, process) = diverged(&world, &world.process());
     let before = world.batches(&run).len();
     let stranger = dormouse::RunId::from_bytes([7; 16]);
     let payload = Payload::encode("a").unwrap();
