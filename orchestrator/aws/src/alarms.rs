@@ -24,6 +24,7 @@ use dormouse_core::{ActivityTask, Arrival, RunId, RunKey, Timestamp, derive, mil
 use futures::FutureExt;
 
 use crate::on;
+use crate::queues::bulk::Parcel;
 use crate::queues::{Queues, failed, seconds};
 use crate::wire::{Alarm, Deferred, Message, encode, hex};
 use dormouse_engine::seams::{Alarms, RunMessage, SeamFuture};
@@ -157,17 +158,18 @@ impl Queues {
         self.0.set.lock().unwrap_or_else(PoisonError::into_inner).pop(run);
     }
 
-    /// Sends a body to the alarm queue so that it is there about when it is due.
-    pub(crate) async fn send_later(
+    /// Sees to it that a body is on the alarm queue about when it is due: by the schedule that is made here, or by what
+    /// is to be sent to that queue now.
+    pub(crate) async fn put_off(
         &self,
         body: String,
         due: Timestamp,
         now: Timestamp,
         name: &Name,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Parcel>, StoreError> {
         match plan(due, now, self.longest_delay(), self.0.settings.schedule_lead, name.spread) {
-            Plan::Delay(delay) => self.send_alarm_queue(body, delay).await,
-            Plan::Schedule(fire) => self.schedule(body, fire, name).await,
+            Plan::Delay(delay) => Ok(Some(Parcel { url: self.0.settings.alarm_queue_url.clone(), body, delay })),
+            Plan::Schedule(fire) => self.schedule(body, fire, name).await.map(|()| None),
         }
     }
 
@@ -200,7 +202,9 @@ impl Queues {
             return Ok(());
         }
         let body = alarm_body(&run, run_id, due)?;
-        self.send_later(body, due, now, &alarm_name(&run, run_id, due)).await?;
+        if let Some(parcel) = self.put_off(body, due, now, &alarm_name(&run, run_id, due)).await? {
+            self.send_alarm_queue(parcel.body, parcel.delay).await?;
+        }
         if due > now {
             self.0.set.lock().unwrap_or_else(PoisonError::into_inner).put(run, (run_id, due));
         }

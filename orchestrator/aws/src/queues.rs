@@ -16,6 +16,9 @@
 //! The SDK may send again what was not answered. That makes duplicates, and the history makes them harmless; so the
 //! clients keep their retries, unlike the store's.
 //!
+//! Tasks are handed out in requests of up to ten ([`ActivityQueue::send`]), sixteen requests at a time, so that what one
+//! turn asks for leaves within one invocation. What SQS did not take of a request is sent again, a few times.
+//!
 //! # What it costs
 //!
 //! SQS counts a request for each send, and for each receive and delete of up to 10 messages, begun per 64 KB. Lambda
@@ -27,6 +30,7 @@
 //! | a start that the decider creates before its caller does | 2 | 6 |
 //! | a local step | 0 | 0 |
 //! | a queued step | 2 (task, completion) | 6 |
+//! | n queued steps of one turn | n / 10 (tasks) and n (completions) | |
 //! | each further attempt within the longest delay | 1 | 3 |
 //! | a limit from its scheduling on | as a timer, but the alarm is shared by all of the run | |
 //! | a timer within the longest delay | 2 (alarm, forwarded) | 6 |
@@ -36,6 +40,8 @@
 //! | the sweep, for each overdue run | 1 | 3 |
 //! | a body beyond 200 KB | besides, 1 put and 1 get of S3 | |
 
+pub(crate) mod bulk;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -44,14 +50,15 @@ use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::ChangeMessageVisibilityBatchRequestEntry;
 use dormouse_core::{ActivityTask, Arrival, Timestamp};
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use lru::LruCache;
 use tokio::runtime::Handle;
 
 use crate::alarms::{REMEMBERED, Set};
 use crate::blobs::Blobs;
 use crate::on;
+use crate::queues::bulk::Parcel;
 use crate::redrive::Route;
 use crate::wire::{Deferred, LARGEST_BODY, LONGEST_LIFE, Message, Stored, Task, WireError, decode, encode, group, hex};
 use dormouse_engine::seams::{ActivityQueue, Host, Intent, RunMessage, RunQueue, SeamFuture, Ticket};
@@ -270,31 +277,32 @@ impl Queues {
         }
     }
 
-    async fn send_task(&self, task: ActivityTask) -> Result<(), StoreError> {
+    /// A task as it travels. `None`: it is not sent from here, now.
+    async fn readied(&self, task: ActivityTask) -> Result<Option<Parcel>, StoreError> {
         let queue = task.options.task_queue.clone().unwrap_or_else(|| DEFAULT_TASK_QUEUE.to_owned());
         let url = match self.task_queue(&queue) {
             Ok(url) => url,
             // It waits for a worker, as any task does: the run goes on, and once the queue is there the sweep finds it.
             Err(error) => {
                 tracing::error!(run = %task.run, activity = task.id, %error, "a task is not sent");
-                return Ok(());
+                return Ok(None);
             }
         };
         let now = self.now();
         let wait = task.not_before.since(now);
         if wait > LONGEST_WAIT {
             tracing::debug!(run = %task.run, activity = task.id, "a task for later is left to the sweep");
-            return Ok(());
+            return Ok(None);
         }
         let name = crate::alarms::task_name(&task, &queue);
         let due = task.not_before;
         let body = encode(&Message::Task(Task { task, not_after: now + LONGEST_LIFE }))?;
         let body = self.carried(body).await?;
-        match seconds(wait) {
-            delay if delay <= self.longest_delay() => self.send_standard(&url, body, delay as u32).await,
+        match u32::try_from(seconds(wait)) {
+            Ok(delay) if u64::from(delay) <= self.longest_delay() => Ok(Some(Parcel { url, body, delay })),
             _ => {
                 let deferred = encode(&Message::Deferred(Deferred { task_queue: queue, due, body }))?;
-                self.send_later(deferred, due, now, &name).await
+                self.put_off(deferred, due, now, &name).await
             }
         }
     }
@@ -331,7 +339,7 @@ where
 {
     let status = error.raw_response().map(|response| response.status().as_u16());
     let code = error.code().unwrap_or_default();
-    let slow = status == Some(429) || code.to_ascii_lowercase().contains("throttl") || code.contains("TooManyRequests");
+    let slow = status == Some(429) || is_slow(code);
     let told = format!("{what}: {}", DisplayErrorContext(error));
     match error {
         SdkError::ConstructionFailure(_) => StoreError::Refused(told),
@@ -340,6 +348,11 @@ where
         }
         _ => StoreError::Unknown(told),
     }
+}
+
+/// Whether this code says that there was too much at a time.
+fn is_slow(code: &str) -> bool {
+    code.to_ascii_lowercase().contains("throttl") || code.contains("TooManyRequests")
 }
 
 impl RunQueue for Queues {
@@ -359,9 +372,12 @@ impl RunQueue for Queues {
 }
 
 impl ActivityQueue for Queues {
-    fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()> {
+    fn send(&self, tasks: Vec<ActivityTask>) -> SeamFuture<'_, ()> {
         let queues = self.clone();
-        on(&self.0.runtime, async move { queues.send_task(task).await })
+        on(&self.0.runtime, async move {
+            let ready = futures::stream::iter(tasks).map(|task| queues.readied(task));
+            queues.send_all(ready).await
+        })
     }
 }
 

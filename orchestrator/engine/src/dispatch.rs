@@ -54,9 +54,7 @@ impl<S: Surroundings> Decider<S> {
             let ids: Vec<_> = live.state().activities.keys().copied().collect();
             if !planted(Bug::F6SkipActivities) {
                 let ids = ids.into_iter().filter(|id| !sent.contains(id));
-                for task in ids.filter_map(|id| live.state().task(id)) {
-                    self.ports.activities.send(task).await?;
-                }
+                self.ports.activities.send(ids.filter_map(|id| live.state().task(id)).collect()).await?;
             }
             self.set_alarm(&live).await?;
         }
@@ -79,13 +77,13 @@ impl<S: Surroundings> Decider<S> {
     ) -> Result<(), LoadError> {
         let state = live.state();
         let mut alarm = false;
+        let mut tasks = Vec::new();
         for event in &batch.events {
             match event {
                 Event::Command(Command::ScheduleActivity { id, .. }) | Event::Input(Input::AttemptLost { id, .. }) => {
                     if let Some(task) = state.task(*id) {
                         alarm |= task.options.schedule_to_close_ms.or(task.options.schedule_to_start_ms).is_some();
-                        self.ports.activities.send(task).await?;
-                        sent.insert(*id);
+                        tasks.push(task);
                     }
                 }
                 Event::Command(Command::CancelActivity { id }) if state.canceled_activities.contains(id) => {
@@ -98,6 +96,9 @@ impl<S: Surroundings> Decider<S> {
                 Event::Command(_) | Event::Input(_) => {}
             }
         }
+        let ids: Vec<_> = tasks.iter().map(|task| task.id).collect();
+        self.ports.activities.send(tasks).await?;
+        sent.extend(ids);
         if state.closed.is_some() {
             self.after_close(live).await?;
         } else if alarm {

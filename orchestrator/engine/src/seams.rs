@@ -114,8 +114,11 @@ impl Drop for Ticket {
 
 /// The queue of activity tasks.
 pub trait ActivityQueue: Send + Sync {
-    /// Hands a task to a worker, no earlier than its `not_before`.
-    fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()>;
+    /// Hands tasks to workers, each no earlier than its `not_before`. Their order is not promised.
+    ///
+    /// All are sent, or it is an error; after an error any of them may have been sent. Whoever sends them all again makes
+    /// duplicates of some, which claims make harmless.
+    fn send(&self, tasks: Vec<ActivityTask>) -> SeamFuture<'_, ()>;
 }
 
 /// One alarm per run.

@@ -56,7 +56,7 @@ pub async fn handle_task(
 ) -> Result<(), StoreError> {
     let arrival = match claim(ports, &task, deadline).await? {
         Claiming::Nothing => return Ok(()),
-        Claiming::NotYet(not_before) => return ports.activities.send(ActivityTask { not_before, ..task }).await,
+        Claiming::NotYet(not_before) => return ports.activities.send(vec![ActivityTask { not_before, ..task }]).await,
         Claiming::Lost { attempt, last_heartbeat } => {
             Arrival::AttemptLost { id: task.id, attempt, timeout: lost_to(&task), last_heartbeat }
         }
@@ -65,7 +65,9 @@ pub async fn handle_task(
             match Attempt::begin(app, ports, &task, *claim).run().await {
                 Ended::Superseded => return Ok(()),
                 Ended::Succeeded(result) => Arrival::ActivityCompleted { id: task.id, attempt, result },
-                Ended::Retry(not_before) => return ports.activities.send(ActivityTask { not_before, ..task }).await,
+                Ended::Retry(not_before) => {
+                    return ports.activities.send(vec![ActivityTask { not_before, ..task }]).await;
+                }
                 Ended::Failed(failure, retry_state) => {
                     Arrival::ActivityFailed { id: task.id, attempt, failure, retry_state }
                 }

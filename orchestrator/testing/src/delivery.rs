@@ -79,6 +79,7 @@ pub const QUEUE_CASES: &[Case] = cases! {
         an_intent_arrives_whatever_becomes_of_its_caller,
         a_workflow_s_messages_keep_their_order,
         tasks_arrive_whole,
+        many_tasks_at_once_all_arrive,
         payloads_keep_their_bytes,
         large_bodies_arrive_whole,
         hostile_ids_are_ids,

@@ -229,14 +229,18 @@ impl RunQueue for Mail {
 }
 
 impl ActivityQueue for Mail {
-    fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()> {
+    /// A planned failure comes after those before it were sent.
+    fn send(&self, tasks: Vec<ActivityTask>) -> SeamFuture<'_, ()> {
         let mut kept = self.lock();
-        if let Some(left) = kept.failing_tasks.checked_sub(1) {
-            kept.failing_tasks = left;
-            return std::future::ready(Err(StoreError::Unknown("planned: the queue does not answer".into()))).boxed();
+        for task in tasks {
+            if let Some(left) = kept.failing_tasks.checked_sub(1) {
+                kept.failing_tasks = left;
+                let planned = StoreError::Unknown("planned: the queue does not answer".into());
+                return std::future::ready(Err(planned)).boxed();
+            }
+            kept.sent.tasks += 1;
+            kept.tasks.push(task);
         }
-        kept.sent.tasks += 1;
-        kept.tasks.push(task);
         std::future::ready(Ok(())).boxed()
     }
 }

@@ -78,7 +78,7 @@ impl Post {
         match sent {
             Sent::Announced(wish) => self.queues.announce(Intent { run: run("w"), wish }).await.map(drop),
             Sent::Message(message) => RunQueue::send(&self.queues, message).await,
-            Sent::Task(task) => ActivityQueue::send(&self.queues, task).await,
+            Sent::Task(task) => ActivityQueue::send(&self.queues, vec![task]).await,
             Sent::Alarm(at) => {
                 // What was set before would not be sent again.
                 self.queues.set(&run("w"), RUN_ID, None).await.unwrap();
@@ -202,8 +202,8 @@ impl Post {
             (Some(Rule::once(&on, Action::Swallow)), 1, 0),
             (Some(Rule::once(&on, Action::Double)), 1, 2),
             (Some(Rule::once(&on, throttled())), 2, 1),
-            (Some(Rule::once("sqs/SendMessage", Action::DropAnswer)), 2, if fifo { 1 } else { 2 }),
-            (Some(Rule::once("sqs/SendMessage", Action::Close)), 2, 1),
+            (Some(Rule::once("sqs/SendMessage*", Action::DropAnswer)), 2, if fifo { 1 } else { 2 }),
+            (Some(Rule::once("sqs/SendMessage*", Action::Close)), 2, 1),
         ] {
             drop(proxy.reset());
             if let Some(rule) = rule.clone() {

@@ -137,12 +137,14 @@ impl RunQueue for Memory {
 }
 
 impl ActivityQueue for Memory {
-    fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()> {
+    fn send(&self, tasks: Vec<ActivityTask>) -> SeamFuture<'_, ()> {
         let mut kept = self.kept.lock().unwrap();
-        let known = |seen: &ActivityTask| (&seen.run, seen.id) == (&task.run, task.id);
-        if kept.fault != Fault::SendOnce || !kept.seen.iter().any(known) {
-            kept.seen.push(task.clone());
-            kept.tasks.push(task);
+        for task in tasks {
+            let known = |seen: &ActivityTask| (&seen.run, seen.id) == (&task.run, task.id);
+            if kept.fault != Fault::SendOnce || !kept.seen.iter().any(known) {
+                kept.seen.push(task.clone());
+                kept.tasks.push(task);
+            }
         }
         ready(Ok(())).boxed()
     }
