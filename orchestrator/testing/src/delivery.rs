@@ -78,6 +78,7 @@ pub const QUEUE_CASES: &[Case] = cases! {
         every_kind_of_message_arrives,
         an_intent_arrives_whatever_becomes_of_its_caller,
         a_workflow_s_messages_keep_their_order,
+        what_is_overdue_is_told,
         tasks_arrive_whole,
         many_tasks_at_once_all_arrive,
         payloads_keep_their_bytes,

@@ -47,7 +47,8 @@ use dormouse_engine::intake::Intake;
 use dormouse_engine::parking::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
 use dormouse_engine::seams::{
-    ActivityQueue, Alarms, Closings, Host, Intent, QueryRunner, RunMessage, RunQueue, SeamFuture, Ticket,
+    ActivityQueue, Alarms, Closings, Host, Intent, Overdue, QueryRunner, RunMessage, RunQueue, SeamFuture, Sweeping,
+    Ticket,
 };
 use dormouse_engine::store::{RunRow, Store, StoreError};
 use dormouse_engine::stores::object::ObjectStore;
@@ -225,6 +226,14 @@ impl RunQueue for Mail {
         self.lock().sent.messages += 1;
         self.push(message);
         std::future::ready(Ok(())).boxed()
+    }
+
+    fn sweep(&self, overdue: Vec<Overdue>) -> SeamFuture<'_, Sweeping> {
+        for Overdue { run, .. } in overdue {
+            self.lock().sent.messages += 1;
+            self.push(RunMessage::Sweep { run });
+        }
+        std::future::ready(Ok(Sweeping::Sent)).boxed()
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dormouse_core::{ActivityTask, Arrival, Payload, RunId, RunKey, Timestamp};
-use dormouse_engine::seams::{ActivityQueue, Alarms, Intent, RunMessage, RunQueue, SeamFuture, Ticket, Wish};
+use dormouse_engine::seams::{
+    ActivityQueue, Alarms, Intent, Overdue, RunMessage, RunQueue, SeamFuture, Sweeping, Ticket, Wish,
+};
 use dormouse_testing::{Bench, Delivery, Pace, alarm_conformance, queue_conformance};
 use futures::FutureExt;
 use futures::executor::block_on;
@@ -133,6 +135,13 @@ impl RunQueue for Memory {
     fn send(&self, message: RunMessage) -> SeamFuture<'_, ()> {
         self.kept.lock().unwrap().push(message);
         ready(Ok(())).boxed()
+    }
+
+    fn sweep(&self, overdue: Vec<Overdue>) -> SeamFuture<'_, Sweeping> {
+        for Overdue { run, .. } in overdue {
+            self.kept.lock().unwrap().push(RunMessage::Sweep { run });
+        }
+        ready(Ok(Sweeping::Sent)).boxed()
     }
 }
 

@@ -9,7 +9,8 @@ use aws_sdk_sqs::types::{BatchResultErrorEntry, SendMessageBatchRequestEntry};
 use dormouse_engine::store::StoreError;
 use futures::{Stream, StreamExt};
 
-use super::{Queues, failed, is_slow, sqs_delay};
+use super::{Queues, sqs_delay};
+use crate::errors::Service;
 
 /// The most entries that SQS takes in one request.
 const MOST_ENTRIES: usize = 10;
@@ -30,15 +31,24 @@ const MOST_TRIES: u32 = 5;
 /// The pause before it is sent again; it doubles. Each lasts between half and all of that, by chance.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// A message on its way to a standard queue.
+/// A message on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Parcel {
     /// The queue.
     pub(crate) url: String,
     /// What it says.
     pub(crate) body: String,
-    /// How long SQS keeps it back, in seconds.
-    pub(crate) delay: u32,
+    /// How it travels.
+    pub(crate) way: Way,
+}
+
+/// How a message travels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// On a standard queue, which keeps it back for so many seconds.
+    Delayed(u32),
+    /// On a FIFO queue, in this group; within five minutes, the same id is the same message.
+    Grouped { group: String, id: String },
 }
 
 /// What goes to one queue in one request.
@@ -96,7 +106,7 @@ fn packed(
 impl Queues {
     /// Sends messages as they become ready. One that is refused for good does not keep back the others; when a queue
     /// does not answer, no more are sent.
-    pub(super) async fn send_all(
+    pub(crate) async fn send_all(
         &self,
         ready: impl Stream<Item = impl Future<Output = Result<Option<Parcel>, StoreError>>>,
     ) -> Result<(), StoreError> {
@@ -151,14 +161,15 @@ impl Queues {
     async fn request(&self, url: &str, parcels: &[Parcel]) -> Result<SendMessageBatchOutput, StoreError> {
         let entries = parcels.iter().enumerate().map(|(number, parcel)| {
             let entry = SendMessageBatchRequestEntry::builder().id(number.to_string()).message_body(&parcel.body);
-            entry
-                .delay_seconds(sqs_delay(parcel.delay)?)
-                .build()
-                .map_err(|error| StoreError::Refused(error.to_string()))
+            let entry = match &parcel.way {
+                Way::Delayed(delay) => entry.delay_seconds(sqs_delay(*delay)?),
+                Way::Grouped { group, id } => entry.message_group_id(group).message_deduplication_id(id),
+            };
+            entry.build().map_err(|error| StoreError::Refused(error.to_string()))
         });
         let entries = entries.collect::<Result<Vec<_>, _>>()?;
         let send = self.0.sqs.send_message_batch().queue_url(url).set_entries(Some(entries));
-        send.send().await.map_err(|error| failed(url, &error))
+        send.send().await.map_err(|error| Service::Sqs.error(url, &error))
     }
 
     /// The pause after so many tries.
@@ -183,7 +194,7 @@ fn fate(id: &str, answer: &SendMessageBatchOutput) -> Fate {
         format!("{}: {}", failed.code(), failed.message().unwrap_or("without a message"))
     };
     match answer.failed().iter().find(|failed| failed.id() == id) {
-        Some(failed) if failed.sender_fault() && !is_slow(failed.code()) => Fate::Refused(told(failed)),
+        Some(failed) if Service::Sqs.refusal(failed.code()).is_some() => Fate::Refused(told(failed)),
         Some(failed) => Fate::NotTaken(told(failed)),
         None if answer.successful().iter().any(|sent| sent.id() == id) => Fate::Sent,
         None => Fate::NotTaken("the answer does not mention them".into()),
@@ -199,7 +210,7 @@ mod tests {
     use crate::wire::LARGEST_BODY;
 
     fn parcel(queue: u8, length: usize, number: usize) -> Parcel {
-        Parcel { url: format!("queue-{queue}"), body: "x".repeat(length), delay: number as u32 }
+        Parcel { url: format!("queue-{queue}"), body: "x".repeat(length), way: Way::Delayed(number as u32) }
     }
 
     proptest! {
@@ -218,7 +229,10 @@ mod tests {
                 prop_assert!(batch.parcels.iter().all(|parcel| parcel.url == batch.url));
             }
             let mut sent: Vec<_> = batches.into_iter().flat_map(|batch| batch.parcels).collect();
-            sent.sort_by_key(|parcel| parcel.delay);
+            sent.sort_by_key(|parcel| match parcel.way {
+                Way::Delayed(number) => number,
+                Way::Grouped { .. } => u32::MAX,
+            });
             prop_assert_eq!(sent, parcels);
         }
     }
@@ -243,6 +257,7 @@ mod tests {
         assert!(matches!(fate("4", &sent), Fate::NotTaken(_)), "nobody says that it is there");
         assert!(matches!(fate("3", &failed("InternalError", false)), Fate::NotTaken(_)));
         assert!(matches!(fate("3", &failed("RequestThrottled", true)), Fate::NotTaken(_)));
+        assert!(matches!(fate("3", &failed("AccessDenied", true)), Fate::NotTaken(_)));
         assert!(matches!(fate("3", &failed("InvalidMessageContents", true)), Fate::Refused(_)));
     }
 }

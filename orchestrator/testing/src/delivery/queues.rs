@@ -1,7 +1,7 @@
 //! Run queue and activity queue.
 
 use dormouse_core::{Failure, IdConflictPolicy, IdReusePolicy, Payload, RetryState, StartRequest, TimeoutKind};
-use dormouse_engine::seams::{Intent, Wish};
+use dormouse_engine::seams::{Intent, Overdue, Sweeping, Wish};
 
 use super::*;
 
@@ -85,6 +85,21 @@ pub(super) async fn a_workflow_s_messages_keep_their_order(bench: Bench) {
             }
         }
         assert_eq!(firsts, sent.iter().filter(of).collect::<Vec<_>>(), "the order of {name}");
+    }
+}
+
+/// More than goes into one request of any queue. Told again with the same due time it may come again or not; with
+/// another, it comes.
+pub(super) async fn what_is_overdue_is_told(bench: Bench) {
+    let now = bench.delivery.now();
+    let runs: Vec<_> = (0..25).map(|number| run(&format!("overdue {number}"))).collect();
+    let sent: Vec<_> = runs.iter().map(|run| RunMessage::Sweep { run: run.clone() }).collect();
+    for due in [now, now + Duration::from_secs(1)] {
+        let overdue: Vec<_> = runs.iter().map(|run| Overdue { run: run.clone(), due }).collect();
+        for _ in 0..2 {
+            assert_eq!(bench.runs.sweep(overdue.clone()).await, Ok(Sweeping::Sent));
+        }
+        Inbox::of(&bench).expect(&sent).await;
     }
 }
 
