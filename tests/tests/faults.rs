@@ -10,6 +10,9 @@ mod commits;
 #[path = "faults/dynamo.rs"]
 mod dynamo;
 #[cfg(feature = "aws")]
+#[path = "faults/fan_out.rs"]
+mod fan_out;
+#[cfg(feature = "aws")]
 #[path = "faults/hidden.rs"]
 mod hidden;
 #[cfg(feature = "aws")]

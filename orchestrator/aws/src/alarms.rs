@@ -11,7 +11,9 @@
 //! unchanged alarm is not sent again. It is remembered until it rings (should our clock be behind, the run finds nothing
 //! due, and sets it again) or is due (what the sweep finds overdue is sent again).
 //!
-//! An alarm that is years away is not set at all: the run's row is due then, and the sweep rings it.
+//! An alarm that is years away is not set at all: the run's row is due then, and the sweep rings it. So it is with what
+//! the Scheduler takes no schedule for, because there are too many or they come too fast: the sweep is as good, only less
+//! punctual, while an error would have the whole message handled again, and ask the Scheduler for the same once more.
 //!
 //! [`ConflictException`]: aws_sdk_scheduler::types::error::ConflictException
 
@@ -22,9 +24,12 @@ use std::time::Duration;
 use aws_sdk_scheduler::types::{ActionAfterCompletion, FlexibleTimeWindow, FlexibleTimeWindowMode, Target};
 use dormouse_core::{ActivityTask, Arrival, RunId, RunKey, Timestamp, derive, millis};
 use futures::FutureExt;
+use futures::future::ready;
 
+use crate::errors::{Service, is_too_much};
 use crate::on;
-use crate::queues::{Queues, failed, seconds};
+use crate::queues::bulk::{Parcel, Way};
+use crate::queues::{Queues, seconds};
 use crate::wire::{Alarm, Deferred, Message, encode, hex};
 use dormouse_engine::seams::{Alarms, RunMessage, SeamFuture};
 use dormouse_engine::store::StoreError;
@@ -66,6 +71,17 @@ enum Plan {
     Delay(u32),
     /// By a schedule that fires then.
     Schedule(Timestamp),
+}
+
+/// What became of something that is for later.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PutOff {
+    /// It is to be sent to the alarm queue, now.
+    ToSend(Parcel),
+    /// A schedule sends it.
+    Scheduled,
+    /// Nothing sends it: its run's row is due by then.
+    LeftToTheSweep,
 }
 
 /// How to put off until `due`. `spread` is any number that differs between alarms.
@@ -157,21 +173,24 @@ impl Queues {
         self.0.set.lock().unwrap_or_else(PoisonError::into_inner).pop(run);
     }
 
-    /// Sends a body to the alarm queue so that it is there about when it is due.
-    pub(crate) async fn send_later(
+    /// Sees to it that a body is on the alarm queue about when it is due, so far as it can.
+    pub(crate) async fn put_off(
         &self,
         body: String,
         due: Timestamp,
         now: Timestamp,
         name: &Name,
-    ) -> Result<(), StoreError> {
+    ) -> Result<PutOff, StoreError> {
         match plan(due, now, self.longest_delay(), self.0.settings.schedule_lead, name.spread) {
-            Plan::Delay(delay) => self.send_alarm_queue(body, delay).await,
+            Plan::Delay(delay) => {
+                let url = self.0.settings.alarm_queue_url.clone();
+                Ok(PutOff::ToSend(Parcel { url, body, way: Way::Delayed(delay) }))
+            }
             Plan::Schedule(fire) => self.schedule(body, fire, name).await,
         }
     }
 
-    async fn schedule(&self, body: String, fire: Timestamp, name: &Name) -> Result<(), StoreError> {
+    async fn schedule(&self, body: String, fire: Timestamp, name: &Name) -> Result<PutOff, StoreError> {
         let settings = &self.0.settings;
         let incomplete = |error: aws_sdk_scheduler::error::BuildError| StoreError::Refused(error.to_string());
         let window = FlexibleTimeWindow::builder().mode(FlexibleTimeWindowMode::Off).build().map_err(incomplete)?;
@@ -186,10 +205,17 @@ impl Queues {
             .send()
             .await;
         match created {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(PutOff::Scheduled),
             // The name says what it is for and when: it is the same.
-            Err(error) if error.as_service_error().is_some_and(|error| error.is_conflict_exception()) => Ok(()),
-            Err(error) => Err(failed("the Scheduler", &error)),
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_conflict_exception()) => {
+                Ok(PutOff::Scheduled)
+            }
+            Err(error) if is_too_much(&error) => {
+                let error = Service::Scheduler.error("an alarm", &error);
+                tracing::warn!(schedule = name.text, %error, "no schedule is made: it is left to the sweep");
+                Ok(PutOff::LeftToTheSweep)
+            }
+            Err(error) => Err(Service::Scheduler.error("an alarm", &error)),
         }
     }
 
@@ -200,7 +226,12 @@ impl Queues {
             return Ok(());
         }
         let body = alarm_body(&run, run_id, due)?;
-        self.send_later(body, due, now, &alarm_name(&run, run_id, due)).await?;
+        match self.put_off(body, due, now, &alarm_name(&run, run_id, due)).await? {
+            PutOff::ToSend(parcel) => self.send_all(futures::stream::iter([ready(Ok(Some(parcel)))])).await?,
+            PutOff::Scheduled => {}
+            // Nothing is set, and nothing to be remembered: it is tried again when it is asked for again.
+            PutOff::LeftToTheSweep => return Ok(()),
+        }
         if due > now {
             self.0.set.lock().unwrap_or_else(PoisonError::into_inner).put(run, (run_id, due));
         }

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use crate::on;
 use dormouse_engine::seams::SeamFuture;
 use dormouse_engine::store::StoreError;
+use dormouse_engine::stores::object::failed;
 
 /// A bucket. Cloning is cheap. Keys are paths of parts that are safe in an object's key.
 #[derive(Debug, Clone)]
@@ -31,7 +32,8 @@ impl Blobs {
     /// # Errors
     /// [`StoreError::Refused`] when the settings do not make a client.
     pub fn s3(bucket: &str, runtime: Handle) -> Result<Self, StoreError> {
-        let objects = dormouse_engine::stores::object::s3_client(bucket).build().map_err(failed)?;
+        let objects = dormouse_engine::stores::object::s3_client(bucket).build();
+        let objects = objects.map_err(|error| StoreError::Refused(error.to_string()))?;
         Ok(Self::new(Arc::new(objects), runtime))
     }
 
@@ -73,11 +75,4 @@ impl Blobs {
 
 fn path(key: &str) -> Result<Path, StoreError> {
     Path::parse(key).map_err(|error| StoreError::Refused(error.to_string()))
-}
-
-fn failed(error: Error) -> StoreError {
-    match error {
-        Error::Generic { .. } | Error::JoinError { .. } => StoreError::Unknown(error.to_string()),
-        _ => StoreError::Refused(error.to_string()),
-    }
 }

@@ -1,6 +1,6 @@
 //! The seams of the engine on AWS: [`store`] over DynamoDB, [`queues`] over SQS, [`alarms`] over SQS and EventBridge Scheduler,
 //! [`blobs`] for what is too large for either, [`dead_letters`], [`quarantine`] and [`redrive`] for what nobody could
-//! handle, [`wire`] for what messages look like.
+//! handle, [`wire`] for what messages look like; `errors` says what each service's errors mean.
 //!
 //! Clients come from the standard configuration of the SDK (`AWS_ENDPOINT_URL`, profiles, regions), so the same
 //! program runs against AWS and against what imitates it. They need a tokio runtime, which workflow threads do not
@@ -9,6 +9,7 @@
 pub mod alarms;
 pub mod blobs;
 pub mod dead_letters;
+mod errors;
 pub mod quarantine;
 pub mod queues;
 pub mod redrive;

@@ -3,7 +3,9 @@
 //!
 //! - **Run queue**: FIFO. The message group is a hash of namespace and workflow id, so that messages of one workflow
 //!   are handled one after another. The deduplication id is fresh for every send: a fixed one would swallow what is
-//!   dispatched again within five minutes.
+//!   dispatched again within five minutes. That is wanted of one thing alone: of what the sweep says of a run that is
+//!   overdue, whose id follows from the run and its due time. Deciders that are behind find it once, not once a minute;
+//!   and when more than [`LONGEST_BACKLOG`] messages wait for them, the sweep adds none.
 //! - **Task queues**: standard, one per task-queue name. A task that begins later is delayed by SQS, up to the longest
 //!   delay; beyond it travels as a deferred message through the alarm queue.
 //! - **An intent** is sent when it is announced: FIFO queues have no delay per message. Its ticket holds nothing. The
@@ -16,6 +18,9 @@
 //! The SDK may send again what was not answered. That makes duplicates, and the history makes them harmless; so the
 //! clients keep their retries, unlike the store's.
 //!
+//! Tasks are handed out in requests of up to ten ([`ActivityQueue::send`]), sixteen requests at a time, so that what one
+//! turn asks for leaves within one invocation. What SQS did not take of a request is sent again, a few times.
+//!
 //! # What it costs
 //!
 //! SQS counts a request for each send, and for each receive and delete of up to 10 messages, begun per 64 KB. Lambda
@@ -27,34 +32,40 @@
 //! | a start that the decider creates before its caller does | 2 | 6 |
 //! | a local step | 0 | 0 |
 //! | a queued step | 2 (task, completion) | 6 |
+//! | n queued steps of one turn | n / 10 (tasks) and n (completions) | |
 //! | each further attempt within the longest delay | 1 | 3 |
 //! | a limit from its scheduling on | as a timer, but the alarm is shared by all of the run | |
 //! | a timer within the longest delay | 2 (alarm, forwarded) | 6 |
 //! | a timer beyond it | 2 and one by the Scheduler, 1 `CreateSchedule` | 9 |
 //! | a task put off beyond it | as such a timer | 9 |
 //! | clearing an alarm, setting the same again in the same process | 0 | 0 |
-//! | the sweep, for each overdue run | 1 | 3 |
+//! | the sweep, for each overdue run | 1/10 | 2 |
+//! | the sweep, for each page of rows | 1 `GetQueueAttributes` | 1 |
 //! | a body beyond 200 KB | besides, 1 put and 1 get of S3 | |
+
+pub(crate) mod bulk;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_sdk_sqs::config::http::HttpResponse;
-use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_sdk_sqs::types::ChangeMessageVisibilityBatchRequestEntry;
-use dormouse_core::{ActivityTask, Arrival, Timestamp};
-use futures::FutureExt;
+use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, QueueAttributeName};
+use dormouse_core::{ActivityTask, Arrival, Timestamp, WorkflowKey, derive};
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use lru::LruCache;
 use tokio::runtime::Handle;
 
-use crate::alarms::{REMEMBERED, Set};
+use crate::alarms::{PutOff, REMEMBERED, Set};
 use crate::blobs::Blobs;
+use crate::errors::Service;
 use crate::on;
+use crate::queues::bulk::{Parcel, Way};
 use crate::redrive::Route;
 use crate::wire::{Deferred, LARGEST_BODY, LONGEST_LIFE, Message, Stored, Task, WireError, decode, encode, group, hex};
-use dormouse_engine::seams::{ActivityQueue, Host, Intent, RunMessage, RunQueue, SeamFuture, Ticket};
+use dormouse_engine::seams::{
+    ActivityQueue, Host, Intent, Overdue, RunMessage, RunQueue, SeamFuture, Sweeping, Ticket,
+};
 use dormouse_engine::store::StoreError;
 
 /// The task queue of activities that name none.
@@ -69,6 +80,10 @@ const LONGEST_HIDING: i32 = 43_200;
 /// A task that may begin only later than this is not sent: a message lives no longer than [`LONGEST_LIFE`], and must
 /// have time left when it arrives. The sweep looks at its run until then, and hands the task out again.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(7 * 24);
+
+/// With more messages than this on the run queue, waiting or being handled, the sweep adds none: what it would heal waits
+/// behind them anyway.
+pub const LONGEST_BACKLOG: u64 = 10_000;
 
 /// Where the queues are, and how alarms are set.
 #[derive(Clone)]
@@ -196,13 +211,35 @@ impl Queues {
                 entries.push(entry.map_err(|error| StoreError::Refused(error.to_string()))?);
             }
             let change = queues.0.sqs.change_message_visibility_batch().queue_url(&url).set_entries(Some(entries));
-            change.send().await.map_err(|error| failed(&url, &error))?;
+            change.send().await.map_err(|error| Service::Sqs.error(&url, &error))?;
             Ok(())
         })
     }
 
     pub(crate) fn now(&self) -> Timestamp {
         self.0.settings.host.now()
+    }
+
+    /// How many messages are on the run queue, waiting or being handled, about.
+    async fn backlog(&self) -> Result<u64, StoreError> {
+        use QueueAttributeName::{
+            ApproximateNumberOfMessages as Waiting, ApproximateNumberOfMessagesNotVisible as BeingHandled,
+        };
+        let get = self.0.sqs.get_queue_attributes().queue_url(&self.0.settings.run_queue_url);
+        let get = get.attribute_names(Waiting).attribute_names(BeingHandled);
+        let found = get.send().await.map_err(|error| Service::Sqs.error("the run queue", &error))?;
+        let numbers = found.attributes.unwrap_or_default();
+        Ok([Waiting, BeingHandled].iter().filter_map(|name| numbers.get(name)?.parse::<u64>().ok()).sum())
+    }
+
+    /// Word of a run that is overdue. The same within five minutes is one message.
+    fn swept(&self, Overdue { run, due }: Overdue) -> Result<Option<Parcel>, StoreError> {
+        let (ordinal, due) = (run.ordinal.to_le_bytes(), due.as_millis().to_le_bytes());
+        let WorkflowKey { namespace, workflow_id } = &run.workflow;
+        let id = hex(derive("dormouse sweep", &[namespace.as_bytes(), workflow_id.as_bytes(), &ordinal, &due]));
+        let way = Way::Grouped { group: group(&run.workflow), id };
+        let body = encode(&Message::Run(RunMessage::Sweep { run }))?;
+        Ok(Some(Parcel { url: self.0.settings.run_queue_url.clone(), body, way }))
     }
 
     fn task_queue(&self, name: &str) -> Result<String, StoreError> {
@@ -240,7 +277,7 @@ impl Queues {
             .message_deduplication_id(fresh)
             .send()
             .await
-            .map_err(|error| failed("the run queue", &error))?;
+            .map_err(|error| Service::Sqs.error("the run queue", &error))?;
         Ok(())
     }
 
@@ -248,7 +285,7 @@ impl Queues {
     async fn send_standard(&self, url: &str, body: String, delay: u32) -> Result<(), StoreError> {
         let delay = sqs_delay(delay)?;
         let send = self.0.sqs.send_message().queue_url(url).message_body(body).delay_seconds(delay);
-        send.send().await.map_err(|error| failed(url, &error))?;
+        send.send().await.map_err(|error| Service::Sqs.error(url, &error))?;
         Ok(())
     }
 
@@ -270,31 +307,37 @@ impl Queues {
         }
     }
 
-    async fn send_task(&self, task: ActivityTask) -> Result<(), StoreError> {
+    /// A task as it travels. `None`: it is not sent from here, now.
+    async fn readied(&self, task: ActivityTask) -> Result<Option<Parcel>, StoreError> {
         let queue = task.options.task_queue.clone().unwrap_or_else(|| DEFAULT_TASK_QUEUE.to_owned());
         let url = match self.task_queue(&queue) {
             Ok(url) => url,
             // It waits for a worker, as any task does: the run goes on, and once the queue is there the sweep finds it.
             Err(error) => {
                 tracing::error!(run = %task.run, activity = task.id, %error, "a task is not sent");
-                return Ok(());
+                return Ok(None);
             }
         };
         let now = self.now();
         let wait = task.not_before.since(now);
         if wait > LONGEST_WAIT {
             tracing::debug!(run = %task.run, activity = task.id, "a task for later is left to the sweep");
-            return Ok(());
+            return Ok(None);
         }
         let name = crate::alarms::task_name(&task, &queue);
         let due = task.not_before;
         let body = encode(&Message::Task(Task { task, not_after: now + LONGEST_LIFE }))?;
         let body = self.carried(body).await?;
-        match seconds(wait) {
-            delay if delay <= self.longest_delay() => self.send_standard(&url, body, delay as u32).await,
+        match u32::try_from(seconds(wait)) {
+            Ok(delay) if u64::from(delay) <= self.longest_delay() => {
+                Ok(Some(Parcel { url, body, way: Way::Delayed(delay) }))
+            }
             _ => {
                 let deferred = encode(&Message::Deferred(Deferred { task_queue: queue, due, body }))?;
-                self.send_later(deferred, due, now, &name).await
+                match self.put_off(deferred, due, now, &name).await? {
+                    PutOff::ToSend(parcel) => Ok(Some(parcel)),
+                    PutOff::Scheduled | PutOff::LeftToTheSweep => Ok(None),
+                }
             }
         }
     }
@@ -324,24 +367,6 @@ fn is_plain(body: &str) -> bool {
     !body.contains(['\u{fffe}', '\u{ffff}']) && !body.contains("<aws.scheduler.")
 }
 
-/// What a failed request means: refused for good, or nobody knows.
-pub(crate) fn failed<E>(what: &str, error: &SdkError<E, HttpResponse>) -> StoreError
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    let status = error.raw_response().map(|response| response.status().as_u16());
-    let code = error.code().unwrap_or_default();
-    let slow = status == Some(429) || code.to_ascii_lowercase().contains("throttl") || code.contains("TooManyRequests");
-    let told = format!("{what}: {}", DisplayErrorContext(error));
-    match error {
-        SdkError::ConstructionFailure(_) => StoreError::Refused(told),
-        SdkError::ServiceError(_) if status.is_some_and(|status| (400..500).contains(&status)) && !slow => {
-            StoreError::Refused(told)
-        }
-        _ => StoreError::Unknown(told),
-    }
-}
-
 impl RunQueue for Queues {
     fn announce(&self, intent: Intent) -> SeamFuture<'_, Ticket> {
         let queues = self.clone();
@@ -356,12 +381,26 @@ impl RunQueue for Queues {
         let queues = self.clone();
         on(&self.0.runtime, async move { queues.send_run(message).await })
     }
+
+    fn sweep(&self, overdue: Vec<Overdue>) -> SeamFuture<'_, Sweeping> {
+        let queues = self.clone();
+        on(&self.0.runtime, async move {
+            if queues.backlog().await? > LONGEST_BACKLOG {
+                return Ok(Sweeping::Behind);
+            }
+            let ready = futures::stream::iter(overdue).map(async |overdue| queues.swept(overdue));
+            queues.send_all(ready).await.map(|()| Sweeping::Sent)
+        })
+    }
 }
 
 impl ActivityQueue for Queues {
-    fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()> {
+    fn send(&self, tasks: Vec<ActivityTask>) -> SeamFuture<'_, ()> {
         let queues = self.clone();
-        on(&self.0.runtime, async move { queues.send_task(task).await })
+        on(&self.0.runtime, async move {
+            let ready = futures::stream::iter(tasks).map(|task| queues.readied(task));
+            queues.send_all(ready).await
+        })
     }
 }
 

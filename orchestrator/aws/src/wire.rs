@@ -74,9 +74,14 @@
 //! `run` has a `run_id` wherever the message is for one run and no other; `start`, `take`, `accepted` and `sweep` do
 //! without.
 
+mod arrival;
+mod decider;
+mod detour;
 mod failure;
-mod fields;
 mod json;
+mod message;
+mod run;
+mod task;
 #[cfg(test)]
 mod tests;
 
@@ -177,7 +182,7 @@ impl From<WireError> for StoreError {
 /// # Errors
 /// [`WireError::Malformed`] when a payload or a deferred body is no JSON.
 pub fn encode(message: &Message) -> Result<String, WireError> {
-    fields::write(message)
+    message::write(message)
 }
 
 /// Reads a message.
@@ -185,7 +190,7 @@ pub fn encode(message: &Message) -> Result<String, WireError> {
 /// # Errors
 /// [`WireError`]: quarantine it.
 pub fn decode(body: &str) -> Result<Message, WireError> {
-    fields::read(body)
+    message::read(body)
 }
 
 /// The message group of a workflow on the run queue: its messages are handled one after another. The same in every

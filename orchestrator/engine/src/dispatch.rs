@@ -20,15 +20,18 @@ const WRITES: usize = 16;
 /// # Errors
 /// [`LoadError`]: some of it may be done.
 pub(crate) async fn discharge(ports: &Ports, state: &RunState, debts: Vec<Debt>) -> Result<(), LoadError> {
-    let mut unwanted = Vec::new();
+    let (mut tasks, mut unwanted) = (Vec::new(), Vec::new());
     let mut next_run = None;
     for debt in debts {
         match debt {
-            Debt::Task(task) => ports.activities.send(task).await?,
+            Debt::Task(task) => tasks.push(task),
             Debt::Alarm(at) => ports.alarms.set(&state.run, state.run_id(), at).await?,
             Debt::Unwanted(id) => unwanted.push(AttemptKey { run: state.run.clone(), activity: id }),
             Debt::NextRun(batch) => next_run = Some(batch),
         }
+    }
+    if !tasks.is_empty() {
+        ports.activities.send(tasks).await?;
     }
     let marks = unwanted.into_iter().map(|key| async move { mark_unwanted(&*ports.store, &key).await });
     futures::stream::iter(marks).buffer_unordered(WRITES).try_collect::<()>().await?;

@@ -255,8 +255,9 @@ impl<'a, S: Surroundings> Pass<'a, S> {
             let tasks = self.recent.iter().filter_map(|id| state.task(*id)).collect();
             self.tasks = losses(ports, tasks).await?.tasks;
         }
-        for task in self.tasks.drain(..).filter(|task| state.task(task.id).is_some_and(|now| now.lost == task.lost)) {
-            ports.activities.send(task).await?;
+        self.tasks.retain(|task| state.task(task.id).is_some_and(|now| now.lost == task.lost));
+        if !self.tasks.is_empty() {
+            ports.activities.send(std::mem::take(&mut self.tasks)).await?;
         }
         // One that rang for nothing is not set again, or it would ring for nothing for ever; unless clocks differ.
         let alarm = state.alarm(now);

@@ -82,6 +82,24 @@ pub enum Wish {
     },
 }
 
+/// A run that is overdue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overdue {
+    /// The run.
+    pub run: RunKey,
+    /// When it was due.
+    pub due: Timestamp,
+}
+
+/// What a queue did with word of runs that are overdue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sweeping {
+    /// It was sent.
+    Sent,
+    /// Deciders are far behind, and nothing was sent. What is overdue stays so, and the next sweep finds it.
+    Behind,
+}
+
 /// What a seam's methods return.
 pub type SeamFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
@@ -93,6 +111,13 @@ pub trait RunQueue: Send + Sync {
 
     /// Sends a message.
     fn send(&self, message: RunMessage) -> SeamFuture<'_, ()>;
+
+    /// Sends word of runs that are overdue, a [`RunMessage::Sweep`] for each, in no order. A queue may leave out one that
+    /// it was given a short while ago with the same due time: nobody has come to it yet. Should deciders be so far behind
+    /// that more would only keep them longer, nothing is sent, and the answer says so.
+    ///
+    /// All are sent, or it is an error; after an error any of them may have been sent.
+    fn sweep(&self, overdue: Vec<Overdue>) -> SeamFuture<'_, Sweeping>;
 }
 
 /// Holds an announced intent while its caller commits. Queues that deliver by themselves hold nothing.
@@ -123,8 +148,11 @@ impl Drop for Ticket {
 
 /// The queue of activity tasks.
 pub trait ActivityQueue: Send + Sync {
-    /// Hands a task to a worker, no earlier than its `not_before`.
-    fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()>;
+    /// Hands tasks to workers, each no earlier than its `not_before`. Their order is not promised.
+    ///
+    /// All are sent, or it is an error; after an error any of them may have been sent. Whoever sends them all again makes
+    /// duplicates of some, which claims make harmless.
+    fn send(&self, tasks: Vec<ActivityTask>) -> SeamFuture<'_, ()>;
 }
 
 /// One alarm per run.

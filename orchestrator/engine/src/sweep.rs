@@ -11,15 +11,12 @@ use std::time::Duration;
 use crate::commit::{LoadError, row_change};
 use crate::handle::{Decider, Surroundings};
 use crate::ports::Ports;
-use crate::seams::RunMessage;
+use crate::seams::{Overdue, Sweeping};
 use crate::states::Commit;
 use crate::store::{RunRow, Store, StoreError};
 
 /// Rows looked at per read.
 const ROWS: usize = 500;
-
-/// Messages on their way at a time.
-const SENDS: usize = 16;
 
 /// All rows that are due by a time, page by page.
 pub(crate) struct DueRows {
@@ -50,7 +47,8 @@ impl DueRows {
     }
 }
 
-/// Sends word to every run that is overdue, as long as `go_on` says so. How many there were.
+/// Sends word to every run that is overdue, as long as `go_on` says so and deciders are not far behind. How many were
+/// found.
 ///
 /// # Errors
 /// [`StoreError`] when store or queue did not answer; the next sweep looks again.
@@ -63,11 +61,11 @@ pub async fn sweep_once(ports: &Ports, go_on: impl Fn() -> bool) -> Result<usize
             break;
         }
         found += rows.len();
-        let sends = rows
-            .into_iter()
-            .filter(|row| !stands_still(ports, row))
-            .map(|row| ports.runs.send(RunMessage::Sweep { run: row.run }));
-        futures::stream::iter(sends).buffered(SENDS).try_collect::<()>().await?;
+        let overdue = rows.into_iter().filter(|row| !stands_still(ports, row)).filter_map(|row| Some(Overdue { due: row.due?, run: row.run }));
+        if ports.runs.sweep(overdue.collect()).await? == Sweeping::Behind {
+            tracing::warn!(found, "deciders are far behind: the rest of what is overdue is left to the next sweep");
+            break;
+        }
     }
     Ok(found)
 }

@@ -60,11 +60,11 @@ pub async fn handle_task(
 ) -> Result<(), StoreError> {
     let arrival = match claim(ports, &task, deadline).await? {
         Claiming::Nothing => return Ok(()),
-        Claiming::NotYet(not_before) => return ports.activities.send(ActivityTask { not_before, ..task }).await,
+        Claiming::NotYet(not_before) => return ports.activities.send(vec![ActivityTask { not_before, ..task }]).await,
         // Its worker's own message comes again, should it die; then this is that message, and looks again when the lease
         // is over. Any other copy has nothing to look after.
         Claiming::Held(until) if delivery == Delivery::Again || planted(Bug::R1WatchTwice) => {
-            return ports.activities.send(ActivityTask { not_before: until, ..task }).await;
+            return ports.activities.send(vec![ActivityTask { not_before: until, ..task }]).await;
         }
         Claiming::Held(_) => return Ok(()),
         Claiming::Lost { attempt, last_heartbeat } => {
@@ -75,7 +75,9 @@ pub async fn handle_task(
             match Attempt::begin(app, ports, &task, *claim).run().await {
                 Ended::Superseded => return Ok(()),
                 Ended::Succeeded(result) => Arrival::ActivityCompleted { id: task.id, attempt, result },
-                Ended::Retry(not_before) => return ports.activities.send(ActivityTask { not_before, ..task }).await,
+                Ended::Retry(not_before) => {
+                    return ports.activities.send(vec![ActivityTask { not_before, ..task }]).await;
+                }
                 Ended::Failed(failure, retry_state) => {
                     Arrival::ActivityFailed { id: task.id, attempt, failure, retry_state }
                 }

@@ -47,7 +47,8 @@ use dormouse_engine::intake::Intake;
 use dormouse_engine::parking::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
 use dormouse_engine::seams::{
-    ActivityQueue, Alarms, Closings, Delivery, Host, Intent, QueryRunner, RunMessage, RunQueue, SeamFuture, Ticket,
+    ActivityQueue, Alarms, Closings, Delivery, Host, Intent, Overdue, QueryRunner, RunMessage, RunQueue, SeamFuture,
+    Sweeping, Ticket,
 };
 use dormouse_engine::states::{States, read_history, read_state};
 use dormouse_engine::store::{RunRow, Store, StoreError};
@@ -227,17 +228,29 @@ impl RunQueue for Mail {
         self.push(message);
         std::future::ready(Ok(())).boxed()
     }
+
+    fn sweep(&self, overdue: Vec<Overdue>) -> SeamFuture<'_, Sweeping> {
+        for Overdue { run, .. } in overdue {
+            self.lock().sent.messages += 1;
+            self.push(RunMessage::Sweep { run });
+        }
+        std::future::ready(Ok(Sweeping::Sent)).boxed()
+    }
 }
 
 impl ActivityQueue for Mail {
-    fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()> {
+    /// A planned failure comes after those before it were sent.
+    fn send(&self, tasks: Vec<ActivityTask>) -> SeamFuture<'_, ()> {
         let mut kept = self.lock();
-        if let Some(left) = kept.failing_tasks.checked_sub(1) {
-            kept.failing_tasks = left;
-            return std::future::ready(Err(StoreError::Unknown("planned: the queue does not answer".into()))).boxed();
+        for task in tasks {
+            if let Some(left) = kept.failing_tasks.checked_sub(1) {
+                kept.failing_tasks = left;
+                let planned = StoreError::Unknown("planned: the queue does not answer".into());
+                return std::future::ready(Err(planned)).boxed();
+            }
+            kept.sent.tasks += 1;
+            kept.tasks.push(task);
         }
-        kept.sent.tasks += 1;
-        kept.tasks.push(task);
         std::future::ready(Ok(())).boxed()
     }
 }

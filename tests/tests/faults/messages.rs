@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName;
 use dormouse_aws::blobs::Blobs;
-use dormouse_aws::queues::{QueueSettings, Queues};
+use dormouse_aws::queues::{LONGEST_BACKLOG, QueueSettings, Queues};
 use dormouse_core::{
     ActivityTask, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Payload, RecordedOptions, RecordedRetry,
     RetryPolicy, RetryState, RunId, StartRequest, TimeoutKind, Timestamp,
 };
-use dormouse_engine::seams::{ActivityQueue, Alarms, Host, Intent, RunMessage, RunQueue, Wish};
+use dormouse_engine::seams::{ActivityQueue, Alarms, Host, Intent, Overdue, RunMessage, RunQueue, Sweeping, Wish};
 use dormouse_engine::store::StoreError;
 use dormouse_tests::proxy::{Action, Refusal, Rule};
 use object_store::RetryConfig;
@@ -78,7 +78,7 @@ impl Post {
         match sent {
             Sent::Announced(wish) => self.queues.announce(Intent { run: run("w"), wish }).await.map(drop),
             Sent::Message(message) => RunQueue::send(&self.queues, message).await,
-            Sent::Task(task) => ActivityQueue::send(&self.queues, task).await,
+            Sent::Task(task) => ActivityQueue::send(&self.queues, vec![task]).await,
             Sent::Alarm(at) => {
                 // What was set before would not be sent again.
                 self.queues.set(&run("w"), RUN_ID, None).await.unwrap();
@@ -202,8 +202,8 @@ impl Post {
             (Some(Rule::once(&on, Action::Swallow)), 1, 0),
             (Some(Rule::once(&on, Action::Double)), 1, 2),
             (Some(Rule::once(&on, throttled())), 2, 1),
-            (Some(Rule::once("sqs/SendMessage", Action::DropAnswer)), 2, if fifo { 1 } else { 2 }),
-            (Some(Rule::once("sqs/SendMessage", Action::Close)), 2, 1),
+            (Some(Rule::once("sqs/SendMessage*", Action::DropAnswer)), 2, if fifo { 1 } else { 2 }),
+            (Some(Rule::once("sqs/SendMessage*", Action::Close)), 2, 1),
         ] {
             drop(proxy.reset());
             if let Some(rule) = rule.clone() {
@@ -222,7 +222,13 @@ impl Post {
         assert!(matches!(unknown, Err(StoreError::Unknown(_))), "{kind}: {unknown:?}");
         proxy.clear();
         drop(proxy.reset());
+        // Rights may come back before the message is gone.
         proxy.rule(Rule::every(&on, Action::Refuse(Refusal::Code(403, "AccessDenied".into()))));
+        let unknown = self.send(sent.clone()).await;
+        assert!(matches!(unknown, Err(StoreError::Unknown(_))), "{kind}: {unknown:?}");
+        proxy.clear();
+        drop(proxy.reset());
+        proxy.rule(Rule::every(&on, Action::Refuse(Refusal::Code(400, "InvalidMessageContents".into()))));
         let refused = self.send(sent).await;
         assert!(matches!(refused, Err(StoreError::Refused(_))), "{kind}: {refused:?}");
         assert_eq!(proxy.counts().came("sqs"), 1, "{kind}: nobody asks twice");
@@ -262,6 +268,66 @@ async fn schedules_can_be_lost_and_refused() {
         }
     }
     assert_eq!(post.arrived().await, 0);
+}
+
+/// Too many schedules, or too fast: the row's due time covers what they are for, and the message that asked for them is
+/// handled all the same.
+#[tokio::test]
+async fn what_the_scheduler_has_no_room_for_is_left_to_the_sweep() {
+    let Some(post) = Post::new().await else { return };
+    let proxy = &post.setup.proxy;
+    let far = RealHost.now() + Duration::from_hours(1);
+    let (_, Sent::Task(task)) = every_kind().swap_remove(11) else { panic!("the task") };
+    let deferred = ActivityTask { not_before: far, ..task };
+    let quota = Refusal::Code(402, "ServiceQuotaExceededException".into());
+    for refusal in [Refusal::Throttled, quota] {
+        proxy.rule(Rule::every("scheduler/CreateSchedule", Action::Refuse(refusal.clone())));
+        assert_eq!(post.queues.set(&run("w"), RUN_ID, Some(far)).await, Ok(()), "{refusal:?}");
+        assert_eq!(ActivityQueue::send(&post.queues, vec![deferred.clone()]).await, Ok(()), "{refusal:?}");
+        proxy.clear();
+        // It is not taken for set.
+        drop(proxy.reset());
+        assert_eq!(post.queues.set(&run("w"), RUN_ID, Some(far)).await, Ok(()));
+        assert_eq!(proxy.counts().came("scheduler/CreateSchedule/alarm"), 1, "{refusal:?}");
+        post.queues.set(&run("w"), RUN_ID, None).await.unwrap();
+    }
+}
+
+fn overdue(name: &str, due: Timestamp) -> Vec<Overdue> {
+    (0..25).map(|number| Overdue { run: run(&format!("{name}-{number}")), due }).collect()
+}
+
+/// As when deciders are behind: the sweep finds the same rows each minute.
+#[tokio::test]
+async fn what_is_overdue_is_told_once_for_each_due_time() {
+    let Some(post) = Post::new().await else { return };
+    let now = RealHost.now();
+    for _ in 0..5 {
+        assert_eq!(post.queues.sweep(overdue("w", now)).await, Ok(Sweeping::Sent));
+    }
+    assert_eq!(post.setup.proxy.counts().came("sqs/Send*"), 5 * 3, "ten in a request");
+    assert_eq!(post.arrived().await, 25, "the repeats are swallowed");
+    // Looked at, and due again.
+    assert_eq!(post.queues.sweep(overdue("w", now + Duration::from_secs(1))).await, Ok(Sweeping::Sent));
+    assert_eq!(post.arrived().await, 25);
+}
+
+#[tokio::test]
+async fn the_sweep_adds_nothing_to_a_long_queue() {
+    let Some(post) = Post::new().await else { return };
+    let mut sent = 0;
+    loop {
+        let found: Vec<_> = (0..20).flat_map(|part| overdue(&format!("{sent}-{part}"), RealHost.now())).collect();
+        let page = found.len() as u64;
+        drop(post.setup.proxy.reset());
+        match post.queues.sweep(found).await.unwrap() {
+            Sweeping::Sent => sent += page,
+            Sweeping::Behind => break,
+        }
+        assert!(sent <= LONGEST_BACKLOG + page, "{sent} messages");
+    }
+    assert!(sent > LONGEST_BACKLOG, "{sent} messages");
+    assert_eq!(post.setup.proxy.counts().came("sqs/Send*"), 0, "nothing is sent");
 }
 
 /// Ids are drawn, not counted: two processes must never draw the same.

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dormouse_core::{ActivityTask, Arrival, Payload, RunId, RunKey, Timestamp};
-use dormouse_engine::seams::{ActivityQueue, Alarms, Intent, RunMessage, RunQueue, SeamFuture, Ticket, Wish};
+use dormouse_engine::seams::{
+    ActivityQueue, Alarms, Intent, Overdue, RunMessage, RunQueue, SeamFuture, Sweeping, Ticket, Wish,
+};
 use dormouse_testing::{Bench, Delivery, Pace, alarm_conformance, queue_conformance};
 use futures::FutureExt;
 use futures::executor::block_on;
@@ -134,15 +136,24 @@ impl RunQueue for Memory {
         self.kept.lock().unwrap().push(message);
         ready(Ok(())).boxed()
     }
+
+    fn sweep(&self, overdue: Vec<Overdue>) -> SeamFuture<'_, Sweeping> {
+        for Overdue { run, .. } in overdue {
+            self.kept.lock().unwrap().push(RunMessage::Sweep { run });
+        }
+        ready(Ok(Sweeping::Sent)).boxed()
+    }
 }
 
 impl ActivityQueue for Memory {
-    fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()> {
+    fn send(&self, tasks: Vec<ActivityTask>) -> SeamFuture<'_, ()> {
         let mut kept = self.kept.lock().unwrap();
-        let known = |seen: &ActivityTask| (&seen.run, seen.id) == (&task.run, task.id);
-        if kept.fault != Fault::SendOnce || !kept.seen.iter().any(known) {
-            kept.seen.push(task.clone());
-            kept.tasks.push(task);
+        for task in tasks {
+            let known = |seen: &ActivityTask| (&seen.run, seen.id) == (&task.run, task.id);
+            if kept.fault != Fault::SendOnce || !kept.seen.iter().any(known) {
+                kept.seen.push(task.clone());
+                kept.tasks.push(task);
+            }
         }
         ready(Ok(())).boxed()
     }

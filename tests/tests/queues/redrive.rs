@@ -413,7 +413,7 @@ pub fn throttled_and_redriven(endpoint: &str) {
     Runtime::new().unwrap().block_on(async {
         let bench = Bench::at(endpoint).await;
         let dead = Dead::behind(&bench.place).await;
-        ActivityQueue::send(&bench.place.queues, task).await.unwrap();
+        ActivityQueue::send(&bench.place.queues, vec![task]).await.unwrap();
         let given_up = dead.given_up().await;
 
         // As the orchestrator does.

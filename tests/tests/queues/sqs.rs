@@ -303,15 +303,15 @@ async fn the_same_twice_is_two_messages(place: &Place) {
 
 async fn tasks_go_where_they_are_sent(place: &Place) {
     let mut task = plain_task(&run("tasks"), RUN_ID, 1, Machine.now());
-    ActivityQueue::send(&place.queues, task.clone()).await.unwrap();
+    ActivityQueue::send(&place.queues, vec![task.clone()]).await.unwrap();
     assert_eq!(place.take_tasks("default").await, [task.clone()]);
     task.options.task_queue = Some("others".into());
-    ActivityQueue::send(&place.queues, task.clone()).await.unwrap();
+    ActivityQueue::send(&place.queues, vec![task.clone()]).await.unwrap();
     assert_eq!(place.take_tasks("default").await, []);
     assert_eq!(place.take_tasks("others").await, [task.clone()]);
     // Through the alarm queue it finds its way, too.
     let later = ActivityTask { not_before: Machine.now() + Duration::from_secs(4), ..task.clone() };
-    ActivityQueue::send(&place.queues, later.clone()).await.unwrap();
+    ActivityQueue::send(&place.queues, vec![later.clone()]).await.unwrap();
     let found = loop {
         place.pass_on_alarms().await;
         assert_eq!(place.take_tasks("default").await, []);
@@ -323,7 +323,7 @@ async fn tasks_go_where_they_are_sent(place: &Place) {
     };
     assert_eq!(found, [later]);
     task.options.task_queue = Some("nowhere".into());
-    ActivityQueue::send(&place.queues, task).await.unwrap();
+    ActivityQueue::send(&place.queues, vec![task]).await.unwrap();
     for url in place.settings.task_queues.values().chain([&place.settings.alarm_queue_url]) {
         assert_eq!(place.count(url).await, 0, "until its queue is there, the sweep asks for it again and again");
     }
@@ -374,7 +374,7 @@ async fn two_processes_make_one_schedule(place: &Place) {
     for _ in 0..2 {
         let process = place.account.process(&place.settings);
         process.set(&run("alarmed"), RUN_ID, Some(due)).await.unwrap();
-        ActivityQueue::send(&process, task.clone()).await.unwrap();
+        ActivityQueue::send(&process, vec![task.clone()]).await.unwrap();
     }
     let mut names = place.schedules().await;
     names.sort();
@@ -390,7 +390,7 @@ async fn two_processes_make_one_schedule(place: &Place) {
 async fn what_is_far_away_is_left_to_the_sweep(place: &Place) {
     let now = Machine.now();
     let task = plain_task(&run("tasks"), RUN_ID, 1, now + LONGEST_WAIT + Duration::from_mins(1));
-    ActivityQueue::send(&place.queues, task).await.unwrap();
+    ActivityQueue::send(&place.queues, vec![task]).await.unwrap();
     for due in [now + Duration::from_hours(24 * 365 * 6), Timestamp::from_millis(u64::MAX)] {
         place.queues.set(&run("alarmed"), RUN_ID, Some(due)).await.unwrap();
     }

@@ -1,20 +1,9 @@
 //! What DynamoDB's errors mean for a write: surely not there and refused for good, or unknown (rule C1).
 
-use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
+use crate::errors::Service;
 use dormouse_engine::store::StoreError;
-
-/// Nothing was written, and the same request would meet the same answer.
-const REFUSALS: &[&str] = &[
-    "ValidationException",
-    "SerializationException",
-    "AccessDeniedException",
-    "ResourceNotFoundException",
-    "ItemCollectionSizeLimitExceededException",
-    "UnrecognizedClientException",
-    "MissingAuthenticationTokenException",
-    "IncompleteSignatureException",
-];
 
 /// Nothing was written, and the same request may succeed at once.
 const BUSY: &[&str] = &[
@@ -38,27 +27,5 @@ pub(crate) fn failed<E>(error: SdkError<E>) -> StoreError
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,
 {
-    let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
-    match code {
-        Some(code) if REFUSALS.contains(&code) => StoreError::Refused(text(&error)),
-        // Also what never left this process: for want of credentials, say, which may come.
-        _ => StoreError::Unknown(text(&error)),
-    }
-}
-
-fn text<E>(error: &SdkError<E>) -> String
-where
-    E: std::error::Error + ProvideErrorMetadata + 'static,
-{
-    match error.as_service_error().map(|service| (service.code(), service.message())) {
-        Some((Some(code), message)) => format!("DynamoDB: {code}: {}", message.unwrap_or("without a message")),
-        // Without what was sent or received: that may hold payloads.
-        _ => match error {
-            SdkError::ResponseError(_) | SdkError::ServiceError(_) => match error.raw_response() {
-                Some(response) => format!("DynamoDB answered with status {}", response.status().as_u16()),
-                None => "DynamoDB's answer made no sense".into(),
-            },
-            _ => format!("DynamoDB: {}", DisplayErrorContext(error)),
-        },
-    }
+    Service::DynamoDb.error("the table", &error)
 }

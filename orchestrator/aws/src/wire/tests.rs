@@ -77,6 +77,133 @@ fn a_task_as_it_is_written() {
     assert_eq!(decode(&written).unwrap(), message);
 }
 
+/// What is written today of every other kind, to the letter.
+#[test]
+fn every_kind_as_it_is_written() {
+    let run = WorkflowKey::new("default", "order-1").unwrap().run(0);
+    let run_id: RunId = serde_json::from_str(r#""0b0e7c26-53a5-4f0e-8f3c-6f1e4b1f2a77""#).unwrap();
+    let arrived = |arrival| Message::Run(RunMessage::Arrived { run: run.clone(), run_id, arrival });
+    let wish = |wish| Message::Run(RunMessage::Intent(Intent { run: run.clone(), wish }));
+    let failure = || Failure { place: None, ..Failure::application("no") };
+    let next = NextRun {
+        workflow_type: "t".into(),
+        input: json("[1,  2]"),
+        request_id: Some("n".into()),
+        carried: vec![CarriedSignal { name: "s".into(), payload: json("null") }],
+    };
+    let start = StartRequest {
+        workflow_type: "t".into(),
+        input: json("{\"b\": 1.0}"),
+        request_id: "r".into(),
+        reuse: IdReusePolicy::RejectDuplicate,
+        conflict: IdConflictPolicy::UseExisting,
+    };
+    let signal = || Arrival::Signal { request_id: "r".into(), name: "n\"".into(), payload: json("7") };
+    let terminate = |next| Arrival::Terminate { request_id: "r".into(), reason: "w".into(), next };
+    let failed = r#"{"message":"no","kind":"application","non_retryable":false}"#;
+    let cases = [
+        (
+            wish(Wish::Start(start)),
+            r#""start","run":BARE,"workflow_type":"t","input":{"b": 1.0},"request_id":"r","reuse":"RejectDuplicate","conflict":"UseExisting""#,
+        ),
+        (
+            wish(Wish::Take { arrival: signal(), pinned: true }),
+            r#""take","run":BARE,"pinned":true,"arrival":{"kind":"signal","request_id":"r","name":"n\"","payload":7}"#,
+        ),
+        (
+            Message::Run(RunMessage::Accepted { run: run.clone(), sequence: 5, record: vec![0, 255].into() }),
+            r#""accepted","run":BARE,"sequence":5,"record":"AP8=""#,
+        ),
+        (Message::Run(RunMessage::Sweep { run: run.clone() }), r#""sweep","run":BARE"#),
+        (arrived(signal()), r#""signal","run":RUN,"request_id":"r","name":"n\"","payload":7"#),
+        (
+            arrived(Arrival::Cancel { request_id: "r".into(), reason: "w".into() }),
+            r#""cancel","run":RUN,"request_id":"r","reason":"w""#,
+        ),
+        (arrived(terminate(None)), r#""terminate","run":RUN,"request_id":"r","reason":"w""#),
+        (
+            arrived(terminate(Some(Box::new(next)))),
+            r#""terminate","run":RUN,"request_id":"r","reason":"w","next":{"workflow_type":"t","input":[1,  2],"request_id":"n","carried":[{"name":"s","payload":null}]}"#,
+        ),
+        (
+            arrived(Arrival::ActivityCompleted { id: 3, attempt: 1, result: json("null") }),
+            r#""activity_completed","run":RUN,"activity_id":"3","attempt":1,"result":null"#,
+        ),
+        (
+            arrived(Arrival::ActivityFailed {
+                id: 3,
+                attempt: 1,
+                failure: failure(),
+                retry_state: RetryState::Timeout,
+            }),
+            r#""activity_failed","run":RUN,"activity_id":"3","attempt":1,"failure":FAILED,"retry_state":"timeout""#,
+        ),
+        (
+            arrived(Arrival::AttemptLost {
+                id: 3,
+                attempt: 1,
+                timeout: TimeoutKind::Heartbeat,
+                last_heartbeat: Some(json("null")),
+            }),
+            r#""attempt_lost","run":RUN,"activity_id":"3","attempt":1,"timeout":"heartbeat","last_heartbeat":null"#,
+        ),
+        (
+            arrived(Arrival::AttemptLost {
+                id: 3,
+                attempt: 1,
+                timeout: TimeoutKind::StartToClose,
+                last_heartbeat: None,
+            }),
+            r#""attempt_lost","run":RUN,"activity_id":"3","attempt":1,"timeout":"start_to_close""#,
+        ),
+        (arrived(Arrival::NeverTaken { id: 3 }), r#""never_taken","run":RUN,"activity_id":"3""#),
+        (
+            arrived(Arrival::LocalCompleted { id: 3, attempt: 1, result: json("1") }),
+            r#""local_completed","run":RUN,"activity_id":"3","attempt":1,"result":1"#,
+        ),
+        (
+            arrived(Arrival::LocalFailed {
+                id: 3,
+                attempt: 1,
+                failure: failure(),
+                retry_state: RetryState::CancelRequested,
+            }),
+            r#""local_failed","run":RUN,"activity_id":"3","attempt":1,"failure":FAILED,"retry_state":"cancel_requested""#,
+        ),
+        (
+            arrived(Arrival::LocalBackoff {
+                id: 3,
+                attempt: 1,
+                failure: failure(),
+                retry_at: Timestamp::from_millis(9),
+            }),
+            r#""local_backoff","run":RUN,"activity_id":"3","attempt":1,"failure":FAILED,"retry_at_ms":9"#,
+        ),
+        (arrived(Arrival::Alarm), r#""alarm_rang","run":RUN"#),
+        (
+            Message::Alarm(Alarm { run: run.clone(), run_id, due: Timestamp::from_millis(9) }),
+            r#""alarm","run":RUN,"due_ms":9"#,
+        ),
+        (
+            Message::Deferred(Deferred {
+                task_queue: "q".into(),
+                due: Timestamp::from_millis(9),
+                body: "{\"v\":  1}".into(),
+            }),
+            r#""deferred","task_queue":"q","due_ms":9,"body":{"v":  1}"#,
+        ),
+        (Message::Stored(Stored::of("x")), r#""stored","key":"KEY","bytes":1"#),
+    ];
+    let bare = RUN.replace(r#","run_id":"0b0e7c26-53a5-4f0e-8f3c-6f1e4b1f2a77""#, "");
+    for (message, expected) in cases {
+        let expected = format!(r#"{{"v":1,"kind":{expected}}}"#);
+        let expected = expected.replace("BARE", &bare).replace("RUN", RUN).replace("FAILED", failed);
+        let expected = expected.replace("KEY", &Stored::of("x").key);
+        assert_eq!(encode(&message).unwrap(), expected);
+        assert_eq!(decode(&expected).unwrap(), message);
+    }
+}
+
 #[test]
 fn outcomes_as_workers_of_other_languages_write_them() {
     let completed =

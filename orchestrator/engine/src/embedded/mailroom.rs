@@ -9,7 +9,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::future::BoxFuture;
 
 use crate::error::ApiError;
-use crate::seams::{Intent, QueryRunner, RunMessage, RunQueue, SeamFuture, Ticket};
+use crate::seams::{Intent, Overdue, QueryRunner, RunMessage, RunQueue, SeamFuture, Sweeping, Ticket};
 use crate::store::StoreError;
 
 /// What a workflow thread is sent.
@@ -73,6 +73,11 @@ impl RunQueue for Post {
 
     fn send(&self, message: RunMessage) -> SeamFuture<'_, ()> {
         futures::future::ready(self.0.deliver(message)).boxed()
+    }
+
+    fn sweep(&self, overdue: Vec<Overdue>) -> SeamFuture<'_, Sweeping> {
+        let mut sent = overdue.into_iter().map(|Overdue { run, .. }| self.0.deliver(RunMessage::Sweep { run }));
+        futures::future::ready(sent.try_for_each(|sent| sent).map(|()| Sweeping::Sent)).boxed()
     }
 }
 

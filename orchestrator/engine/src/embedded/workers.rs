@@ -64,10 +64,19 @@ impl Workers {
 }
 
 impl ActivityQueue for Workers {
-    fn send(&self, task: ActivityTask) -> SeamFuture<'_, ()> {
+    fn send(&self, tasks: Vec<ActivityTask>) -> SeamFuture<'_, ()> {
         let Some(ports) = self.ports().clone() else {
             return futures::future::ready(Err(StoreError::Refused("the engine is stopping".into()))).boxed();
         };
+        for task in tasks {
+            self.begin_task(ports.clone(), task);
+        }
+        futures::future::ready(Ok(())).boxed()
+    }
+}
+
+impl Workers {
+    fn begin_task(&self, ports: Ports, task: ActivityTask) {
         let (app, places, stopping) = (Arc::clone(&self.app), Arc::clone(&self.places), self.stopping.clone());
         let work = async move {
             let place = async {
@@ -89,6 +98,5 @@ impl ActivityQueue for Workers {
             }
         };
         self.tokio.spawn(self.running.track_future(work));
-        futures::future::ready(Ok(())).boxed()
     }
 }

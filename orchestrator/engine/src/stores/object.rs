@@ -403,11 +403,13 @@ fn is_conflict(error: &Error) -> bool {
     matches!(error, Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotModified { .. })
 }
 
-fn failed(error: Error) -> StoreError {
+/// What an object store's error means. Refused is only what stays refused however often it is sent: a path that is none,
+/// something that the store or its client cannot do. A 401 or 403 is unknown, as time-outs and throttling are: rights,
+/// tokens and clocks are mended without the request's changing, and a finished result must not be given up for that.
+#[must_use]
+pub fn failed(error: Error) -> StoreError {
     match error {
-        Error::PermissionDenied { .. }
-        | Error::Unauthenticated { .. }
-        | Error::NotSupported { .. }
+        Error::NotSupported { .. }
         | Error::NotImplemented { .. }
         | Error::InvalidPath { .. }
         | Error::UnknownConfigurationKey { .. } => StoreError::Refused(error.to_string()),

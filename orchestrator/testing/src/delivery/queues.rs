@@ -1,7 +1,7 @@
 //! Run queue and activity queue.
 
 use dormouse_core::{Failure, IdConflictPolicy, IdReusePolicy, Payload, RetryState, StartRequest, TimeoutKind};
-use dormouse_engine::seams::{Intent, Wish};
+use dormouse_engine::seams::{Intent, Overdue, Sweeping, Wish};
 
 use super::*;
 
@@ -12,9 +12,7 @@ async fn send(bench: &Bench, messages: &[RunMessage]) {
 }
 
 async fn send_tasks(bench: &Bench, tasks: &[ActivityTask]) {
-    for task in tasks {
-        bench.activities.send(task.clone()).await.expect("the activity queue takes a task");
-    }
+    bench.activities.send(tasks.to_vec()).await.expect("the activity queue takes tasks");
 }
 
 fn start(run: &RunKey, request_id: &str, input: Payload) -> Intent {
@@ -90,9 +88,37 @@ pub(super) async fn a_workflow_s_messages_keep_their_order(bench: Bench) {
     }
 }
 
+/// More than goes into one request of any queue. Told again with the same due time it may come again or not; with
+/// another, it comes.
+pub(super) async fn what_is_overdue_is_told(bench: Bench) {
+    let now = bench.delivery.now();
+    let runs: Vec<_> = (0..25).map(|number| run(&format!("overdue {number}"))).collect();
+    let sent: Vec<_> = runs.iter().map(|run| RunMessage::Sweep { run: run.clone() }).collect();
+    for due in [now, now + Duration::from_secs(1)] {
+        let overdue: Vec<_> = runs.iter().map(|run| Overdue { run: run.clone(), due }).collect();
+        for _ in 0..2 {
+            assert_eq!(bench.runs.sweep(overdue.clone()).await, Ok(Sweeping::Sent));
+        }
+        Inbox::of(&bench).expect(&sent).await;
+    }
+}
+
 pub(super) async fn tasks_arrive_whole(bench: Bench) {
     let now = bench.delivery.now();
     let tasks: Vec<_> = (0..10).map(|id| task(&run("tasks"), id, now)).collect();
+    send_tasks(&bench, &tasks).await;
+    Inbox::of(&bench).expect_tasks(&tasks).await;
+}
+
+/// More than goes into one request of any queue, by number and by size, and to be done at different times.
+pub(super) async fn many_tasks_at_once_all_arrive(bench: Bench) {
+    let (run, now) = (run("many"), bench.delivery.now());
+    let make = |id: u64| {
+        let wait = if id.is_multiple_of(5) { bench.pace.near } else { Duration::ZERO };
+        let text = if id.is_multiple_of(3) { "0123456789abcdef".repeat(5_000) } else { id.to_string() };
+        ActivityTask { input: json(format!("\"{text}\"")), ..task(&run, id, now + wait) }
+    };
+    let tasks: Vec<_> = (0..47).map(make).collect();
     send_tasks(&bench, &tasks).await;
     Inbox::of(&bench).expect_tasks(&tasks).await;
 }

@@ -121,19 +121,17 @@ fn errors_are_told_apart() {
     for part in parts("errors") {
         let (relay, store) = relayed(&part);
         let run = run("told", 0);
-        let refused = [
-            "ValidationException",
-            "AccessDeniedException",
-            "ResourceNotFoundException",
-            "UnrecognizedClientException",
-            "ItemCollectionSizeLimitExceededException",
-        ];
+        let refused = ["ValidationException", "ResourceNotFoundException", "ItemCollectionSizeLimitExceededException"];
         let open = [
             (400, "ThrottlingException"),
             (400, "ProvisionedThroughputExceededException"),
             (400, "RequestLimitExceeded"),
             (400, "TransactionConflictException"),
+            // Rights come back.
+            (400, "AccessDeniedException"),
+            (400, "UnrecognizedClientException"),
             (400, "ExpiredTokenException"),
+            (403, "AccessDenied"),
             (500, "InternalServerError"),
             (503, "ServiceUnavailable"),
         ];

@@ -1,0 +1,309 @@
+//! What arrives for a run: by itself with the run that it is for, or within a `take`.
+
+use std::borrow::Cow;
+
+use dormouse_core::history::{CarriedSignal, NextRun};
+use dormouse_core::{Arrival, RetryState, RunId, RunKey, TimeoutKind, Timestamp};
+use dormouse_engine::seams::RunMessage;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::WireError;
+use super::failure::{self, FailureFields};
+use super::json::{Id, payload, present, raw};
+use super::message::{fields, unknown};
+use super::run::Run;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Signal<'a> {
+    #[serde(borrow)]
+    request_id: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Cancel<'a> {
+    #[serde(borrow)]
+    request_id: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Terminate<'a> {
+    #[serde(borrow)]
+    request_id: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    next: Option<Next<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Next<'a> {
+    #[serde(borrow)]
+    workflow_type: Cow<'a, str>,
+    #[serde(borrow)]
+    input: &'a RawValue,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    #[serde(default, borrow, skip_serializing_if = "Vec::is_empty")]
+    carried: Vec<Carried<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Carried<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Completed<'a> {
+    activity_id: Id,
+    attempt: u32,
+    #[serde(borrow)]
+    result: &'a RawValue,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Failed<'a> {
+    activity_id: Id,
+    attempt: u32,
+    #[serde(borrow)]
+    failure: FailureFields<'a>,
+    #[serde(default)]
+    retry_state: Option<RetryState>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Lost<'a> {
+    activity_id: Id,
+    attempt: u32,
+    timeout: TimeoutKind,
+    #[serde(default, borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    last_heartbeat: Option<&'a RawValue>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct NeverTaken {
+    activity_id: Id,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Backoff<'a> {
+    activity_id: Id,
+    attempt: u32,
+    #[serde(borrow)]
+    failure: FailureFields<'a>,
+    retry_at_ms: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct Rang {}
+
+/// What an arrival of some kind is written as.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Fields<'a> {
+    Signal(Signal<'a>),
+    Cancel(Cancel<'a>),
+    Terminate(Terminate<'a>),
+    Completed(Completed<'a>),
+    Failed(Failed<'a>),
+    Lost(Lost<'a>),
+    NeverTaken(NeverTaken),
+    Backoff(Backoff<'a>),
+    Rang(Rang),
+}
+
+/// An arrival for one run.
+#[derive(Serialize)]
+pub(super) struct Arrived<'a> {
+    run: Run<'a>,
+    #[serde(flatten)]
+    fields: Fields<'a>,
+}
+
+/// Whom it is for. [`read`] reads the rest, by its kind.
+#[derive(Deserialize)]
+pub(super) struct Addressed<'a> {
+    #[serde(borrow)]
+    run: Run<'a>,
+}
+
+impl<'a> Arrived<'a> {
+    pub(super) fn of(run: &'a RunKey, run_id: RunId, fields: Fields<'a>) -> Self {
+        Self { run: Run::of(run, run_id), fields }
+    }
+}
+
+impl Addressed<'_> {
+    pub(super) fn message(self, kind: &str, arrival: Arrival) -> Result<RunMessage, WireError> {
+        let (run, run_id) = self.run.identified(kind)?;
+        Ok(RunMessage::Arrived { run, run_id, arrival })
+    }
+}
+
+/// An arrival within a `take`.
+#[derive(Serialize)]
+pub(super) struct Nested<'a> {
+    kind: &'static str,
+    #[serde(flatten)]
+    fields: Fields<'a>,
+}
+
+impl<'a> Nested<'a> {
+    pub(super) fn of(arrival: &'a Arrival) -> Result<Self, WireError> {
+        let (kind, fields) = Fields::of(arrival)?;
+        Ok(Self { kind, fields })
+    }
+}
+
+/// Reads an arrival within a `take`.
+pub(super) fn nested(text: &RawValue) -> Result<Arrival, WireError> {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow)]
+        kind: Cow<'a, str>,
+    }
+    let head: Head<'_> = fields(text.get())?;
+    read(&head.kind, text.get())
+}
+
+impl<'a> Fields<'a> {
+    /// Which kind it is, and what it needs.
+    pub(super) fn of(arrival: &'a Arrival) -> Result<(&'static str, Self), WireError> {
+        let completed = |id: &u64, attempt: &u32, result| {
+            Ok::<_, WireError>(Self::Completed(Completed {
+                activity_id: Id(*id),
+                attempt: *attempt,
+                result: raw(result)?,
+            }))
+        };
+        let failed = |id: &u64, attempt: &u32, failure, retry_state: &RetryState| {
+            let (failure, retry_state) = (failure::write(failure)?, Some(*retry_state));
+            Ok::<_, WireError>(Self::Failed(Failed { activity_id: Id(*id), attempt: *attempt, failure, retry_state }))
+        };
+        Ok(match arrival {
+            Arrival::Signal { request_id, name, payload } => (
+                "signal",
+                Self::Signal(Signal { request_id: request_id.into(), name: name.into(), payload: raw(payload)? }),
+            ),
+            Arrival::Cancel { request_id, reason } => {
+                ("cancel", Self::Cancel(Cancel { request_id: request_id.into(), reason: reason.into() }))
+            }
+            Arrival::Terminate { request_id, reason, next } => {
+                let next = next.as_deref().map(Next::of).transpose()?;
+                ("terminate", Self::Terminate(Terminate { request_id: request_id.into(), reason: reason.into(), next }))
+            }
+            Arrival::ActivityCompleted { id, attempt, result } => {
+                ("activity_completed", completed(id, attempt, result)?)
+            }
+            Arrival::LocalCompleted { id, attempt, result } => ("local_completed", completed(id, attempt, result)?),
+            Arrival::ActivityFailed { id, attempt, failure, retry_state } => {
+                ("activity_failed", failed(id, attempt, failure, retry_state)?)
+            }
+            Arrival::LocalFailed { id, attempt, failure, retry_state } => {
+                ("local_failed", failed(id, attempt, failure, retry_state)?)
+            }
+            Arrival::AttemptLost { id, attempt, timeout, last_heartbeat } => (
+                "attempt_lost",
+                Self::Lost(Lost {
+                    activity_id: Id(*id),
+                    attempt: *attempt,
+                    timeout: *timeout,
+                    last_heartbeat: last_heartbeat.as_ref().map(raw).transpose()?,
+                }),
+            ),
+            Arrival::NeverTaken { id } => ("never_taken", Self::NeverTaken(NeverTaken { activity_id: Id(*id) })),
+            Arrival::LocalBackoff { id, attempt, failure, retry_at } => (
+                "local_backoff",
+                Self::Backoff(Backoff {
+                    activity_id: Id(*id),
+                    attempt: *attempt,
+                    failure: failure::write(failure)?,
+                    retry_at_ms: retry_at.as_millis(),
+                }),
+            ),
+            Arrival::Alarm => ("alarm_rang", Self::Rang(Rang {})),
+        })
+    }
+}
+
+/// Reads an arrival of this kind.
+pub(super) fn read(kind: &str, body: &str) -> Result<Arrival, WireError> {
+    let never_again = RetryState::NonRetryableFailure;
+    Ok(match kind {
+        "signal" => {
+            let Signal { request_id, name, payload: sent } = fields(body)?;
+            Arrival::Signal { request_id: request_id.into(), name: name.into(), payload: payload(sent) }
+        }
+        "cancel" => {
+            let Cancel { request_id, reason } = fields(body)?;
+            Arrival::Cancel { request_id: request_id.into(), reason: reason.into() }
+        }
+        "terminate" => {
+            let Terminate { request_id, reason, next } = fields(body)?;
+            let next = next.map(|next| Box::new(next.next_run()));
+            Arrival::Terminate { request_id: request_id.into(), reason: reason.into(), next }
+        }
+        "activity_completed" => {
+            let Completed { activity_id: Id(id), attempt, result } = fields(body)?;
+            Arrival::ActivityCompleted { id, attempt, result: payload(result) }
+        }
+        "local_completed" => {
+            let Completed { activity_id: Id(id), attempt, result } = fields(body)?;
+            Arrival::LocalCompleted { id, attempt, result: payload(result) }
+        }
+        "activity_failed" => {
+            let Failed { activity_id: Id(id), attempt, failure, retry_state } = fields(body)?;
+            let (failure, retry_state) = (failure::read(&failure)?, retry_state.unwrap_or(never_again));
+            Arrival::ActivityFailed { id, attempt, failure, retry_state }
+        }
+        "local_failed" => {
+            let Failed { activity_id: Id(id), attempt, failure, retry_state } = fields(body)?;
+            let (failure, retry_state) = (failure::read(&failure)?, retry_state.unwrap_or(never_again));
+            Arrival::LocalFailed { id, attempt, failure, retry_state }
+        }
+        "attempt_lost" => {
+            let Lost { activity_id: Id(id), attempt, timeout, last_heartbeat } = fields(body)?;
+            Arrival::AttemptLost { id, attempt, timeout, last_heartbeat: last_heartbeat.map(payload) }
+        }
+        "never_taken" => Arrival::NeverTaken { id: fields::<NeverTaken>(body)?.activity_id.0 },
+        "local_backoff" => {
+            let Backoff { activity_id: Id(id), attempt, failure, retry_at_ms } = fields(body)?;
+            let retry_at = Timestamp::from_millis(retry_at_ms);
+            Arrival::LocalBackoff { id, attempt, failure: failure::read(&failure)?, retry_at }
+        }
+        "alarm_rang" => Arrival::Alarm,
+        other => return Err(unknown(other)),
+    })
+}
+
+impl<'a> Next<'a> {
+    fn of(next: &'a NextRun) -> Result<Self, WireError> {
+        let carried = next.carried.iter();
+        let carried = carried.map(|signal| Ok(Carried { name: (&signal.name).into(), payload: raw(&signal.payload)? }));
+        Ok(Self {
+            workflow_type: (&next.workflow_type).into(),
+            input: raw(&next.input)?,
+            request_id: next.request_id.clone(),
+            carried: carried.collect::<Result<_, WireError>>()?,
+        })
+    }
+
+    fn next_run(self) -> NextRun {
+        let carried = self.carried.into_iter();
+        NextRun {
+            workflow_type: self.workflow_type.into(),
+            input: payload(self.input),
+            request_id: self.request_id,
+            carried: carried.map(|s| CarriedSignal { name: s.name.into(), payload: payload(s.payload) }).collect(),
+        }
+    }
+}
