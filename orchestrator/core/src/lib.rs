@@ -20,6 +20,7 @@ mod failure;
 pub mod history;
 mod ids;
 mod live;
+mod misfit;
 mod names;
 mod options;
 mod outstanding;
@@ -39,6 +40,7 @@ pub use divergence::{Asked, TurnFailure, panic_message};
 pub use failure::{Canceled, Failure, FailureKind, MAX_CAUSES, OrFail, RetryState, TimeoutKind};
 pub use ids::{BatchHash, CommitId, InvalidId, MAX_ID_BYTES, RunId, RunKey, WorkflowKey, check_id, derive};
 pub use live::{Decision, LiveRun, Merge, QueryFailure, Retake};
+pub use misfit::Misfit;
 pub use names::{Query, RemoteActivity, Signal};
 pub use options::{
     ActivityOptions, DEFAULT_TASK_QUEUE, LocalActivityOptions, MAX_LOCAL_START_TO_CLOSE, RecordedOptions,
