@@ -15,6 +15,7 @@ mod accept;
 mod activity;
 pub mod api;
 mod app;
+mod declared;
 mod divergence;
 mod failure;
 pub mod history;
@@ -36,6 +37,7 @@ pub use activity::{Activity, ActivityHost, ActivityInfo};
 pub use app::{
     ActivityFunction, ActivityFuture, ActivityTarget, App, InvalidApp, Remote, WorkflowFunction, WorkflowFuture,
 };
+pub use declared::Declared;
 pub use divergence::{Asked, TurnFailure, panic_message};
 pub use failure::{Canceled, Failure, FailureKind, MAX_CAUSES, OrFail, RetryState, TimeoutKind};
 pub use ids::{BatchHash, CommitId, InvalidId, MAX_ID_BYTES, RunId, RunKey, WorkflowKey, check_id, derive};
