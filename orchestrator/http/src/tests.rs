@@ -12,7 +12,7 @@ use tower::ServiceExt;
 
 use crate::extract::Params;
 use crate::problem::{Kind, PROBLEM_JSON, Refused};
-use crate::{Api, Limits, build, middleware};
+use crate::{Api, Hosts, Limits, build, middleware};
 
 const LIMIT: usize = 1024;
 
@@ -22,7 +22,7 @@ fn request(method: &str, path: &str) -> axum::http::request::Builder {
 
 async fn send(request: Request<Body>) -> Response {
     let api = Api { front: None, limits: Limits { max_payload_bytes: LIMIT } };
-    build(api).oneshot(request).await.unwrap()
+    build(api, Hosts::any()).oneshot(request).await.unwrap()
 }
 
 /// The problem of a response that must be one.
@@ -327,7 +327,7 @@ async fn panics_are_answers() {
     async fn fall() -> &'static str {
         panic!("secret")
     }
-    let router = middleware::wrap(Router::new().route("/", get(fall)));
+    let router = middleware::wrap(Router::new().route("/", get(fall)), Hosts::any());
     let response = router.oneshot(request("GET", "/").body(Body::empty()).unwrap()).await.unwrap();
     assert!(response.headers().contains_key("x-request-id"));
     let problem = problem(response).await;
