@@ -179,3 +179,51 @@ async fn the_type_of_a_problem_leads_to_a_page_about_it() {
     assert!(page.contains(problem["title"].as_str().unwrap()) && page.contains("workflow list"), "{page}");
     door.server.stop(Duration::ZERO).await;
 }
+
+async fn broken(_: Workflow, _: Value) -> Result<(), Failure> {
+    panic!("three is not four")
+}
+
+/// What the command line prints (standard output, standard error) and its exit code.
+async fn command_line(door: &Door, line: &[&str]) -> (String, String, Option<i32>) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_oddities"));
+    command.args(line).args(["--address", &door.server.url()]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr), output.status.code())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_says_when_a_run_is_parked() {
+    let door = Door::open(App::new().workflow("broken", broken)).await;
+    let start = json!({ "workflow_type": "broken", "workflow_id": "b", "input": "x".repeat(500) });
+    assert_eq!(door.send("POST", "/v1/workflows", "k", &start).await.0, 201);
+    let workflow = door.client().workflow("b", None);
+    let patience = tokio::time::timeout(Duration::from_secs(60), async {
+        while workflow.describe().await.unwrap().run.parked.is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    patience.await.expect("it is parked");
+
+    let says = |(out, err, code): (String, String, Option<i32>), expected: i32, parts: &[&str]| {
+        let all = out + &err;
+        assert_eq!(code, Some(expected), "{all}");
+        for part in parts {
+            assert!(all.contains(part), "{part} is not in: {all}");
+        }
+    };
+    let signal = command_line(&door, &["workflow", "signal", "b", "go"]).await;
+    says(signal, 0, &["Sent go to b", "parked", "three is not four"]);
+    let cancel = command_line(&door, &["workflow", "cancel", "b"]).await;
+    says(cancel, 0, &["Asked b to stop", "parked", "three is not four", "workflow terminate b"]);
+    let result = command_line(&door, &["workflow", "result", "b", "--wait", "0s"]).await;
+    says(result, 1, &["parked", "three is not four", "workflow terminate b"]);
+    let full = command_line(&door, &["workflow", "show", "b", "--full"]).await;
+    says(full, 0, &["   1  ", "   2  ", "   3  ", &"x".repeat(500)]);
+    let terminate = command_line(&door, &["workflow", "terminate", "b", "--output", "json"]).await;
+    says(terminate, 0, &["\"workflow_id\": \"b\"", "\"parked\"", "three is not four"]);
+    let again = command_line(&door, &["workflow", "terminate", "b"]).await;
+    says(again, 1, &["is closed (Terminated)"]);
+    door.server.stop(Duration::ZERO).await;
+}
