@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dormouse::{Settings, Store};
 use dormouse_engine::stores::object::ObjectStore;
-use dormouse_http::Server;
+use dormouse_http::{Listen, Server};
 use dormouse_testing::world::start_body;
 use dormouse_testing::{CountingStore, Counts};
 use dormouse_tests::hostile::{Target, assail, exchange};
@@ -94,6 +94,37 @@ async fn names_that_are_not_the_servers_own_are_refused_on_every_route() {
     });
     sent.await.unwrap();
     assert_eq!(writes(&store.counts()), [0; 5]);
+    server.stop(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_allowed_are_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(ObjectStore::new(Arc::new(InMemory::new()), "p"));
+    let app = Arc::new(functions::app(Ledger::at(dir.path().join("ledger.jsonl"))));
+    let listen = Listen::at("127.0.0.1:0").allow(["orders.internal".parse().unwrap(), "10.0.0.7".parse().unwrap()]);
+    let server = Server::start(app, store, Settings::default(), listen).await.unwrap();
+    let address = server.address();
+    let ask = move |host: &str| {
+        let request = format!(
+            "POST /v1/workflows/a/cancel HTTP/1.1\r\nHost: {host}\r\nOrigin: https://{host}\r\nContent-Length: 0\r\n\
+             Connection: close\r\n\r\n"
+        );
+        exchange(&address.to_string(), request.as_bytes()).unwrap().status
+    };
+    let asked = tokio::task::spawn_blocking(move || {
+        for (host, status) in [
+            ("orders.internal", 404),
+            ("Orders.Internal:443", 404),
+            ("10.0.0.7:7780", 404),
+            ("localhost", 404),
+            ("other.internal", 421),
+            ("10.0.0.8", 421),
+        ] {
+            assert_eq!(ask(host), status, "{host}");
+        }
+    });
+    asked.await.unwrap();
     server.stop(Duration::ZERO).await;
 }
 
