@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse::{App, Failure, Settings, Store, Workflow};
-use dormouse_client::RawClient;
+use dormouse_client::{RawClient, RawHandle};
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_http::Server;
 use dormouse_testing::CountingStore;
@@ -195,19 +195,22 @@ async fn command_line(door: &Door, line: &[&str]) -> (String, String, Option<i32
     (text(&output.stdout), text(&output.stderr), output.status.code())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_says_when_a_run_is_parked() {
-    let door = Door::open(App::new().workflow("broken", broken)).await;
-    let start = json!({ "workflow_type": "broken", "workflow_id": "b", "input": "x".repeat(500) });
-    assert_eq!(door.send("POST", "/v1/workflows", "k", &start).await.0, 201);
-    let workflow = door.client().workflow("b", None);
+/// Whatever arrives for a parked run has it tried again.
+async fn parked(workflow: &RawHandle) {
     let patience = tokio::time::timeout(Duration::from_secs(60), async {
         while workflow.describe().await.unwrap().run.parked.is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
     patience.await.expect("it is parked");
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_says_when_a_run_is_parked() {
+    let door = Door::open(App::new().workflow("broken", broken)).await;
+    let start = json!({ "workflow_type": "broken", "workflow_id": "b", "input": "x".repeat(500) });
+    assert_eq!(door.send("POST", "/v1/workflows", "k", &start).await.0, 201);
+    let workflow = door.client().workflow("b", None);
     let says = |(out, err, code): (String, String, Option<i32>), expected: i32, parts: &[&str]| {
         let all = out + &err;
         assert_eq!(code, Some(expected), "{all}");
@@ -215,14 +218,18 @@ async fn the_command_line_says_when_a_run_is_parked() {
             assert!(all.contains(part), "{part} is not in: {all}");
         }
     };
+    parked(&workflow).await;
     let signal = command_line(&door, &["workflow", "signal", "b", "go"]).await;
     says(signal, 0, &["Sent go to b", "parked", "three is not four"]);
+    parked(&workflow).await;
     let cancel = command_line(&door, &["workflow", "cancel", "b"]).await;
     says(cancel, 0, &["Asked b to stop", "parked", "three is not four", "workflow terminate b"]);
+    parked(&workflow).await;
     let result = command_line(&door, &["workflow", "result", "b", "--wait", "0s"]).await;
     says(result, 1, &["parked", "three is not four", "workflow terminate b"]);
     let full = command_line(&door, &["workflow", "show", "b", "--full"]).await;
     says(full, 0, &["   1  ", "   2  ", "   3  ", &"x".repeat(500)]);
+    parked(&workflow).await;
     let terminate = command_line(&door, &["workflow", "terminate", "b", "--output", "json"]).await;
     says(terminate, 0, &["\"workflow_id\": \"b\"", "\"parked\"", "three is not four"]);
     let again = command_line(&door, &["workflow", "terminate", "b"]).await;

@@ -116,8 +116,9 @@ impl Which {
         Ok(self.remote.client()?.workflow(&self.workflow_id, self.run_id))
     }
 
-    /// Why the run stands still, if its code cannot go on. Asked to say more about a request than that it was taken in;
-    /// without an answer there is nothing more to say.
+    /// Why the run stands still, if its code cannot go on. Asked to say more about a request than that it was taken in,
+    /// and before it is sent: what arrives has the run tried again, and nothing is parked that has ended. Without an
+    /// answer there is nothing more to say.
     pub(crate) async fn parked(&self) -> Option<ParkedBody> {
         self.handle().ok()?.describe().await.ok()?.run.parked
     }

@@ -30,9 +30,10 @@ pub(crate) struct Cancel {
 
 impl Verb for Cancel {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
+        let parked = self.which.parked().await;
         self.which.handle()?.cancel(&self.reason, self.request_id.as_deref()).await?;
         let id = tame(&self.which.workflow_id);
-        match (cx.format, self.which.parked().await) {
+        match (cx.format, parked) {
             (Format::Json, parked) => say_json(&told(&self.which, parked))?,
             (Format::Table, None) => say(&format!("Asked {id} to stop"))?,
             (Format::Table, Some(parked)) => say(&format!(

@@ -35,9 +35,10 @@ pub(crate) struct Signal {
 impl Verb for Signal {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let argument = payload(self.input.as_deref())?;
+        let parked = self.which.parked().await;
         self.which.handle()?.signal(&self.name, &argument, self.request_id.as_deref()).await?;
         let sent = format!("Sent {} to {}", tame(&self.name), tame(&self.which.workflow_id));
-        match (cx.format, self.which.parked().await) {
+        match (cx.format, parked) {
             (Format::Json, parked) => {
                 let mut told = told(&self.which, parked);
                 told["signal"] = self.name.into();

@@ -31,7 +31,6 @@ pub(crate) struct Terminate {
 
 impl Verb for Terminate {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
-        // Before: nothing is parked that has ended.
         let parked = self.which.parked().await;
         self.which.handle()?.terminate(&self.reason, self.request_id.as_deref()).await?;
         let id = tame(&self.which.workflow_id);
