@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dormouse::{ActivityOptions, App, RetryPolicy};
 
-use expenses::{expense_approval_workflow, pay, reject};
+use expenses::{APPROVAL, STATUS, expense_approval_workflow, pay, reject};
 use ledger::Ledger;
 use orders::{charge, order_workflow, send_confirmation, ship};
 use statements::{render_statement, send_statement, statements_workflow};
@@ -25,6 +25,8 @@ pub fn app(ledger: Ledger) -> App {
         .workflow("orderWorkflow", order_workflow)
         .workflow("expenseApprovalWorkflow", expense_approval_workflow)
         .workflow("statementsWorkflow", statements_workflow)
+        .signal(APPROVAL)
+        .query(STATUS)
         .activity("charge", charge)
         .activity("sendConfirmation", send_confirmation)
         .activity("ship", ship)

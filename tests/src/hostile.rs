@@ -295,7 +295,11 @@ pub fn send(target: &Target<'_>, request: &Hostile) -> Answer {
     exchange(host, &bytes).unwrap_or_else(|error| panic!("{}: no answer: {error}", request.name))
 }
 
-fn exchange(host: &str, request: &[u8]) -> std::io::Result<Answer> {
+/// Writes these bytes to a connection of their own, and reads the answer.
+///
+/// # Errors
+/// When there is none within 30 s.
+pub fn exchange(host: &str, request: &[u8]) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(host)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     // Whoever answers early may stop reading; what was answered counts.

@@ -94,6 +94,34 @@ fn the_demo_compiles_no_aws_crate() {
     assert!(aws.is_empty(), "{aws:?}");
 }
 
+/// A failure that the library raises on behalf of somebody's code says nothing about a line of the library:
+/// `Failure::unplaced`. What stands below the tests of a file, or in its documentation, is the user's.
+#[test]
+fn the_library_gives_no_places_of_its_own() {
+    let mut folders = vec![root().join("orchestrator")];
+    let (mut files, mut wrong) = (0, Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let tests = name == "tests" || name == "tests.rs" || name == "testing";
+            if path.is_dir() && !tests {
+                folders.push(path);
+            } else if name.ends_with(".rs") && !tests {
+                files += 1;
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]").next().unwrap().lines().enumerate();
+                let calls = code.filter(|(_, line)| !line.trim_start().starts_with("//"));
+                let calls =
+                    calls.filter(|(_, line)| line.contains("Failure::application(") || line.contains(".or_fail("));
+                wrong.extend(calls.map(|(at, line)| format!("{}:{}: {}", path.display(), at + 1, line.trim())));
+            }
+        }
+    }
+    assert!(files > 50, "the tree was read");
+    assert!(wrong.is_empty(), "use Failure::unplaced:\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn no_file_grows_too_long() {
     let mut folders = vec![root()];

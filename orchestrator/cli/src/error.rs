@@ -93,6 +93,10 @@ fn from_client(error: &ClientError) -> CliError {
         ClientError::Denied(_) => {
             message.hint("--auth, --token-file, --region and AWS_PROFILE say as whom to ask; --help tells more")
         }
+        ClientError::DoesNotFit(problem) => message.hint(match problem.pointer.as_deref() {
+            None | Some("") => "nothing was written; correct the value (--input) and send it again".to_owned(),
+            Some(pointer) => format!("nothing was written; correct {pointer} in the value (--input) and send it again"),
+        }),
         ClientError::NotFound(_) => message.hint("`workflow list` shows the workflows that there are"),
         _ => message,
     }
@@ -108,5 +112,14 @@ mod tests {
         assert_eq!(CliError::from(unreachable).code, EXIT_UNREACHABLE);
         assert_eq!(CliError::from(ClientError::Invalid("x".into())).code, EXIT_USAGE);
         assert_eq!(CliError::from(std::io::Error::other("x")).code, EXIT_REFUSED);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said_with_its_place() {
+        let problem = serde_json::from_value(serde_json::json!({
+            "type": "/problems/does-not-fit", "title": "t", "status": 422, "detail": "d", "pointer": "/amount_cents",
+        }));
+        let error = CliError::from(ClientError::DoesNotFit(Box::new(problem.unwrap())));
+        assert_eq!((error.code, error.hint.unwrap().contains("/amount_cents")), (EXIT_REFUSED, true));
     }
 }

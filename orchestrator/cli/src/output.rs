@@ -55,12 +55,22 @@ pub(crate) fn tame(text: &str) -> String {
 }
 
 /// The same, cut off where a line would become too long to read.
-pub(crate) fn short(text: &str, most: usize) -> String {
+fn short(text: &str, most: usize) -> String {
     let text = tame(text);
     if text.chars().count() <= most {
         return text;
     }
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// The same, cut off unless everything is wanted.
+pub(crate) fn fitted(text: &str, most: usize, full: bool) -> String {
+    if full { tame(text) } else { short(text, most) }
+}
+
+/// Text of several lines from elsewhere, each tamed, those behind the first indented.
+pub(crate) fn tame_lines(text: &str, indent: &str) -> String {
+    text.lines().map(tame).collect::<Vec<_>>().join(&format!("\n{indent}"))
 }
 
 /// An id as it is written on a command line.
@@ -121,6 +131,8 @@ mod tests {
         assert_eq!([quoted("a/b-1"), quoted("o 1"), quoted("it's")], ["a/b-1", "'o 1'", r"'it'\''s'"]);
         assert_eq!(short("abcdef", 4), "abc…");
         assert_eq!(short("abcd", 4), "abcd");
+        assert_eq!(fitted("ab\u{1b}cdef", 4, true), "ab\\u{1b}cdef");
+        assert_eq!(tame_lines("a\u{1b}\nb", "  "), "a\\u{1b}\n  b");
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use dormouse_client::{Auth, RawClient, RawHandle};
 use dormouse_core::RunId;
+use dormouse_core::api::ParkedBody;
+use serde_json::{Value, json};
 
 use crate::error::CliError;
 
@@ -113,6 +115,22 @@ impl Which {
     pub(crate) fn handle(&self) -> Result<RawHandle, CliError> {
         Ok(self.remote.client()?.workflow(&self.workflow_id, self.run_id))
     }
+
+    /// Why the run stands still, if its code cannot go on. Asked to say more about a request than that it was taken in,
+    /// and before it is sent: what arrives has the run tried again, and nothing is parked that has ended. Without an
+    /// answer there is nothing more to say.
+    pub(crate) async fn parked(&self) -> Option<ParkedBody> {
+        self.handle().ok()?.describe().await.ok()?.run.parked
+    }
+}
+
+/// What a request that was taken in comes to, for scripts: whom it went to, and why that one stands still, if it does.
+pub(crate) fn told(which: &Which, parked: Option<ParkedBody>) -> Value {
+    let mut told = json!({ "workflow_id": which.workflow_id });
+    if let Some(parked) = parked {
+        told["parked"] = json!(parked);
+    }
+    told
 }
 
 #[cfg(test)]

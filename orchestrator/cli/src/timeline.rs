@@ -8,15 +8,15 @@ use dormouse_core::api::HistoryEvent;
 use dormouse_core::{Failure, Timestamp};
 use serde_json::{Map, Value};
 
-use crate::output::{short, tame};
+use crate::output::{fitted, tame};
 
 /// How much of a value is shown.
 const VALUE_WIDTH: usize = 60;
 /// How much of a failure is shown.
 const FAILURE_WIDTH: usize = 160;
 
-/// Renders a history from its beginning: a line for each event, each ended by a newline, without colours and without
-/// the engine's own bookkeeping.
+/// Renders a history from its beginning: a line for each event, each ended by a newline, without colours, long values cut
+/// off.
 ///
 /// ```text
 ///    1  2026-03-01T09:00:00.000Z       0.000s  WorkflowStarted         orderWorkflow, input {"id":"order-1"}
@@ -25,15 +25,7 @@ const FAILURE_WIDTH: usize = 160;
 #[must_use]
 pub fn timeline(events: &[HistoryEvent]) -> String {
     let mut timeline = Timeline::new();
-    events
-        .iter()
-        .filter(|event| !is_bookkeeping(event))
-        .fold(String::new(), |text, event| text + &timeline.line(event) + "\n")
-}
-
-/// Whether an event says how the engine went about it rather than what happened to the workflow.
-pub(crate) fn is_bookkeeping(event: &HistoryEvent) -> bool {
-    matches!(event.event_type.as_str(), "TurnTaken" | "Swept")
+    events.iter().fold(String::new(), |text, event| text + &timeline.line(event) + "\n")
 }
 
 /// Renders events as they come: remembers when the first happened, and what the activities are called.
@@ -42,6 +34,7 @@ pub struct Timeline {
     began: Option<Timestamp>,
     activities: HashMap<String, String>,
     colour: bool,
+    full: bool,
 }
 
 impl Timeline {
@@ -55,6 +48,13 @@ impl Timeline {
     #[must_use]
     pub fn colour(mut self, colour: bool) -> Self {
         self.colour = colour;
+        self
+    }
+
+    /// Whether everything is shown: values however long they are, request ids, options, places in the source.
+    #[must_use]
+    pub fn full(mut self, full: bool) -> Self {
+        self.full = full;
         self
     }
 
@@ -74,7 +74,7 @@ impl Timeline {
         let empty = Map::new();
         let attributes = attributes.as_object().unwrap_or(&empty);
         let mut parts: Vec<String> = self.subject(attributes).into_iter().collect();
-        parts.extend(attributes.iter().filter_map(|(key, value)| detail(key, value)));
+        parts.extend(attributes.iter().filter_map(|(key, value)| detail(key, value, self.full)));
         parts.join(", ")
     }
 
@@ -93,31 +93,31 @@ impl Timeline {
     }
 }
 
-/// One particular; `None` where the subject has said it, or nobody wants to read it.
-fn detail(key: &str, value: &Value) -> Option<String> {
+/// One particular; `None` where the subject has said it, or few want to read it.
+fn detail(key: &str, value: &Value, full: bool) -> Option<String> {
     match key {
         "activity_id" | "activity_type" | "timer_id" | "name" | "workflow_type" => None,
-        "request_id" | "run_id" | "options" | "place" => None,
-        "inputs" | "input" | "payload" | "value" | "result" => particular(key, value),
+        "request_id" | "run_id" | "options" | "place" if !full => None,
+        "input" | "payload" | "value" | "result" => {
+            Some(particular(key, &fitted(&value.to_string(), VALUE_WIDTH, full)))
+        }
         // What is not there, or not so, need not be said.
         _ if matches!(value, Value::Null | Value::Bool(false)) || value.as_array().is_some_and(Vec::is_empty) => None,
         "attempt" if value.as_u64() == Some(1) => None,
         "attempt" => Some(format!("attempt {}", scalar(value))),
-        "failure" => Some(format!("✗ {}", short(&failure(value), FAILURE_WIDTH))),
+        "failure" => Some(format!("✗ {}", fitted(&failure(value), FAILURE_WIDTH, full))),
         "reason" if value.as_str() == Some("") => None,
         "fire_at" | "retry_at" => Some(format!("{} {}", key.replace('_', " "), scalar(value))),
-        _ => Some(format!("{} {}", tame(&key.replace('_', " ")), short(&scalar(value), VALUE_WIDTH))),
+        _ => Some(format!("{} {}", tame(&key.replace('_', " ")), fitted(&scalar(value), VALUE_WIDTH, full))),
     }
 }
 
-/// A user's value, whatever it is; and how many inputs a turn took, if any.
-fn particular(key: &str, value: &Value) -> Option<String> {
-    let shown = short(&value.to_string(), VALUE_WIDTH);
+/// A user's value, whatever it is.
+fn particular(key: &str, shown: &str) -> String {
     match key {
-        "inputs" if value.as_u64() == Some(0) => None,
-        "result" => Some(format!("→ {shown}")),
-        "payload" | "value" => Some(shown),
-        _ => Some(format!("{key} {shown}")),
+        "result" => format!("→ {shown}"),
+        "payload" | "value" => shown.to_owned(),
+        _ => format!("{key} {shown}"),
     }
 }
 
@@ -147,7 +147,6 @@ pub(crate) fn elapsed(passed: Duration) -> String {
 
 fn colour_of(kind: &str) -> &'static str {
     match kind {
-        "TurnTaken" => "\u{1b}[2m",
         _ if kind.contains("Cancel") => "\u{1b}[33m",
         _ if kind.ends_with("Failed") || kind.ends_with("Terminated") || kind.ends_with("Lost") => "\u{1b}[31m",
         _ if kind.ends_with("Completed") || kind.ends_with("Fired") => "\u{1b}[32m",
@@ -179,25 +178,37 @@ mod tests {
                 "WorkflowStarted",
                 json!({"workflow_type": "orderWorkflow", "input": {"id": 1}, "request_id": "r"}),
             ),
-            event(2, 4, "TurnTaken", json!({})),
-            event(3, 4, "ActivityScheduled", json!({"activity_id": 1, "activity_type": "charge", "input": {"id": 1}})),
-            event(4, 1_250, "ActivityCompleted", json!({"activity_id": 1, "attempt": 2, "result": {"paid": true}})),
-            event(5, 1_300, "TimerStarted", json!({"timer_id": 2, "fire_at": "2026-03-02T09:00:01.300Z"})),
-            event(6, 86_401_300, "TimerFired", json!({"timer_id": 2})),
-            event(7, 86_401_400, "SignalReceived", json!({"name": "approval", "payload": true})),
-            event(8, 86_401_500, "WorkflowFailed", json!({"failure": failure})),
-            event(9, 86_401_500, "Novelty", json!({"some_key": "x\u{1b}[2J"})),
+            event(2, 4, "ActivityScheduled", json!({"activity_id": 1, "activity_type": "charge", "input": {"id": 1}})),
+            event(3, 1_250, "ActivityCompleted", json!({"activity_id": 1, "attempt": 2, "result": {"paid": true}})),
+            event(4, 1_300, "TimerStarted", json!({"timer_id": 2, "fire_at": "2026-03-02T09:00:01.300Z"})),
+            event(5, 86_401_300, "TimerFired", json!({"timer_id": 2})),
+            event(6, 86_401_400, "SignalReceived", json!({"name": "approval", "payload": true})),
+            event(7, 86_401_500, "WorkflowFailed", json!({"failure": failure})),
+            event(8, 86_401_500, "Novelty", json!({"some_key": "x\u{1b}[2J"})),
         ];
         let expected = "   1  2026-03-01T09:00:00.000Z        0.000s  WorkflowStarted         orderWorkflow, input {\"id\":1}
-   3  2026-03-01T09:00:00.004Z        0.004s  ActivityScheduled       charge #1, input {\"id\":1}
-   4  2026-03-01T09:00:01.250Z        1.250s  ActivityCompleted       charge #1, attempt 2, → {\"paid\":true}
-   5  2026-03-01T09:00:01.300Z        1.300s  TimerStarted            timer #2, fire at 2026-03-02T09:00:01.300Z
-   6  2026-03-02T09:00:01.300Z    1d 00h 00m  TimerFired              timer #2
-   7  2026-03-02T09:00:01.400Z    1d 00h 00m  SignalReceived          approval, true
-   8  2026-03-02T09:00:01.500Z    1d 00h 00m  WorkflowFailed          ✗ activity ship failed on attempt 5: no attempts are left: no ship
-   9  2026-03-02T09:00:01.500Z    1d 00h 00m  Novelty                 some key x\\u{1b}[2J
+   2  2026-03-01T09:00:00.004Z        0.004s  ActivityScheduled       charge #1, input {\"id\":1}
+   3  2026-03-01T09:00:01.250Z        1.250s  ActivityCompleted       charge #1, attempt 2, → {\"paid\":true}
+   4  2026-03-01T09:00:01.300Z        1.300s  TimerStarted            timer #2, fire at 2026-03-02T09:00:01.300Z
+   5  2026-03-02T09:00:01.300Z    1d 00h 00m  TimerFired              timer #2
+   6  2026-03-02T09:00:01.400Z    1d 00h 00m  SignalReceived          approval, true
+   7  2026-03-02T09:00:01.500Z    1d 00h 00m  WorkflowFailed          ✗ activity ship failed on attempt 5: no attempts are left: no ship
+   8  2026-03-02T09:00:01.500Z    1d 00h 00m  Novelty                 some key x\\u{1b}[2J
 ";
         assert_eq!(timeline(&events), expected);
+    }
+
+    #[test]
+    fn everything_is_shown_to_whoever_asks() {
+        let long = "x".repeat(500);
+        let attributes = json!({"workflow_type": "w", "input": long, "request_id": "r-1", "place": "src/a.rs:7"});
+        let started = event(1, 0, "WorkflowStarted", attributes);
+        let short = Timeline::new().line(&started);
+        assert!(short.ends_with('…') && !short.contains("r-1") && !short.contains("a.rs"), "{short}");
+        let full = Timeline::new().full(true).line(&started);
+        assert!(full.contains(&long) && full.contains("request id r-1") && full.contains("place src/a.rs:7"), "{full}");
+        let failure = event(2, 0, "WorkflowFailed", json!({"failure": Failure::application(long.clone())}));
+        assert!(Timeline::new().full(true).line(&failure).contains(&long));
     }
 
     #[test]

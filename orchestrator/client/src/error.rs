@@ -19,6 +19,10 @@ pub enum ClientError {
     /// The run is closed.
     #[error("{}", .0.detail)]
     Closed(Box<Problem>),
+    /// An input or an argument does not have the type that the application declares for it; nothing was written. The
+    /// problem's `pointer` is the way to the place in it.
+    #[error("{}", .0.detail)]
+    DoesNotFit(Box<Problem>),
     /// The server refused for another reason; the problem says which, and what to do.
     #[error("{}", .0.detail)]
     Problem(Box<Problem>),
@@ -73,6 +77,7 @@ impl ClientError {
             "not-found" => Self::NotFound,
             "already-started" => Self::AlreadyStarted,
             "closed" => Self::Closed,
+            "does-not-fit" => Self::DoesNotFit,
             // The server itself has no such opinion; this comes from something before it.
             FOREIGN if matches!(problem.status, 401 | 403) => Self::Denied,
             _ => Self::Problem,

@@ -85,7 +85,8 @@ impl RawClient {
     /// Begins a run. With the same request id as before, the answer is the earlier one.
     ///
     /// # Errors
-    /// [`ClientError::AlreadyStarted`] when the id is taken.
+    /// [`ClientError::AlreadyStarted`] when the id is taken; [`ClientError::DoesNotFit`] when the input is not of the
+    /// workflow's type.
     pub async fn start(&self, body: &StartBody, request_id: Option<&str>) -> Result<StartedBody, ClientError> {
         let body =
             serde_json::to_vec(body).map_err(|error| ClientError::Invalid(format!("the input is no JSON: {error}")))?;

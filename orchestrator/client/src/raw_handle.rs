@@ -50,7 +50,8 @@ impl RawHandle {
     /// Sends a signal; when this returns, it is in the history.
     ///
     /// # Errors
-    /// [`ClientError::Closed`] when nobody is there to hear it.
+    /// [`ClientError::Closed`] when nobody is there to hear it; [`ClientError::DoesNotFit`] when the application declares
+    /// another type for it.
     pub async fn signal(&self, name: &str, argument: &Payload, request_id: Option<&str>) -> Result<(), ClientError> {
         let url = self.url(&["signals", name], vec![])?;
         self.client.write(url, argument.as_bytes().to_vec(), request_id).await.map(drop)
@@ -59,8 +60,8 @@ impl RawHandle {
     /// Asks a query.
     ///
     /// # Errors
-    /// [`ClientError::NotFound`] when the workflow answers no such query; [`ClientError::Problem`] with the failure
-    /// when its handler failed.
+    /// [`ClientError::NotFound`] when the workflow answers no such query; [`ClientError::DoesNotFit`] when the application
+    /// declares another type for its argument; [`ClientError::Problem`] with the failure when its handler failed.
     pub async fn query(&self, name: &str, argument: &Payload) -> Result<Payload, ClientError> {
         #[derive(Deserialize)]
         struct Answer {

@@ -121,6 +121,7 @@ fn problem(status: StatusCode, headers: &HeaderMap, body: &[u8], auth: &Auth) ->
             detail,
             run_id: None,
             failure: None,
+            pointer: None,
         }
     })
 }

@@ -58,9 +58,8 @@ fn answer(status: &str, body: &str) -> String {
 }
 
 fn problem(status: u16, kind: &str) -> String {
-    let body = format!(
-        r#"{{"type":"https://dormouse.dev/problems/{kind}","title":"t","status":{status},"detail":"the detail of {kind}"}}"#
-    );
+    let body =
+        format!(r#"{{"type":"/problems/{kind}","title":"t","status":{status},"detail":"the detail of {kind}"}}"#);
     answer(&format!("{status} X"), &body)
 }
 
@@ -124,6 +123,7 @@ async fn refusals_are_not_repeated_and_keep_their_kind() {
         problem(422, "query-failed"),
         answer("404 Not Found", r#"{"message":"Not Found"}"#),
         problem(500, "internal"),
+        answer("422 X", r#"{"type":"/problems/does-not-fit","title":"t","status":422,"detail":"d","pointer":"/a"}"#),
     ]);
     let handle = RawClient::new(&address).unwrap().workflow("x", None);
     assert!(matches!(handle.describe().await, Err(ClientError::NotFound(_))));
@@ -135,7 +135,11 @@ async fn refusals_are_not_repeated_and_keep_their_kind() {
     let foreign = handle.describe().await.unwrap_err().to_string();
     assert!(foreign.contains("(Not Found)") && foreign.contains("not from a Dormouse server"), "{foreign}");
     assert!(matches!(handle.describe().await, Err(ClientError::Problem(problem)) if problem.status == 500));
-    assert_eq!(seen.try_iter().count(), 5);
+    match handle.signal("s", &null, None).await {
+        Err(ClientError::DoesNotFit(problem)) => assert_eq!(problem.pointer.as_deref(), Some("/a")),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(seen.try_iter().count(), 6);
 }
 
 /// Gateways say these while the function behind them dies or there is too much to do; the key makes a repeat harmless.

@@ -282,7 +282,7 @@ bodies! {
 
     /// What went wrong with a request (RFC 9457).
     pub struct Problem {
-        /// Names the kind of problem: `https://dormouse.dev/problems/...`, or `about:blank`.
+        /// Names the kind of problem: `/problems/...`, where this server tells what to do about it, or `about:blank`.
         #[serde(rename = "type")]
         pub problem_type: String,
         /// The kind, for people.
@@ -299,6 +299,10 @@ bodies! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
         pub failure: Option<Failure>,
+        /// When a value does not fit its type: the way to the place within the input or argument, as a JSON Pointer
+        /// (RFC 6901); empty for all of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub pointer: Option<String>,
     }
 }
 

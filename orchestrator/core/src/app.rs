@@ -11,9 +11,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::activity::Activity;
+use crate::declared::Declared;
 use crate::failure::Failure;
 use crate::ids::check_id;
-use crate::names::RemoteActivity;
+use crate::names::{Query, RemoteActivity, Signal};
 use crate::payload::Payload;
 use crate::workflow::Workflow;
 
@@ -156,6 +157,7 @@ pub struct App {
     activities: BTreeMap<&'static str, ActivityEntry>,
     names: HashMap<TypeId, &'static str>,
     tools: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    declared: Declared,
     mistakes: Vec<String>,
 }
 
@@ -177,6 +179,7 @@ impl App {
             Ok(async move { Payload::encode(&future.await?) }.boxed_local())
         });
         self.workflows.insert(name, entry);
+        self.declared.add_workflow::<F::Input>(name);
         self
     }
 
@@ -193,6 +196,38 @@ impl App {
             Err(failure) => std::future::ready(Err(failure)).boxed(),
         });
         self.activities.insert(name, entry);
+        self
+    }
+
+    /// Declares a signal's type, so that callers whose argument does not fit are told so (422) instead of being passed
+    /// over. Optional: signals that are not declared are taken in unread. The name means this type in every workflow of
+    /// the application; another type under it is a mistake that [`App::check`] reports.
+    ///
+    /// ```
+    /// # use dormouse_core::{App, Query, Signal};
+    /// const APPROVAL: Signal<bool> = Signal::new("approval");
+    /// const STATUS: Query<String> = Query::new("status");
+    /// let app = App::new().signal(APPROVAL).query(STATUS);
+    /// ```
+    #[must_use]
+    pub fn signal<T: DeserializeOwned + 'static>(mut self, signal: Signal<T>) -> Self {
+        let added = self.declared.add_signal(signal);
+        self.name_declared("signal", signal.name(), added)
+    }
+
+    /// Declares a query's types, so that an argument which does not fit is refused (422) before the workflow's code is
+    /// asked. Optional, as with [`App::signal`].
+    #[must_use]
+    pub fn query<T: 'static, A: DeserializeOwned + 'static>(mut self, query: Query<T, A>) -> Self {
+        let added = self.declared.add_query(query);
+        self.name_declared("query", query.name(), added)
+    }
+
+    fn name_declared(mut self, kind: &str, name: &'static str, added: Result<(), String>) -> Self {
+        self.mistakes.extend(added.err());
+        if let Err(problem) = check_id("the name", name) {
+            self.mistakes.push(format!("{kind} {name:?}: {problem}"));
+        }
         self
     }
 
@@ -230,6 +265,12 @@ impl App {
     #[must_use]
     pub fn name_of<F: 'static>(&self) -> Option<&'static str> {
         self.names.get(&TypeId::of::<F>()).copied()
+    }
+
+    /// What callers' JSON is held against.
+    #[must_use]
+    pub fn declared(&self) -> &Declared {
+        &self.declared
     }
 
     /// The names of all workflows.

@@ -176,10 +176,17 @@ pub enum RetryState {
 }
 
 impl Failure {
-    /// A retryable Application failure with this message.
+    /// A retryable Application failure with this message, and the place of the call.
     #[track_caller]
     #[must_use]
     pub fn application(message: impl Into<String>) -> Self {
+        Self { place: Some(here(Location::caller()).into()), ..Self::unplaced(message) }
+    }
+
+    /// The same without a place: for what a library says on behalf of somebody's code. A line of the library's own
+    /// source would send people to the wrong house.
+    #[must_use]
+    pub fn unplaced(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             kind: FailureKind::Application {
@@ -188,7 +195,7 @@ impl Failure {
                 details: None,
                 next_retry_delay_ms: None,
             },
-            place: Some(here(Location::caller()).into()),
+            place: None,
             cause: None,
         }
     }
@@ -346,16 +353,11 @@ impl<E: std::error::Error> From<E> for Failure {
 fn from_error(error: &dyn std::error::Error, place: Option<Box<str>>) -> Failure {
     let mut chain = std::iter::successors(error.source(), |e| e.source()).map(ToString::to_string);
     let kept: Vec<String> = chain.by_ref().take(MAX_CAUSES).collect();
-    let cause = kept.into_iter().rev().fold(None, |cause, message| {
-        let mut failure = Failure::application(message);
-        failure.place = None;
-        failure.cause = cause.map(Box::new);
-        Some(failure)
-    });
-    let mut failure = Failure::application(error.to_string());
-    failure.place = place;
-    failure.cause = cause.map(Box::new);
-    failure
+    let cause = kept
+        .into_iter()
+        .rev()
+        .fold(None, |cause, message| Some(Failure { cause: cause.map(Box::new), ..Failure::unplaced(message) }));
+    Failure { place, cause: cause.map(Box::new), ..Failure::unplaced(error.to_string()) }
 }
 
 /// `?` for errors that are no `std::error::Error` themselves: `anyhow::Error`, `Box<dyn Error>`.

@@ -15,11 +15,13 @@ mod accept;
 mod activity;
 pub mod api;
 mod app;
+mod declared;
 mod divergence;
 mod failure;
 pub mod history;
 mod ids;
 mod live;
+mod misfit;
 mod names;
 mod options;
 mod outstanding;
@@ -35,10 +37,12 @@ pub use activity::{Activity, ActivityHost, ActivityInfo};
 pub use app::{
     ActivityFunction, ActivityFuture, ActivityTarget, App, InvalidApp, Remote, WorkflowFunction, WorkflowFuture,
 };
+pub use declared::Declared;
 pub use divergence::{Asked, TurnFailure, panic_message};
 pub use failure::{Canceled, Failure, FailureKind, MAX_CAUSES, OrFail, RetryState, TimeoutKind};
 pub use ids::{BatchHash, CommitId, InvalidId, MAX_ID_BYTES, RunId, RunKey, WorkflowKey, check_id, derive};
 pub use live::{Decision, LiveRun, Merge, QueryFailure, Retake};
+pub use misfit::Misfit;
 pub use names::{Query, RemoteActivity, Signal};
 pub use options::{
     ActivityOptions, DEFAULT_TASK_QUEUE, LocalActivityOptions, MAX_LOCAL_START_TO_CLOSE, RecordedOptions,

@@ -495,7 +495,7 @@ impl LiveRun {
         match result {
             Ok(answer) => answer.map_err(QueryFailure::Failed),
             Err(panic) => {
-                Err(QueryFailure::Failed(Failure::application(crate::panic_message(&*panic)).with_type("Panic")))
+                Err(QueryFailure::Failed(Failure::unplaced(crate::panic_message(&*panic)).with_type("Panic")))
             }
         }
     }

@@ -49,6 +49,8 @@ typed_name! {
     /// # use dormouse_core::Signal;
     /// pub const APPROVAL: Signal<bool> = Signal::new("approval");
     /// ```
+    ///
+    /// Declared with [`App::signal`](crate::App::signal), arguments that do not fit are refused before they are written.
     Signal<T>
 }
 
@@ -59,6 +61,8 @@ typed_name! {
     /// # use dormouse_core::Query;
     /// pub const STATUS: Query<String> = Query::new("status");
     /// ```
+    ///
+    /// Declared with [`App::query`](crate::App::query), arguments that do not fit are refused before any code is asked.
     Query<T, A = ()>
 }
 

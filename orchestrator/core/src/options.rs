@@ -199,7 +199,7 @@ impl LocalActivityOptions {
         } else {
             return None;
         };
-        Some(Failure::application(message).with_type("InvalidOptions").non_retryable())
+        Some(Failure::unplaced(message).with_type("InvalidOptions").non_retryable())
     }
 }
 

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::failure::Failure;
+use crate::misfit::Misfit;
 
 /// The longest JSON text of one value, in bytes: the argument of an activity, a result, a published value. The same in
 /// every build that replays a history: what was refused when it happened is refused on replay.
@@ -31,7 +32,7 @@ impl Payload {
                 Err(Self::too_large("value", bytes.len(), MAX_PAYLOAD_BYTES))
             }
             Ok(bytes) => Ok(Self(bytes.into())),
-            Err(error) => Err(Failure::application(format!("the value does not serialize to JSON: {error}"))
+            Err(error) => Err(Failure::unplaced(format!("the value does not serialize to JSON: {error}"))
                 .with_type("Serialization")
                 .non_retryable()),
         }
@@ -42,17 +43,26 @@ impl Payload {
     /// # Errors
     /// A failure that no retry can mend, naming what did not fit.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_slice(&self.0).map_err(|error| {
-            Failure::application(format!("the JSON does not fit the expected type: {error}"))
+        self.read().map_err(|misfit| {
+            Failure::unplaced(format!("the JSON does not fit the expected type: {misfit}"))
                 .with_type("Deserialization")
                 .non_retryable()
         })
     }
 
+    /// The same, for those who ask where it does not fit.
+    ///
+    /// # Errors
+    /// The first place at which it does not fit.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Misfit> {
+        // What does not fit is read twice: the way to it is only kept track of when somebody asks.
+        serde_json::from_slice(&self.0).or_else(|_| Misfit::find(&self.0))
+    }
+
     /// The failure of a value beyond a limit.
     #[must_use]
     pub fn too_large(what: &str, length: usize, limit: usize) -> Failure {
-        Failure::application(format!(
+        Failure::unplaced(format!(
             "the {what} is {length} bytes of JSON; the limit is {limit} (max_payload_bytes, at most {MAX_PAYLOAD_BYTES}). \
              Store it elsewhere and pass a reference."
         ))

@@ -43,7 +43,7 @@ pub use dormouse_engine::store::Store;
 #[cfg(feature = "s3")]
 pub use dormouse_engine::stores::object::{ObjectStore, OwnError, OwnerSettings, Ownership};
 pub use dormouse_engine::stores::sqlite::SqliteStore;
-pub use dormouse_http::{Limits, Server, StartError, openapi_json, router};
+pub use dormouse_http::{AllowedHost, Hosts, InvalidHost, Limits, Listen, Server, StartError, openapi_json, router};
 
 /// The program of this application: `dev` runs it, `workflow ...` uses it, `--help` says more. With the feature `aws`,
 /// and started by Lambda, it serves invocations in the role that `DORMOUSE_ROLE` names.

@@ -1,6 +1,6 @@
 //! Why the engine did not do what a caller asked. One kind wherever callers act differently.
 
-use dormouse_core::{Failure, RunId};
+use dormouse_core::{Failure, Misfit, RunId};
 
 use crate::store::StoreError;
 
@@ -30,6 +30,14 @@ pub enum ApiError {
     /// An input is larger than the configured limit.
     #[error("{0}")]
     TooLarge(String),
+    /// A value does not fit the type that the application declares for it; nothing was written.
+    #[error("{what} does not fit: {misfit}")]
+    DoesNotFit {
+        /// Which value.
+        what: String,
+        /// Where in it, and why.
+        misfit: Misfit,
+    },
     /// The workflow's code cannot answer now: its run is parked.
     #[error("{0}")]
     Parked(String),

@@ -10,7 +10,7 @@ use dormouse_core::api::{
 };
 use dormouse_core::history::{Batch, Closed, RunState, readable};
 use dormouse_core::{
-    Arrival, MAX_ID_BYTES, Payload, Refusal, RunId, RunKey, StartRequest, WorkflowKey, check_id, derive,
+    Arrival, MAX_ID_BYTES, Misfit, Payload, Refusal, RunId, RunKey, StartRequest, WorkflowKey, check_id, derive,
 };
 
 use futures::{StreamExt, TryStreamExt};
@@ -73,11 +73,12 @@ impl FrontDoor {
     /// # Errors
     /// [`ApiError`]; after `Unavailable`, the run may have begun: repeat with the same request id.
     pub async fn start(&self, request_id: Option<&str>, body: StartBody) -> Result<(StartedBody, bool), ApiError> {
-        let request_id = self.request_id(request_id)?;
+        let given_id = request_id;
+        let request_id = self.request_id(given_id)?;
         check("the workflow type", &body.workflow_type)?;
-        let known = &self.ports.choices.workflow_types;
-        if !known.contains(&body.workflow_type) {
-            let known: Vec<_> = known.iter().map(String::as_str).collect();
+        let declared = &self.ports.choices.declared;
+        if !declared.has_workflow(&body.workflow_type) {
+            let known: Vec<_> = declared.workflow_types().collect();
             return Err(ApiError::Invalid(format!(
                 "there is no workflow type {:?}; this application has: {}",
                 body.workflow_type,
@@ -89,6 +90,8 @@ impl FrontDoor {
         let workflow = self.workflow(&workflow_id)?;
         let input = Payload::encode(&body.input).map_err(|failure| ApiError::Invalid(failure.message))?;
         self.check_size("input", &input)?;
+        let what = || format!("the input of workflow type {:?}", body.workflow_type);
+        self.check_fit(&workflow, given_id, what, declared.input(&body.workflow_type, &input)).await?;
         let request = StartRequest {
             workflow_type: body.workflow_type,
             input,
@@ -131,6 +134,9 @@ impl FrontDoor {
     ) -> Result<(), ApiError> {
         check("the signal's name", name)?;
         self.check_size("signal", &payload)?;
+        let fits = self.ports.choices.declared.signal(name, &payload);
+        let workflow = self.workflow(&target.workflow_id)?;
+        self.check_fit(&workflow, request_id, || format!("the argument of signal {name:?}"), fits).await?;
         let request_id = self.request_id(request_id)?;
         self.take(target, Arrival::Signal { request_id, name: name.into(), payload }).await
     }
@@ -331,6 +337,8 @@ impl FrontDoor {
     pub async fn query(&self, target: &Target, name: &str, input: Payload) -> Result<Payload, ApiError> {
         check("the query's name", name)?;
         self.check_size("query argument", &input)?;
+        let refused = |misfit| ApiError::DoesNotFit { what: format!("the argument of query {name:?}"), misfit };
+        self.ports.choices.declared.query(name, &input).map_err(refused)?;
         let row = self.resolve(target).await?;
         let state = self.decided(&row).await?;
         match state.published.get(name) {
@@ -377,6 +385,24 @@ impl FrontDoor {
             "the {what} is {} bytes of JSON; the limit is {limit} (setting max_payload_bytes)",
             payload.len()
         )))
+    }
+
+    /// Refuses what does not fit, unless the same request was taken in already, by a build with other types: a caller
+    /// who repeats it gets the first answer.
+    async fn check_fit(
+        &self,
+        workflow: &WorkflowKey,
+        request_id: Option<&str>,
+        what: impl FnOnce() -> String,
+        fits: Result<(), Misfit>,
+    ) -> Result<(), ApiError> {
+        let Err(misfit) = fits else { return Ok(()) };
+        if let (Some(id), Some(row)) = (request_id, self.ports.store.latest(workflow).await?)
+            && self.state(&row).await?.answered_in(id).is_some()
+        {
+            return Ok(());
+        }
+        Err(ApiError::DoesNotFit { what: what(), misfit })
     }
 
     async fn resolve(&self, target: &Target) -> Result<RunRow, ApiError> {

@@ -1,10 +1,9 @@
 //! Everything that the engine reaches, in one place.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_core::{CommitId, Timestamp};
+use dormouse_core::{CommitId, Declared, Timestamp};
 
 use crate::parking::Parkings;
 use crate::seams::{ActivityQueue, Alarms, Closings, Host, RunQueue};
@@ -48,8 +47,9 @@ pub struct Choices {
     pub shared: bool,
     /// The largest input, signal or query argument, in bytes.
     pub max_payload_bytes: usize,
-    /// The workflows of this build: a start of any other is refused before anything is written.
-    pub workflow_types: Arc<BTreeSet<String>>,
+    /// What this build knows of names and types: other workflows, and JSON that does not fit, are refused before anything
+    /// is written.
+    pub declared: Arc<Declared>,
 }
 
 impl Ports {

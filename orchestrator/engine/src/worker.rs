@@ -254,11 +254,11 @@ pub(crate) fn spawn_activity(
 /// program's: here nobody will ever know it.
 fn unknown(activity_type: &str, task_queue: Option<&str>) -> Failure {
     match task_queue.filter(|queue| *queue != DEFAULT_TASK_QUEUE) {
-        None => Failure::application(format!(
+        None => Failure::unplaced(format!(
             "no activity {activity_type:?} is registered in this build; add `.activity({activity_type:?}, ...)` to the App"
         ))
         .with_type("UnknownActivity"),
-        Some(queue) => Failure::application(format!(
+        Some(queue) => Failure::unplaced(format!(
             "activity {activity_type:?} belongs to the workers of task queue {queue:?}, and this program does not have \
              it; where there are no such workers, as under `dev`, register a stand-in: \
              `.activity({activity_type:?}, ...)` in the App"
@@ -274,7 +274,7 @@ pub(crate) fn crashed(error: tokio::task::JoinError) -> Failure {
         Ok(panic) => format!("the activity panicked: {}", panic_message(&*panic)),
         Err(error) => format!("the activity was stopped: {error}"),
     };
-    Failure::application(message).with_type("Panic")
+    Failure::unplaced(message).with_type("Panic")
 }
 
 /// An activity's line to the engine.

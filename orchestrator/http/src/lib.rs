@@ -7,6 +7,7 @@
 mod body;
 mod duration;
 mod extract;
+mod hosts;
 mod json;
 mod middleware;
 mod page_token;
@@ -23,8 +24,9 @@ use dormouse_engine::ApiError;
 use dormouse_engine::front::FrontDoor;
 
 pub use duration::{InvalidDuration, parse_duration};
+pub use hosts::{AllowedHost, Hosts, InvalidHost};
 pub use routes::MAX_WAIT;
-pub use server::{Server, StartError};
+pub use server::{Listen, Server, StartError};
 
 /// What a request may amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +55,9 @@ impl Api {
     }
 }
 
-/// All routes, in front of this engine.
-pub fn router(front: Arc<FrontDoor>, limits: Limits) -> Router {
-    build(Api { front: Some(front), limits })
+/// All routes, in front of this engine, for requests that name one of these hosts.
+pub fn router(front: Arc<FrontDoor>, limits: Limits, hosts: Hosts) -> Router {
+    build(Api { front: Some(front), limits }, hosts)
 }
 
 /// The OpenAPI document of [`router`], as it is kept in `openapi.json`.
@@ -68,12 +70,13 @@ pub fn openapi_json() -> String {
     text
 }
 
-fn build(api: Api) -> Router {
+fn build(api: Api, hosts: Hosts) -> Router {
     let (router, _) = routes::all().split_for_parts();
     middleware::wrap(
         router
             .fallback(problem::no_such_route)
             .method_not_allowed_fallback(problem::method_not_allowed)
             .with_state(api),
+        hosts,
     )
 }

@@ -1,5 +1,5 @@
-//! What holds for every request: it is logged without its payloads, a panic is an answer like others, and a page of
-//! another site cannot write.
+//! What holds for every request: it is logged without its payloads, a panic is an answer like others, it names a host
+//! of ours, and a page of another site cannot write.
 
 use std::panic::AssertUnwindSafe;
 
@@ -7,20 +7,25 @@ use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use dormouse_core::{check_id, panic_message};
 use futures::FutureExt;
 use tracing::Instrument;
 
+use crate::hosts::{Hosts, only_ours};
 use crate::problem::{Kind, Refused};
 
 /// Names a request in the logs of both sides.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Adds all of it, the log outermost.
-pub(crate) fn wrap(router: Router) -> Router {
-    router.layer(from_fn(no_cross_site_writes)).layer(from_fn(catch_panics)).layer(from_fn(log))
+pub(crate) fn wrap(router: Router, hosts: Hosts) -> Router {
+    router
+        .layer(from_fn(no_cross_site_writes))
+        .layer(from_fn_with_state(hosts, only_ours))
+        .layer(from_fn(catch_panics))
+        .layer(from_fn(log))
 }
 
 async fn log(request: Request, next: Next) -> Response {
@@ -87,7 +92,7 @@ async fn catch_panics(request: Request, next: Next) -> Response {
 /// server trusts whoever reaches it, so pages that merely run in the same browser must not.
 async fn no_cross_site_writes(request: Request, next: Next) -> Result<Response, Refused> {
     let cross_site = request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    if cross_site && request.method() == Method::POST {
+    if cross_site && !request.method().is_safe() {
         return Err(Kind::CrossSite
             .because("a page of another site may not write here; send the request from your own backend"));
     }

@@ -11,19 +11,25 @@ use dormouse_engine::ApiError;
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 macro_rules! kinds {
-    ($($name:ident $status:ident $slug:literal $title:literal)+) => {
+    ($($name:ident $status:ident $slug:literal $title:literal $advice:literal)+) => {
         /// The kinds of refusal. A caller who acts differently on two of them finds two kinds here.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Kind { $($name),+ }
 
         impl Kind {
+            /// All of them.
+            pub(crate) const ALL: &[Kind] = &[$(Self::$name),+];
+
             fn parts(self) -> (StatusCode, &'static str, &'static str) {
                 match self {
-                    $(Self::$name => (
-                        StatusCode::$status,
-                        concat!("https://dormouse.dev/problems/", $slug),
-                        $title,
-                    )),+
+                    $(Self::$name => (StatusCode::$status, concat!("/problems/", $slug), $title)),+
+                }
+            }
+
+            /// What to do about it, for whoever follows the address that is its type.
+            fn advice(self) -> &'static str {
+                match self {
+                    $(Self::$name => $advice),+
                 }
             }
         }
@@ -32,29 +38,89 @@ macro_rules! kinds {
 
 kinds! {
     InvalidRequest BAD_REQUEST "invalid-request" "The request makes no sense"
+        "An id, a name, a parameter or a header is not as it must be; the detail says which, and how it is written. \
+         Sending the same again does not help. /openapi.json describes every route."
     MalformedJson BAD_REQUEST "malformed-json" "The body is not JSON"
+        "The body must be one JSON value in UTF-8, with nothing behind it. The detail says at which line and column it \
+         ceases to be one. On a command line, quotes around JSON are a common cause: -d '{\"a\": 1}'."
     UnexpectedJson BAD_REQUEST "unexpected-json" "The body does not fit"
+        "The body is JSON, but not what this route reads: a field is missing, unknown, double or of another type. \
+         /openapi.json describes the body of every route."
     NestedTooDeeply BAD_REQUEST "nested-too-deeply" "The JSON is nested too deeply"
+        "Arrays and objects may be nested 64 deep. Send a flatter value, or the deep part as a string."
     CrossSite FORBIDDEN "cross-site" "Another site's page sent this"
+        "A browser sent this on behalf of a page of another site. `dev` trusts whoever reaches it, so such pages must \
+         not. Send the request from your own backend; if the page is your own, start the server with --allow-host and \
+         the name that the page comes from."
+    ForeignHost MISDIRECTED_REQUEST "foreign-host" "The host is not this server's"
+        "The request names a host (the header Host, or the address in the request line) that this server does not answer \
+         to. Any name can be made to lead to this machine, and a page under it could then do here whatever it likes (DNS \
+         rebinding). Ask for localhost or 127.0.0.1; if the name is your own, start the server with --allow-host NAME."
     NotFound NOT_FOUND "not-found" "Not found"
+        "There is no such workflow, run or query; the detail says which. `workflow list` shows the workflows that there \
+         are. Ids are case-sensitive, and in paths a `/` within one is written ~2F."
     NotHere NOT_FOUND "not-here" "Not on this server"
+        "Only APIs that are deployed to AWS have this. Ask one of those: --address."
     NoSuchRoute NOT_FOUND "no-such-route" "No such route"
+        "/openapi.json lists the routes that exist. A `/` within a workflow id is written ~2F, or it begins another part \
+         of the path."
     MethodNotAllowed METHOD_NOT_ALLOWED "method-not-allowed" "The route has no such method"
+        "The header Allow names the methods that the route has."
     TooSlow REQUEST_TIMEOUT "too-slow" "The body took too long"
+        "A body must arrive within 30 seconds. Send it again, with the same Idempotency-Key."
     AlreadyStarted CONFLICT "already-started" "The workflow id is taken"
+        "A run of this workflow id is open, or has been and may not be again; the member run_id names it. Choose another \
+         id; or say with id_conflict_policy what shall happen to an open run (UseExisting joins it, TerminateExisting \
+         ends it), and with id_reuse_policy whether an id may be used again. A repeat of one and the same start should \
+         carry the same Idempotency-Key: then it gets the first answer."
     Closed CONFLICT "closed" "The run is closed"
+        "The run has ended, so it takes nothing in. Its result and history can still be read. Without run_id, a request \
+         goes to the latest run of the workflow."
     Parked CONFLICT "parked" "The run is parked"
+        "The workflow's code cannot go on from its history: it panicked, never gave a turn back, or was changed in a way \
+         that does not follow what is recorded. `workflow describe` shows the reason. It goes on when good code is \
+         deployed; signals are kept until then, and terminating the run needs none of its code."
     TooLarge PAYLOAD_TOO_LARGE "too-large" "The body is too large"
+        "A value may be 2 MiB of JSON (max_payload_bytes, which a server may lower). Keep large data elsewhere and send \
+         a reference to it."
     UnsupportedMediaType UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "The body is not JSON"
+        "Send JSON, with the header `Content-Type: application/json`."
+    DoesNotFit UNPROCESSABLE_ENTITY "does-not-fit" "A value does not fit its type"
+        "The application declares which type the input of this workflow, or the argument of this signal or query, must \
+         have, and the value is not of it. The member pointer is the way to the place (a JSON Pointer, from the value's \
+         root; empty for all of it), the detail says what was expected. Nothing was written: correct it and send it \
+         again."
     QueryFailed UNPROCESSABLE_ENTITY "query-failed" "The query failed"
+        "The workflow has a handler for this query, and the handler failed; the member failure says how. Nothing has \
+         changed."
     Internal INTERNAL_SERVER_ERROR "internal" "A defect in the server"
+        "This is not your fault. The server's log says more under the x-request-id of the response. Repeating the \
+         request with the same Idempotency-Key is safe."
     Unavailable SERVICE_UNAVAILABLE "unavailable" "Not available now"
+        "The storage did not answer, or the server is stopping. The request may have taken effect: repeat it with the \
+         same Idempotency-Key, after the time that the header Retry-After gives."
 }
 
 impl Kind {
     /// A refusal of this kind, with what happened this time.
     pub(crate) fn because(self, detail: impl Into<String>) -> Refused {
-        Refused { kind: self, detail: detail.into(), run_id: None, failure: None }
+        Refused { kind: self, detail: detail.into(), run_id: None, failure: None, pointer: None }
+    }
+
+    /// The kind whose page this is.
+    pub(crate) fn of_slug(slug: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.address().strip_prefix("/problems/") == Some(slug))
+    }
+
+    /// Where its page is: its type (RFC 9457), relative to this server.
+    pub(crate) fn address(self) -> &'static str {
+        self.parts().1
+    }
+
+    /// The page about it, as plain text.
+    pub(crate) fn page(self) -> String {
+        let (status, address, title) = self.parts();
+        format!("{title}\n\nHTTP status {status}\nproblem type {address}\n\n{}\n", self.advice())
     }
 }
 
@@ -65,6 +131,7 @@ pub(crate) struct Refused {
     detail: String,
     run_id: Option<RunId>,
     failure: Option<Box<Failure>>,
+    pointer: Option<String>,
 }
 
 impl Refused {
@@ -78,6 +145,7 @@ impl Refused {
             detail: self.detail,
             run_id: self.run_id,
             failure: self.failure.map(|failure| *failure),
+            pointer: self.pointer,
         }
     }
 }
@@ -107,6 +175,7 @@ impl From<ApiError> for Refused {
             ApiError::TooLarge(_) => Kind::TooLarge,
             // Not 503: repeating helps nobody until another build is deployed.
             ApiError::Parked(_) => Kind::Parked,
+            ApiError::DoesNotFit { .. } => Kind::DoesNotFit,
             ApiError::QueryFailed(_) => Kind::QueryFailed,
             ApiError::Unavailable(_) => Kind::Unavailable,
         };
@@ -114,7 +183,14 @@ impl From<ApiError> for Refused {
         match error {
             ApiError::AlreadyStarted { run_id, .. } => refused.run_id = Some(run_id),
             ApiError::QueryFailed(failure) => refused.failure = Some(failure),
-            _ => {}
+            ApiError::DoesNotFit { misfit, .. } => refused.pointer = Some(misfit.pointer),
+            ApiError::Invalid(_)
+            | ApiError::NotFound(_)
+            | ApiError::NotHere(_)
+            | ApiError::Closed(_)
+            | ApiError::TooLarge(_)
+            | ApiError::Parked(_)
+            | ApiError::Unavailable(_) => {}
         }
         refused
     }

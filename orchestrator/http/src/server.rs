@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::{Limits, router};
+use crate::{AllowedHost, Hosts, Limits, router};
 
 /// How long requests that are under way may take to end. Only those that wait for a result take longer, and whoever
 /// sent them asks again.
@@ -23,6 +23,39 @@ pub struct Server {
     engine: Embedded,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
+}
+
+/// Where a server listens, and which hosts its requests may name.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    address: String,
+    allowed: Vec<AllowedHost>,
+}
+
+impl Listen {
+    /// At this address, such as `127.0.0.1:7780`; port 0: any free one. Requests may name this very host, or the loopback
+    /// interface.
+    #[must_use]
+    pub fn at(address: impl Into<String>) -> Self {
+        let address = address.into();
+        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+        // Everywhere is nobody's name.
+        let host: Option<AllowedHost> = host.parse().ok().filter(|_| !["0.0.0.0", "[::]", ""].contains(&host));
+        Self { allowed: host.into_iter().collect(), address }
+    }
+
+    /// Requests may name these too.
+    #[must_use]
+    pub fn allow(mut self, hosts: impl IntoIterator<Item = AllowedHost>) -> Self {
+        self.allowed.extend(hosts);
+        self
+    }
+}
+
+impl From<&str> for Listen {
+    fn from(address: &str) -> Self {
+        Self::at(address)
+    }
 }
 
 /// Why a server did not start.
@@ -43,7 +76,7 @@ pub enum StartError {
 }
 
 impl Server {
-    /// Listens at `listen` (port 0: any free one), opens the engine over this store and begins. Call inside a tokio
+    /// Listens, and answers requests that name a host of ours (see [`Listen`]), opens the engine over this store and begins. Call inside a tokio
     /// runtime.
     ///
     /// # Errors
@@ -52,15 +85,16 @@ impl Server {
         app: Arc<App>,
         store: Arc<dyn Store>,
         settings: Settings,
-        listen: &str,
+        listen: impl Into<Listen>,
     ) -> Result<Self, StartError> {
-        let cannot = |error| StartError::Listen { listen: listen.to_owned(), error };
+        let Listen { address: listen, allowed } = listen.into();
+        let cannot = |error| StartError::Listen { listen: listen.clone(), error };
         // First the address: when another process holds it, work is better not begun.
-        let listener = TcpListener::bind(listen).await.map_err(cannot)?;
+        let listener = TcpListener::bind(&listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let limits = Limits { max_payload_bytes: settings.max_payload_bytes };
         let engine = Embedded::open(app, store, settings).await?;
-        let routes = router(engine.front(), limits);
+        let routes = router(engine.front(), limits, Hosts::loopback_and(allowed));
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(async move {
             axum::serve(listener, routes)

@@ -6,13 +6,13 @@ use axum::http::{Method, Request, StatusCode, header};
 use axum::routing::get;
 use axum::{Router, response::Response};
 use dormouse_core::api::Problem;
-use dormouse_core::{Failure, RunId};
+use dormouse_core::{Failure, Misfit, RunId};
 use dormouse_engine::ApiError;
 use tower::ServiceExt;
 
 use crate::extract::Params;
-use crate::problem::{PROBLEM_JSON, Refused};
-use crate::{Api, Limits, build, middleware};
+use crate::problem::{Kind, PROBLEM_JSON, Refused};
+use crate::{Api, Hosts, Limits, build, middleware};
 
 const LIMIT: usize = 1024;
 
@@ -22,7 +22,7 @@ fn request(method: &str, path: &str) -> axum::http::request::Builder {
 
 async fn send(request: Request<Body>) -> Response {
     let api = Api { front: None, limits: Limits { max_payload_bytes: LIMIT } };
-    build(api).oneshot(request).await.unwrap()
+    build(api, Hosts::any()).oneshot(request).await.unwrap()
 }
 
 /// The problem of a response that must be one.
@@ -45,7 +45,7 @@ async fn post_problem(path: &str, body: impl Into<Body>) -> Problem {
 }
 
 fn kind(problem: &Problem) -> &str {
-    problem.problem_type.strip_prefix("https://dormouse.dev/problems/").unwrap()
+    problem.problem_type.strip_prefix("/problems/").unwrap()
 }
 
 #[tokio::test]
@@ -327,7 +327,7 @@ async fn panics_are_answers() {
     async fn fall() -> &'static str {
         panic!("secret")
     }
-    let router = middleware::wrap(Router::new().route("/", get(fall)));
+    let router = middleware::wrap(Router::new().route("/", get(fall)), Hosts::any());
     let response = router.oneshot(request("GET", "/").body(Body::empty()).unwrap()).await.unwrap();
     assert!(response.headers().contains_key("x-request-id"));
     let problem = problem(response).await;
@@ -339,6 +339,7 @@ async fn panics_are_answers() {
 fn every_kind_of_error_has_its_status() {
     let run_id = RunId::from_bytes([7; 16]);
     let say = || "x".to_owned();
+    let misfit = Misfit { pointer: "/a".into(), problem: say() };
     for (error, status, expected) in [
         (ApiError::Invalid(say()), 400, "invalid-request"),
         (ApiError::NotFound(say()), 404, "not-found"),
@@ -348,13 +349,37 @@ fn every_kind_of_error_has_its_status() {
         (ApiError::TooLarge(say()), 413, "too-large"),
         (ApiError::Parked(say()), 409, "parked"),
         (ApiError::QueryFailed(Box::new(Failure::application("no"))), 422, "query-failed"),
+        (ApiError::DoesNotFit { what: say(), misfit: misfit.clone() }, 422, "does-not-fit"),
         (ApiError::Unavailable(say()), 503, "unavailable"),
     ] {
         let problem = Refused::from(error.clone()).problem();
         assert_eq!((problem.status, kind(&problem)), (status, expected));
         assert_eq!(problem.run_id.is_some(), matches!(error, ApiError::AlreadyStarted { .. }));
         assert_eq!(problem.failure.is_some(), matches!(error, ApiError::QueryFailed(_)));
+        assert_eq!(problem.pointer.is_some(), matches!(error, ApiError::DoesNotFit { .. }));
     }
+}
+
+#[tokio::test]
+async fn every_kind_of_problem_has_a_page_that_says_what_to_do() {
+    let index = send(request("GET", "/problems").body(Body::empty()).unwrap()).await;
+    assert_eq!(index.status(), StatusCode::OK);
+    let index = axum::body::to_bytes(index.into_body(), 1 << 20).await.unwrap();
+    let index = String::from_utf8(index.to_vec()).unwrap();
+    for kind in Kind::ALL {
+        let problem = kind.because("x").problem();
+        let response = send(request("GET", &problem.problem_type).body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::OK, "{}", problem.problem_type);
+        // What browsers show rather than store.
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/plain; charset=utf-8");
+        let page = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let page = String::from_utf8(page.to_vec()).unwrap();
+        assert!(page.contains(&problem.title) && page.contains(&problem.status.to_string()), "{page}");
+        assert!(page.lines().count() > 3, "what to do: {page}");
+        assert!(index.contains(&problem.problem_type), "{index}");
+    }
+    let unknown = get_problem("/problems/bad-luck").await;
+    assert_eq!((unknown.status, kind(&unknown)), (404, "no-such-route"));
 }
 
 #[tokio::test]

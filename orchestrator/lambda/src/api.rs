@@ -1,12 +1,12 @@
 //! The role `api`: the HTTP API behind API Gateway or a function URL. It accepts, reads, and sends again what is in
-//! quarantine; no user code runs here.
+//! quarantine. No user code runs here but what reads its types from JSON: what does not fit them is refused.
 
 use std::sync::Arc;
 
 use dormouse_aws::redrive::Redriver;
 use dormouse_engine::front::FrontDoor;
 use dormouse_engine::intake::Intake;
-use dormouse_http::{Limits, router};
+use dormouse_http::{Hosts, Limits, router};
 use lambda_http::request::RequestContext;
 use lambda_http::tower::ServiceExt;
 use lambda_http::{Request, RequestExt, service_fn};
@@ -24,7 +24,7 @@ pub(crate) async fn serve(cloud: Cloud) -> Result<(), Error> {
     let limits = Limits { max_payload_bytes: cloud.ports.choices.max_payload_bytes };
     let redriver = Arc::new(Redriver::new(cloud.quarantine, cloud.queues));
     let front = Arc::new(FrontDoor::new(cloud.ports, intake, queries).with_quarantine(redriver));
-    let routes = router(front, limits);
+    let routes = router(front, limits, Hosts::any());
     lambda_http::run(service_fn(move |request| routes.clone().oneshot(without_stage(request)))).await
 }
 

@@ -76,7 +76,7 @@ impl Cloud {
                 sweep_interval: settings.sweep_interval,
                 shared: true,
                 max_payload_bytes: MAX_PAYLOAD_BYTES,
-                workflow_types: Arc::new(app.workflow_types().map(str::to_owned).collect()),
+                declared: Arc::new(app.declared().clone()),
             },
         };
         Ok(Self { app, settings: Arc::new(settings), config, queues, quarantine, ports })

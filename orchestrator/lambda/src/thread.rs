@@ -241,7 +241,7 @@ struct Home {
 const LONGEST_LOCAL: Duration = Duration::from_secs(25);
 
 fn too_long(limit: Duration) -> Failure {
-    Failure::application(format!(
+    Failure::unplaced(format!(
         "a local activity may take {limit:?}, and an invocation of the orchestrator has {LONGEST_LOCAL:?} at most: \
          lower its start-to-close limit, or make it an activity"
     ))

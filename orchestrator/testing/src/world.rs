@@ -367,7 +367,7 @@ impl World {
                 sweep_interval: SWEEP,
                 shared: self.shared,
                 max_payload_bytes: 64 * 1024,
-                workflow_types: Arc::new(self.app.workflow_types().map(str::to_owned).collect()),
+                declared: Arc::new(self.app.declared().clone()),
             },
         };
         let intake = Arc::new(Intake::new(ports.clone()));

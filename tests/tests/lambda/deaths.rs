@@ -176,7 +176,7 @@ async fn invocation() {
             sweep_interval: Duration::from_mins(1),
             shared: true,
             max_payload_bytes: 64 * 1024,
-            workflow_types: Arc::new(app.workflow_types().map(str::to_owned).collect()),
+            declared: Arc::new(app.declared().clone()),
         },
     };
     let front = FrontDoor::new(ports.clone(), Arc::new(Intake::new(ports.clone())), Arc::new(Nobody));

@@ -161,7 +161,7 @@ impl Bench {
         let front = front.with_quarantine(Arc::new(self.redriver.clone()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let routes = dormouse::router(Arc::new(front), Limits::default());
+        let routes = dormouse::router(Arc::new(front), Limits::default(), dormouse::Hosts::any());
         tokio::spawn(async move { axum::serve(listener, routes).await });
         RawClient::new(&url).unwrap()
     }

@@ -73,7 +73,7 @@ impl Gateway {
     pub async fn open(region: &'static str, busy: u64) -> Self {
         let store = Arc::new(ObjectStore::new(Arc::new(InMemory::new()), "p"));
         let engine = Embedded::open(Arc::new(app()), store, Settings::default()).await.unwrap();
-        let routes = dormouse::router(engine.front(), Limits::default());
+        let routes = dormouse::router(engine.front(), Limits::default(), dormouse::Hosts::any());
         let inside =
             Inside { region, busy: busy.into(), refused: AtomicU64::new(0), seen: Mutex::default(), _engine: engine };
         let inside = Arc::new(inside);

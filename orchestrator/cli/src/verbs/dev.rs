@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use dormouse_engine::embedded::Settings;
-use dormouse_http::{Server, StartError, parse_duration};
+use dormouse_http::{AllowedHost, Listen, Server, StartError, parse_duration};
 use serde_json::json;
 
 use crate::error::CliError;
@@ -25,6 +25,8 @@ Examples:
   dev                                      listen on http://127.0.0.1:7780
   dev --listen 127.0.0.1:0                 any free port; the first line printed names it
   dev --data-dir /var/lib/orders --log debug
+  dev --listen 0.0.0.0:7780 --allow-host orders.internal
+                                           for other machines too, which ask for it by that name
   dev --store s3://bucket/orders           kept in S3, on no disk: any machine may go on with it
   AWS_ENDPOINT_URL=http://127.0.0.1:9000 dev --store s3://bucket/orders
                                            the same on what speaks S3's protocol
@@ -47,6 +49,10 @@ pub(crate) struct Dev {
     /// Where to listen; port 0 picks a free one. There is no authentication: whoever reaches it may do everything
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7780")]
     listen: String,
+    /// A host name that requests may give beside localhost and the address listened at; may be repeated. Others are
+    /// refused (421): any web page can make a name of its own lead here
+    #[arg(long, value_name = "HOST")]
+    allow_host: Vec<AllowedHost>,
     /// How long running activities may take to end when told to stop
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     grace: Duration,
@@ -59,11 +65,12 @@ impl Verb for Dev {
         let mut stop = StopSignals::new()?;
         let app = Arc::new(cx.app.clone());
         let place = self.place();
+        let listen = Listen::at(&self.listen).allow(self.allow_host.clone());
         let (store, ours) = tokio::select! {
             opened = place.open() => opened?,
             () = stop.next() => return Ok(ExitCode::from(130)),
         };
-        let server = match Server::start(app, store, Settings::default(), &self.listen).await {
+        let server = match Server::start(app, store, Settings::default(), listen).await {
             Ok(server) => server,
             Err(error) => {
                 ours.release().await;

@@ -255,7 +255,6 @@ impl RunState {
             self.recent.0 = std::mem::take(&mut self.recent.1);
         }
         if batch.kind == BatchKind::Swept {
-            self.events += 1;
             self.sweeps += 1;
         } else {
             self.sweeps = 0;
@@ -296,8 +295,8 @@ impl RunState {
     /// # Errors
     /// What contradicts the history so far.
     pub fn apply(&mut self, event: &Event, time: Timestamp) -> Result<(), String> {
-        // As people read them: a turn that brought an input of its own shows as two.
-        self.events += 1 + u64::from(matches!(event, Event::Turn(Turn { input: Some(_), .. })));
+        // As people read them (`readable`): a turn shows as the input that it brought.
+        self.events += u64::from(!matches!(event, Event::Turn(Turn { input: None, .. })));
         match event {
             Event::Input(input) => {
                 self.note(input, time)?;

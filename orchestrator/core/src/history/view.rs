@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::event::{Command, Event, Input, Turn};
-use super::record::{Batch, BatchKind};
+use super::record::Batch;
 use crate::api::HistoryEvent;
 use crate::failure::Failure;
 use crate::time::Timestamp;
 
-/// The events of one batch, numbered on from `first_id`. A turn that delivered an input on the spot shows as two.
+/// What one batch says about the workflow, numbered on from `first_id` without gaps. That the code ran, or that the sweep
+/// looked, is the engine's own affair and no event: a turn shows as the input that it brought, if it brought one.
 #[must_use]
 pub fn readable(batch: &Batch, first_id: u64) -> Vec<HistoryEvent> {
     let mut events = Vec::new();
@@ -16,20 +17,14 @@ pub fn readable(batch: &Batch, first_id: u64) -> Vec<HistoryEvent> {
         let event_id = first_id + events.len() as u64;
         events.push(HistoryEvent { event_id, time, event_type: event_type.to_owned(), attributes });
     };
-    if batch.kind == BatchKind::Swept {
-        push(batch.time, ("Swept", json!({ "due": batch.due })));
-    }
     for event in &batch.events {
         match event {
             Event::Input(input) => push(batch.time, input_view(input)),
             Event::Command(command) => push(batch.time, command_view(command)),
-            Event::Turn(Turn { at_offset_ms, taken, input }) => {
-                let at = super::turn_time(batch.time, *at_offset_ms);
-                if let Some(input) = input {
-                    push(at, input_view(input));
-                }
-                push(at, ("TurnTaken", json!({ "inputs": taken + u32::from(input.is_some()) })));
+            Event::Turn(Turn { at_offset_ms, input: Some(input), .. }) => {
+                push(super::turn_time(batch.time, *at_offset_ms), input_view(input));
             }
+            Event::Turn(Turn { input: None, .. }) => {}
         }
     }
     events

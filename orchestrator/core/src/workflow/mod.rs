@@ -210,7 +210,7 @@ impl Workflow {
             )
         };
         machine.next_run = Some(NextRun { workflow_type: name.into(), input, request_id: None, carried: Vec::new() });
-        Err(Failure::application("the workflow continues as new").with_type(CONTINUE_AS_NEW).non_retryable())
+        Err(Failure::unplaced("the workflow continues as new").with_type(CONTINUE_AS_NEW).non_retryable())
     }
 }
 

@@ -129,7 +129,7 @@ impl Embedded {
                 sweep_interval: settings.sweep_interval,
                 shared: false,
                 max_payload_bytes: settings.max_payload_bytes.min(MAX_PAYLOAD_BYTES),
-                workflow_types: Arc::new(app.workflow_types().map(str::to_owned).collect()),
+                declared: Arc::new(app.declared().clone()),
             },
         };
         workers.begin(ports.clone());

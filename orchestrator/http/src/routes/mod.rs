@@ -2,6 +2,7 @@
 
 mod history;
 mod outcomes;
+mod problems;
 mod quarantine;
 mod queries;
 mod server;
@@ -26,7 +27,8 @@ pub use outcomes::MAX_WAIT;
                        `~7E`; the ids `.` and `..` are `~2E` and `~2E~2E`. That survives gateways which decode \
                        percent-encoding on the way. Percent-encoding is understood too, where nothing decodes it. \
                        A write with an `Idempotency-Key` may be repeated: the repeat changes nothing more. \
-                       Every error is `application/problem+json` (RFC 9457)."
+                       Every error is `application/problem+json` (RFC 9457); its `type`, relative to the server, is \
+                       the address of a page that says what to do."
     ),
     tags(
         (name = "workflows", description = "Begin, look at and influence workflows"),
@@ -50,6 +52,8 @@ pub(crate) fn all() -> OpenApiRouter<Api> {
         .routes(routes!(stops::terminate))
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::redrive))
+        .routes(routes!(problems::problems))
+        .routes(routes!(problems::problem))
         .routes(routes!(server::healthz))
         .routes(routes!(server::openapi))
 }

@@ -29,7 +29,7 @@ use crate::problem::Refused;
         (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such workflow, run or query", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The run is parked: its code cannot answer", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The query's handler failed", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The argument does not fit its declared type, or the query's handler failed", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn query(

@@ -25,6 +25,7 @@ use crate::{Api, page_token};
         (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The id is taken", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The input is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The input does not fit the type that the workflow takes: `pointer` says where", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Repeat it with the same Idempotency-Key", body = Problem, content_type = "application/problem+json"),
     ),
 )]

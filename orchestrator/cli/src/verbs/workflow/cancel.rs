@@ -5,13 +5,18 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::error::CliError;
-use crate::output::{Format, say, say_json, tame};
-use crate::remote::Which;
+use crate::output::{Format, quoted, say, say_json, tame, tame_lines};
+use crate::remote::{Which, told};
 use crate::verb::{Context, Verb};
 
 /// Ask a workflow to stop; it may clean up first
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  workflow cancel order-1 --reason 'the customer changed her mind'")]
+#[command(after_help = "\
+Example:
+  workflow cancel order-1 --reason 'the customer changed her mind'
+
+Done when the request is in the history; what the workflow makes of it is its own affair: `workflow result order-1` tells
+how it ended. Exits with 1 when it has ended already.")]
 pub(crate) struct Cancel {
     #[command(flatten)]
     which: Which,
@@ -25,10 +30,18 @@ pub(crate) struct Cancel {
 
 impl Verb for Cancel {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
+        let parked = self.which.parked().await;
         self.which.handle()?.cancel(&self.reason, self.request_id.as_deref()).await?;
-        match cx.format {
-            Format::Json => say_json(&serde_json::json!({ "workflow_id": self.which.workflow_id }))?,
-            Format::Table => say(&format!("Asked {} to stop", tame(&self.which.workflow_id)))?,
+        let id = tame(&self.which.workflow_id);
+        match (cx.format, parked) {
+            (Format::Json, parked) => say_json(&told(&self.which, parked))?,
+            (Format::Table, None) => say(&format!("Asked {id} to stop"))?,
+            (Format::Table, Some(parked)) => say(&format!(
+                "Asked {id} to stop; it is parked, so its code learns of it only when that can go on. `workflow \
+                 terminate {}` ends it without its code. It stands still because:\n  {}",
+                quoted(&self.which.workflow_id),
+                tame_lines(&parked.reason, "  ")
+            ))?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -7,15 +7,21 @@ use comfy_table::{Cell, Table};
 use dormouse_core::api::DescribeBody;
 
 use crate::error::CliError;
-use crate::output::{Format, cell, render, say, say_json, short, status_cell, table};
+use crate::output::{Format, cell, fitted, render, say, say_json, status_cell, table, tame_lines};
 use crate::remote::Which;
 use crate::timeline::elapsed;
 use crate::verb::{Context, Verb};
 
 /// Show how a workflow stands: status, activities under way, timers, published values
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  workflow describe order-1")]
+#[command(after_help = "\
+Examples:
+  workflow describe order-1
+  workflow describe order-1 --full    input, failures and published values however long they are")]
 pub(crate) struct Describe {
+    /// Show values and failures however long they are
+    #[arg(long)]
+    full: bool,
     #[command(flatten)]
     which: Which,
 }
@@ -25,14 +31,14 @@ impl Verb for Describe {
         let run = self.which.handle()?.describe().await?;
         match cx.format {
             Format::Json => say_json(&run)?,
-            Format::Table => say(&sections(&run, cx.colour).join("\n\n"))?,
+            Format::Table => say(&sections(&run, cx.colour, self.full).join("\n\n"))?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn sections(body: &DescribeBody, colour: bool) -> Vec<String> {
-    let mut sections = vec![render(&facts(body, colour))];
+fn sections(body: &DescribeBody, colour: bool, full: bool) -> Vec<String> {
+    let mut sections = vec![render(&facts(body, colour, full))];
     if !body.pending_activities.is_empty() {
         let mut table = table(&["ACTIVITY", "ID", "STATE", "ATTEMPT", "NEXT ATTEMPT", "LAST FAILURE"], colour);
         for activity in &body.pending_activities {
@@ -45,7 +51,7 @@ fn sections(body: &DescribeBody, colour: bool) -> Vec<String> {
                 cell(&activity.state),
                 Cell::new(activity.attempt),
                 cell(&next),
-                Cell::new(short(&failure, 120)),
+                Cell::new(fitted(&failure, 120, full)),
             ]);
         }
         sections.push(render(&table));
@@ -60,14 +66,14 @@ fn sections(body: &DescribeBody, colour: bool) -> Vec<String> {
     if !body.published.is_empty() {
         let mut table = table(&["QUERY", "VALUE"], colour);
         for (name, value) in &body.published {
-            table.add_row([cell(name), Cell::new(short(&value.to_string(), 200))]);
+            table.add_row([cell(name), Cell::new(fitted(&value.to_string(), 200, full))]);
         }
         sections.push(render(&table));
     }
     sections
 }
 
-fn facts(body: &DescribeBody, colour: bool) -> Table {
+fn facts(body: &DescribeBody, colour: bool, full: bool) -> Table {
     let run = &body.run;
     let mut facts = table(&["WORKFLOW", ""], colour);
     facts.set_header([cell("WORKFLOW"), cell(&run.workflow_id)]);
@@ -81,7 +87,7 @@ fn facts(body: &DescribeBody, colour: bool) -> Table {
     if let Some(closed) = run.closed_at {
         fact("closed", Cell::new(format!("{closed}, after {}", elapsed(closed.since(run.started_at)))));
     }
-    fact("input", Cell::new(short(&body.input.to_string(), 200)));
+    fact("input", Cell::new(fitted(&body.input.to_string(), 200, full)));
     fact("history", Cell::new(format!("{} events, {} bytes", body.history_events, body.history_bytes)));
     if body.ordinal > 0 {
         fact("earlier runs", Cell::new(body.ordinal));
@@ -93,7 +99,7 @@ fn facts(body: &DescribeBody, colour: bool) -> Table {
         fact("cancel", Cell::new("requested"));
     }
     if let Some(parked) = &run.parked {
-        fact("parked", cell(&parked.reason));
+        fact("parked", Cell::new(tame_lines(&parked.reason, "")));
         fact("", cell(&format!("build {}; tried again at {}", parked.build, parked.retry_at)));
     }
     facts
@@ -118,7 +124,7 @@ mod tests {
             "published": {"status": "Paid"},
         }))
         .unwrap();
-        let text = sections(&body, false).join("\n\n");
+        let text = sections(&body, false, false).join("\n\n");
         assert_eq!(
             text,
             " WORKFLOW  order-1
@@ -139,5 +145,26 @@ mod tests {
  QUERY   VALUE
  status  \"Paid\""
         );
+    }
+
+    #[test]
+    fn everything_is_shown_to_whoever_asks() {
+        let long = "x".repeat(500);
+        let body: DescribeBody = serde_json::from_value(json!({
+            "workflow_id": "order-1", "run_id": "67e55044-10b1-426f-9247-bb680e5fe0c8", "workflow_type": "orderWorkflow",
+            "status": "Running", "started_at": "2026-03-01T09:00:00.000Z", "ordinal": 0, "input": long.clone() + "i",
+            "history_events": 4, "history_bytes": 512, "cancel_requested": false, "timers": [],
+            "pending_activities": [{
+                "activity_id": "1", "activity_type": "charge", "local": false, "state": "backing_off", "attempt": 2,
+                "last_failure": {"message": long.clone() + "f", "kind": "application"},
+            }],
+            "published": {"status": long.clone() + "p"},
+        }))
+        .unwrap();
+        let (cut, full) = (sections(&body, false, false).concat(), sections(&body, false, true).concat());
+        for end in ["i", "f", "p"] {
+            let whole = long.clone() + end;
+            assert!(full.contains(&whole) && !cut.contains(&whole), "{end}");
+        }
     }
 }

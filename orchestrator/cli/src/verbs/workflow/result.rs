@@ -9,7 +9,7 @@ use dormouse_core::api::ResultBody;
 use dormouse_http::parse_duration;
 
 use crate::error::CliError;
-use crate::output::{Format, quoted, say_json, tame};
+use crate::output::{Format, quoted, say_json, tame, tame_lines};
 use crate::remote::Which;
 use crate::verb::{Context, Verb};
 
@@ -33,6 +33,11 @@ pub(crate) struct Result {
 impl Verb for Result {
     async fn run(self, cx: Context) -> std::result::Result<ExitCode, CliError> {
         let outcome = self.which.handle()?.outcome(self.wait).await?;
+        if let (Format::Table, Status::Running) = (cx.format, outcome.status)
+            && let Some(parked) = self.which.parked().await
+        {
+            return Err(stands_still(&self.which.workflow_id, &parked.reason));
+        }
         say_outcome(&self.which.workflow_id, &outcome, cx.format)
     }
 }
@@ -50,6 +55,13 @@ pub(crate) fn say_outcome(
         Format::Table => return Err(no_result(workflow_id, outcome)),
     }
     Ok(ExitCode::from(u8::from(!completed)))
+}
+
+fn stands_still(workflow_id: &str, reason: &str) -> CliError {
+    CliError::new(format!("workflow {} is parked: {}", tame(workflow_id), tame_lines(reason, "  "))).hint(format!(
+        "it goes on when code is deployed that can; `workflow terminate {}` ends it without its code",
+        quoted(workflow_id)
+    ))
 }
 
 fn no_result(workflow_id: &str, outcome: &ResultBody) -> CliError {

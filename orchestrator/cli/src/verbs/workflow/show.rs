@@ -9,7 +9,7 @@ use dormouse_core::api::{HistoryBody, HistoryEvent};
 use crate::error::CliError;
 use crate::output::{Format, say, say_json};
 use crate::remote::Which;
-use crate::timeline::{Timeline, is_bookkeeping};
+use crate::timeline::Timeline;
 use crate::verb::{Context, Verb};
 
 /// How often a followed history is looked at.
@@ -20,15 +20,16 @@ const INTERVAL: Duration = Duration::from_millis(500);
 #[command(after_help = "\
 Examples:
   workflow show order-1
+  workflow show order-1 --full                    inputs and results however long they are
   workflow show order-1 --follow                  until it has ended
   workflow show order-1 --follow --output json    a JSON object for each event, on a line of its own")]
 pub(crate) struct Show {
     /// Go on showing events as they come, until the run has ended
     #[arg(long, short)]
     follow: bool,
-    /// Show the engine's own bookkeeping too: turns, sweeps
+    /// Show everything of each event: long values uncut, request ids, options, places in the source
     #[arg(long)]
-    all: bool,
+    full: bool,
     #[command(flatten)]
     which: Which,
 }
@@ -36,15 +37,12 @@ pub(crate) struct Show {
 impl Verb for Show {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let handle = self.which.handle()?;
-        let mut timeline = Timeline::new().colour(cx.colour);
+        let mut timeline = Timeline::new().colour(cx.colour).full(self.full);
         if !self.follow {
             let events = handle.history().await?;
             match cx.format {
                 Format::Json => say_json(&HistoryBody { events, next_page_token: None })?,
-                Format::Table => events
-                    .iter()
-                    .filter(|event| self.all || !is_bookkeeping(event))
-                    .try_for_each(|event| say(&timeline.line(event)))?,
+                Format::Table => events.iter().try_for_each(|event| say(&timeline.line(event)))?,
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -57,7 +55,6 @@ impl Verb for Show {
             for event in &events {
                 match cx.format {
                     Format::Json => say(&serde_json::to_string(event)?)?,
-                    Format::Table if !self.all && is_bookkeeping(event) => {}
                     Format::Table => say(&timeline.line(event))?,
                 }
                 seen = event.event_id;

@@ -6,13 +6,19 @@ use clap::Args;
 
 use crate::error::CliError;
 use crate::input::payload;
-use crate::output::{Format, say, say_json, tame};
-use crate::remote::Which;
+use crate::output::{Format, say, say_json, tame, tame_lines};
+use crate::remote::{Which, told};
 use crate::verb::{Context, Verb};
 
 /// Send a signal to a workflow
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  workflow signal expense-7 approval --input true")]
+#[command(after_help = "\
+Examples:
+  workflow signal expense-7 approval --input true
+  workflow signal expense-7 approval --input true --request-id answer-1    safe to repeat
+
+Done when the signal is in the history. An argument that does not fit the type which the application declares for the
+signal is refused, and nothing is written (exit code 1).")]
 pub(crate) struct Signal {
     #[command(flatten)]
     which: Which,
@@ -29,12 +35,20 @@ pub(crate) struct Signal {
 impl Verb for Signal {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let argument = payload(self.input.as_deref())?;
+        let parked = self.which.parked().await;
         self.which.handle()?.signal(&self.name, &argument, self.request_id.as_deref()).await?;
-        match cx.format {
-            Format::Json => {
-                say_json(&serde_json::json!({ "workflow_id": self.which.workflow_id, "signal": self.name }))?
+        let sent = format!("Sent {} to {}", tame(&self.name), tame(&self.which.workflow_id));
+        match (cx.format, parked) {
+            (Format::Json, parked) => {
+                let mut told = told(&self.which, parked);
+                told["signal"] = self.name.into();
+                say_json(&told)?;
             }
-            Format::Table => say(&format!("Sent {} to {}", tame(&self.name), tame(&self.which.workflow_id)))?,
+            (Format::Table, None) => say(&sent)?,
+            (Format::Table, Some(parked)) => say(&format!(
+                "{sent}; it is parked and sees the signal when its code can go on. It stands still because:\n  {}",
+                tame_lines(&parked.reason, "  ")
+            ))?,
         }
         Ok(ExitCode::SUCCESS)
     }

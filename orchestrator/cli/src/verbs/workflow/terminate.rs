@@ -5,13 +5,19 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::error::CliError;
-use crate::output::{Format, say, say_json, tame};
-use crate::remote::Which;
+use crate::output::{Format, say, say_json, tame, tame_lines};
+use crate::remote::{Which, told};
 use crate::verb::{Context, Verb};
 
-/// End a workflow at once, without asking its code
+/// End a workflow at once, without asking its code: also when that code cannot go on
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  workflow terminate order-1 --reason 'started by mistake'")]
+#[command(after_help = "\
+Examples:
+  workflow terminate order-1 --reason 'started by mistake'
+  workflow list --status Running                  shows which runs are parked
+
+What was under way is told that nobody waits for it any more; nothing is undone. To let the workflow clean up first,
+ask it with `workflow cancel`. Exits with 1 when the workflow has ended already.")]
 pub(crate) struct Terminate {
     #[command(flatten)]
     which: Which,
@@ -25,10 +31,16 @@ pub(crate) struct Terminate {
 
 impl Verb for Terminate {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
+        let parked = self.which.parked().await;
         self.which.handle()?.terminate(&self.reason, self.request_id.as_deref()).await?;
-        match cx.format {
-            Format::Json => say_json(&serde_json::json!({ "workflow_id": self.which.workflow_id }))?,
-            Format::Table => say(&format!("Terminated {}", tame(&self.which.workflow_id)))?,
+        let id = tame(&self.which.workflow_id);
+        match (cx.format, parked) {
+            (Format::Json, parked) => say_json(&told(&self.which, parked))?,
+            (Format::Table, None) => say(&format!("Terminated {id}"))?,
+            (Format::Table, Some(parked)) => say(&format!(
+                "Terminated {id}; it was parked, and none of its code ran for this. It had stood still because:\n  {}",
+                tame_lines(&parked.reason, "  ")
+            ))?,
         }
         Ok(ExitCode::SUCCESS)
     }

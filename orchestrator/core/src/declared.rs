@@ -1,0 +1,188 @@
+//! What an application declares about the JSON that callers send: inputs by workflow type, arguments by the names of
+//! signals and queries. A front door refuses with it what no code could read, before anything is written.
+
+use std::any::{TypeId, type_name};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde::de::DeserializeOwned;
+
+use crate::divergence::panic_message;
+use crate::misfit::Misfit;
+use crate::names::{Query, Signal};
+use crate::payload::Payload;
+
+type Check = fn(&Payload) -> Result<(), Misfit>;
+
+/// What is known of a signal or a query.
+#[derive(Clone, Copy)]
+struct Declaration {
+    types: TypeId,
+    shown: &'static str,
+    check: Check,
+}
+
+/// The types behind an application's names, as far as it declares them. Cloning copies names alone.
+#[derive(Clone, Default)]
+pub struct Declared {
+    inputs: BTreeMap<&'static str, Check>,
+    signals: BTreeMap<&'static str, Declaration>,
+    queries: BTreeMap<&'static str, Declaration>,
+}
+
+impl Declared {
+    pub(crate) fn add_workflow<I: DeserializeOwned>(&mut self, workflow_type: &'static str) {
+        self.inputs.insert(workflow_type, check::<I>);
+    }
+
+    /// Adds a signal, or says which other type it is declared with.
+    pub(crate) fn add_signal<T: DeserializeOwned + 'static>(&mut self, signal: Signal<T>) -> Result<(), String> {
+        let of = Declaration { types: TypeId::of::<T>(), shown: type_name::<T>(), check: check::<T> };
+        add(&mut self.signals, "signal", signal.name(), of)
+    }
+
+    /// Adds a query, or says which other types it is declared with.
+    pub(crate) fn add_query<T: 'static, A: DeserializeOwned + 'static>(
+        &mut self,
+        query: Query<T, A>,
+    ) -> Result<(), String> {
+        let of = Declaration { types: TypeId::of::<(T, A)>(), shown: type_name::<Query<T, A>>(), check: check::<A> };
+        add(&mut self.queries, "query", query.name(), of)
+    }
+
+    /// Whether there is a workflow of this type.
+    #[must_use]
+    pub fn has_workflow(&self, workflow_type: &str) -> bool {
+        self.inputs.contains_key(workflow_type)
+    }
+
+    /// The types of all workflows, in order.
+    pub fn workflow_types(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.inputs.keys().copied()
+    }
+
+    /// Whether this can be the input of a workflow of this type. What is not declared is not checked.
+    ///
+    /// # Errors
+    /// Where it does not fit.
+    pub fn input(&self, workflow_type: &str, input: &Payload) -> Result<(), Misfit> {
+        self.inputs.get(workflow_type).map_or(Ok(()), |check| check(input))
+    }
+
+    /// Whether this can be the argument of a signal of this name. What is not declared is not checked.
+    ///
+    /// # Errors
+    /// Where it does not fit.
+    pub fn signal(&self, name: &str, argument: &Payload) -> Result<(), Misfit> {
+        self.signals.get(name).map_or(Ok(()), |declared| (declared.check)(argument))
+    }
+
+    /// Whether this can be the argument of a query of this name. What is not declared is not checked.
+    ///
+    /// # Errors
+    /// Where it does not fit.
+    pub fn query(&self, name: &str, argument: &Payload) -> Result<(), Misfit> {
+        self.queries.get(name).map_or(Ok(()), |declared| (declared.check)(argument))
+    }
+}
+
+fn add(
+    all: &mut BTreeMap<&'static str, Declaration>,
+    kind: &str,
+    name: &'static str,
+    declaration: Declaration,
+) -> Result<(), String> {
+    match all.insert(name, declaration) {
+        // Parts of an application may each declare what they share.
+        Some(other) if other.types != declaration.types => {
+            Err(format!("{kind} {name:?} is declared with two types, {} and {}", other.shown, declaration.shown))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check<T: DeserializeOwned>(payload: &Payload) -> Result<(), Misfit> {
+    // How a type is read is its own code, and whoever asks here is not in its power.
+    catch_unwind(AssertUnwindSafe(|| payload.read::<T>().map(drop))).unwrap_or_else(|panic| {
+        let problem = format!("reading it as {} panicked: {}", type_name::<T>(), panic_message(&*panic));
+        Err(Misfit { pointer: String::new(), problem })
+    })
+}
+
+impl fmt::Debug for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Declared")
+            .field("inputs", &self.inputs.keys())
+            .field("signals", &self.signals.keys())
+            .field("queries", &self.queries.keys())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::App;
+    use crate::failure::Failure;
+    use crate::workflow::Workflow;
+
+    async fn counting(_: Workflow, _: Vec<u8>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    #[derive(Debug)]
+    struct Explosive;
+
+    impl<'de> serde::Deserialize<'de> for Explosive {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            panic!("careful")
+        }
+    }
+
+    fn json(text: &'static str) -> Payload {
+        Payload::from_json(text.into())
+    }
+
+    #[test]
+    fn only_what_is_declared_is_checked() {
+        let app = App::new()
+            .workflow("counting", counting)
+            .signal(Signal::<bool>::new("go"))
+            .query(Query::<String, u32>::new("page"))
+            .query(Query::<String>::new("status"));
+        app.check().unwrap();
+        let declared = app.declared();
+        assert!(declared.has_workflow("counting") && !declared.has_workflow("go"));
+        assert_eq!(declared.input("counting", &json("[1, 2]")), Ok(()));
+        assert_eq!(declared.input("counting", &json("[1, 256]")).unwrap_err().pointer, "/1");
+        assert_eq!(declared.input("other", &json("7")), Ok(()));
+        assert_eq!(declared.signal("go", &json("true")), Ok(()));
+        assert!(declared.signal("go", &json("7")).is_err());
+        assert_eq!(declared.signal("page", &json("\"x\"")), Ok(()), "a query's name is not a signal's");
+        assert!(declared.query("page", &json("\"x\"")).is_err());
+        assert_eq!(declared.query("status", &Payload::NULL), Ok(()));
+        assert!(declared.query("status", &json("7")).is_err());
+    }
+
+    #[test]
+    fn a_name_has_one_type() {
+        let app = App::new().signal(Signal::<bool>::new("go")).signal(Signal::<bool>::new("go"));
+        app.check().unwrap();
+        let wrong = app
+            .signal(Signal::<u32>::new("go"))
+            .query(Query::<u32>::new("q"))
+            .query(Query::<u32, u32>::new("q"))
+            .signal(Signal::<u32>::new(""));
+        let said = wrong.check().unwrap_err().to_string();
+        for part in ["signal \"go\" is declared with two types, bool and u32", "query \"q\"", "signal \"\": "] {
+            assert!(said.contains(part), "{part} is not in: {said}");
+        }
+    }
+
+    #[test]
+    fn types_that_panic_are_misfits() {
+        let app = App::new().signal(Signal::<Explosive>::new("boom"));
+        assert!(app.declared().signal("boom", &json("7")).unwrap_err().problem.contains("careful"));
+    }
+}
