@@ -5,7 +5,6 @@ use dormouse_core::{
     RunKey, Timestamp,
     history::{Batch, BatchKind, RunState},
 };
-use futures::{StreamExt, TryStreamExt};
 use std::time::Duration;
 
 use crate::commit::{LoadError, row_change};
