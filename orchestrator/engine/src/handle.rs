@@ -36,18 +36,24 @@ use crate::seams::{Intent, RunMessage, Wish};
 use crate::store::StoreError;
 use crate::worker::LocalTask;
 
+/// What of a user's code runs on a thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnThread {
+    /// A turn of this run. Should it never end, the run cannot go on.
+    Turn(RunKey),
+    /// A query's handler, on an argument of somebody's choice: whoever asks must not be able to stop a run.
+    Query,
+}
+
 /// What a decider needs of the thread that it lives on.
 pub trait Surroundings {
     /// Runs a local activity and sends its outcome as a message to its run.
     fn run_local(&self, task: LocalTask);
-    /// Workflow code of this run begins to run on this thread.
-    fn turn_begins(&self, run: &RunKey);
-    /// A query's handler begins to run, on an argument of somebody's choice.
-    fn query_begins(&self, run: &RunKey) {
-        self.turn_begins(run);
-    }
+    /// A user's code begins to run on this thread. Called before each turn, also before those of a replay: then again
+    /// before the end of the one before is said, whose time is over all the same.
+    fn code_begins(&self, what: OnThread);
     /// It gave the thread back.
-    fn turn_ends(&self);
+    fn code_ends(&self);
 }
 
 /// Messages of one run, sorted.
@@ -205,9 +211,9 @@ impl<S: Surroundings> Decider<S> {
         }
         let live = self.in_turn(run, || LiveRun::replay(&self.app, run, &records));
         let live = live.map_err(|failure| refused(failure.into()))?;
-        self.surroundings.query_begins(run);
+        self.surroundings.code_begins(OnThread::Query);
         let answer = live.query(name, input);
-        self.surroundings.turn_ends();
+        self.surroundings.code_ends();
         answer.map_err(|failure| match failure {
             QueryFailure::Unknown(known) => ApiError::NotFound(format!(
                 "the workflow answers no query {name:?}; it answers: {}",

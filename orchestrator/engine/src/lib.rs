@@ -1,8 +1,8 @@
 //! The shell around the core: it loads histories, commits decisions and hands out work.
 //!
 //! Read [`handle`] first: it is the way of an event; `pass` is its heart, `dispatch` its end. Then [`commit`] (one conditional create and what its answers
-//! mean), [`intake`] (taking inputs in without deciding), [`attempts`] and [`worker`] (activities), [`front`] (what
-//! callers may ask). [`store`] and [`seams`] are the traits that a backend implements; [`stores`] and [`embedded`]
+//! mean), [`intake`] (taking inputs in without deciding), [`attempts`] and [`worker`] (activities), [`thread`] (where workflow
+//! code runs), [`front`] (what callers may ask). [`store`] and [`seams`] are the traits that a backend implements; [`stores`] and [`embedded`]
 //! are backends.
 
 pub mod attempts;
@@ -21,6 +21,7 @@ pub mod seams;
 pub mod store;
 pub mod stores;
 pub mod sweep;
+pub mod thread;
 pub mod worker;
 
 pub use error::ApiError;

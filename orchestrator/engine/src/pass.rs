@@ -10,7 +10,7 @@ use dormouse_core::{Arrival, Decision, LiveRun, Merge, Retake, RunKey, TurnFailu
 use crate::attempts::close_untaken;
 use crate::commit::{LoadError, Outcome, commit, read_history, row_change};
 use crate::dispatch::Dispatch;
-use crate::handle::{Coming, Decider, Post, Surroundings};
+use crate::handle::{Coming, Decider, OnThread, Post, Surroundings};
 use crate::store::{AttemptKey, StoreError};
 
 /// A run on its way.
@@ -264,9 +264,9 @@ impl<S: Surroundings> Decider<S> {
                 Err(_) if planted(Bug::C3BelieveMemory) => return Ok(true),
                 stretch => stretch?,
             };
-            self.surroundings.turn_begins(run);
+            self.surroundings.code_begins(OnThread::Turn(run.clone()));
             let fits = live.catch_up(&stretch.records);
-            self.surroundings.turn_ends();
+            self.surroundings.code_ends();
             if !fits || stretch.gap {
                 return Ok(false);
             }
@@ -294,9 +294,9 @@ impl<S: Surroundings> Decider<S> {
         run: &RunKey,
         code: impl FnOnce() -> Result<T, TurnFailure>,
     ) -> Result<T, TurnFailure> {
-        self.surroundings.turn_begins(run);
+        self.surroundings.code_begins(OnThread::Turn(run.clone()));
         let result = code();
-        self.surroundings.turn_ends();
+        self.surroundings.code_ends();
         result
     }
 }
