@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dormouse_core::api::{ResultBody, StartBody};
-use dormouse_core::{App, Failure, Payload, Signal, Status, Workflow};
+use dormouse_core::{App, Failure, Payload, Query, Signal, Status, Workflow};
+use dormouse_engine::ApiError;
 use dormouse_engine::embedded::{Embedded, Settings};
 use dormouse_engine::front::Target;
 use dormouse_engine::store::RunFilter;
@@ -158,5 +159,103 @@ mod elsewhere {
     async fn a_stand_in_of_the_same_name_does_them() {
         let result = outcome(App::new().workflow("gallery", gallery).activity("resize", resize)).await;
         assert_eq!(result.result, Some(json!(4)), "{result:?}");
+    }
+}
+
+mod asked {
+    //! Queries whose handlers do not give their thread back.
+
+    use super::*;
+
+    const GO: Signal<()> = Signal::new("go");
+    const HANG: Query<bool, usize> = Query::new("hang");
+    const HEARD: Query<u32, ()> = Query::new("heard");
+
+    const LIMIT: Duration = Duration::from_millis(300);
+
+    /// By test, whether its handlers go on: nothing spins beyond it.
+    static LET_GO: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+    static HANGS: AtomicBool = AtomicBool::new(false);
+
+    async fn patient(cx: Workflow, _: ()) -> Result<(), Failure> {
+        cx.answer(HEARD, |()| 7);
+        cx.answer(HANG, |test| {
+            HANGS.fetch_or(test == 0, Ordering::SeqCst);
+            while !LET_GO[test].load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            true
+        });
+        Ok(cx.signal(GO).await?)
+    }
+
+    async fn engine() -> (Embedded, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+        let settings = Settings { workflow_threads: 1, turn_limit: LIMIT, ..Settings::default() };
+        let app = Arc::new(App::new().workflow("patient", patient));
+        (Embedded::open(app, store, settings).await.unwrap(), dir)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn queries_that_hang_cost_so_many_threads_and_no_more() {
+        let (engine, _dir) = engine().await;
+        let front = engine.front();
+        let p = target("p");
+        front.start(None, start("patient", "p", Value::Null)).await.unwrap();
+        let mut hung = 0;
+        let refused = loop {
+            match front.query(&p, HANG.name(), Payload::encode(&1).unwrap()).await {
+                Err(ApiError::QueryFailed(_)) => hung += 1,
+                other => break other,
+            }
+        };
+        assert!(matches!(&refused, Err(ApiError::Unavailable(detail)) if detail.contains("8 threads")), "{refused:?}");
+        assert_eq!(hung, 8);
+        LET_GO[1].store(true, Ordering::SeqCst);
+        let answered = async {
+            while front.query(&p, HEARD.name(), Payload::NULL).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), answered).await.expect("threads that came back");
+        engine.shutdown(Duration::from_secs(1)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_query_that_hangs_fails_and_stops_nobody() {
+        let (engine, _dir) = engine().await;
+        let front = engine.front();
+        front.start(None, start("patient", "p", Value::Null)).await.unwrap();
+        front.start(None, start("patient", "q", Value::Null)).await.unwrap();
+
+        let (p, q) = (target("p"), target("q"));
+        let (hung, heard) = tokio::time::timeout(Duration::from_secs(20), async {
+            let hung = front.query(&p, HANG.name(), Payload::encode(&0).unwrap());
+            let heard = async {
+                while !HANGS.load(Ordering::SeqCst) {
+                    tokio::task::yield_now().await;
+                }
+                // Waits on the thread that hangs.
+                front.query(&q, HEARD.name(), Payload::NULL).await
+            };
+            tokio::join!(hung, heard)
+        })
+        .await
+        .expect("whoever asks is answered");
+        let Err(ApiError::QueryFailed(failure)) = hung else { panic!("{hung:?}") };
+        let failure = format!("{failure:?}");
+        for part in ["QueryTimedOut", "hang", "300ms", "turn_limit"] {
+            assert!(failure.contains(part), "{part} is not in: {failure}");
+        }
+        assert_eq!(heard.unwrap().to_value(), json!(7), "another thread answers");
+
+        // Whoever asks cannot stop a run.
+        assert_eq!(front.describe(&p).await.unwrap().run.parked, None);
+        front.signal(&p, None, "go", Payload::NULL).await.unwrap();
+        let result = front.result(&p, Duration::from_secs(20)).await.unwrap();
+        assert_eq!(result.status, Status::Completed, "{result:?}");
+        LET_GO[0].store(true, Ordering::SeqCst);
+        engine.shutdown(Duration::from_secs(1)).await;
     }
 }

@@ -122,6 +122,21 @@ fn the_library_gives_no_places_of_its_own() {
     assert!(wrong.is_empty(), "use Failure::unplaced:\n{}", wrong.join("\n"));
 }
 
+/// clippy reads one file only: the nearest.
+#[test]
+fn nearer_bans_contain_those_of_the_root() {
+    let read = |place: &str| std::fs::read_to_string(root().join(place)).unwrap();
+    let bans = read("clippy.toml");
+    let bans: Vec<_> = bans.lines().filter(|line| line.trim_start().starts_with("{ path")).collect();
+    assert!(!bans.is_empty(), "the file was read");
+    for room in ["engine", "lambda"] {
+        let nearer = read(&format!("orchestrator/{room}/clippy.toml"));
+        for ban in &bans {
+            assert!(nearer.lines().any(|line| line == *ban), "{room} does without: {ban}");
+        }
+    }
+}
+
 #[test]
 fn no_file_grows_too_long() {
     let mut folders = vec![root()];

@@ -21,15 +21,16 @@ use dormouse::Timestamp;
 use dormouse_aws::queues::ReceiveError;
 use dormouse_aws::wire::{Message, decode, encode};
 use dormouse_core::RunKey;
-use dormouse_engine::seams::{RunMessage, SeamFuture};
+use dormouse_engine::host::Machine;
+use dormouse_engine::ports::Ports;
+use dormouse_engine::seams::{Host, Instant, RunMessage, SeamFuture};
 use dormouse_engine::store::StoreError;
 use dormouse_lambda::envelope::Letter;
 use dormouse_lambda::orchestrator::{Consumer, Counter};
-use dormouse_testing::World;
 use dormouse_testing::world::Process;
+use dormouse_testing::{Clock, World};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use tokio::time::Instant;
 
 /// Letters of this queue are dead.
 const DEAD: &str = "dead letters";
@@ -89,19 +90,51 @@ impl Counter for Clerk {
 struct Function {
     process: Process,
     clerk: Clerk,
+    host: Arc<dyn Host>,
     consumer: Consumer<Clerk>,
+}
+
+/// The world's clock; work and waiting are the machine's, as the thread and activities are.
+struct Half(Clock, Machine);
+
+impl Host for Half {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn instant(&self) -> Instant {
+        self.1.instant()
+    }
+
+    fn sleep_until(&self, at: Instant) -> BoxFuture<'static, ()> {
+        self.1.sleep_until(at)
+    }
+
+    fn spawn(&self, work: BoxFuture<'static, ()>) {
+        self.1.spawn(work);
+    }
+
+    fn fresh_id(&self) -> [u8; 16] {
+        self.0.fresh_id()
+    }
+
+    fn give_way(&self) -> BoxFuture<'_, ()> {
+        self.0.give_way()
+    }
 }
 
 impl Function {
     fn begin(world: &World) -> Self {
         let (process, clerk) = (world.process(), Clerk::default());
-        let consumer = Consumer::begin(Arc::clone(world.app()), process.ports.clone(), clerk.clone()).unwrap();
-        Self { process, clerk, consumer }
+        let host: Arc<dyn Host> = Arc::new(Half(world.clock.clone(), Machine::here()));
+        let ports = Ports { host: Arc::clone(&host), ..process.ports.clone() };
+        let consumer = Consumer::begin(Arc::clone(world.app()), ports, clerk.clone()).unwrap();
+        Self { process, clerk, host, consumer }
     }
 
     /// Invokes it with so much time; the ids of the letters that failed.
     async fn invoke(&self, letters: Vec<Letter>, time: Duration) -> Vec<String> {
-        failed(&serde_json::to_value(self.consumer.letters(letters, Instant::now() + time).await).unwrap())
+        failed(&serde_json::to_value(self.consumer.letters(letters, self.host.instant() + time).await).unwrap())
     }
 
     /// Invokes it with what is on the queue, until nothing is.

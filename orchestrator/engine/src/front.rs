@@ -296,7 +296,7 @@ impl FrontDoor {
     /// # Errors
     /// [`ApiError`].
     pub async fn result(&self, target: &Target, wait: Duration) -> Result<ResultBody, ApiError> {
-        let deadline = tokio::time::Instant::now() + wait;
+        let deadline = self.ports.host.instant() + wait;
         let mut row = self.resolve(target).await?;
         let mut look = FIRST_LOOK;
         // Nobody waits for what has ended already: no notice would ever come for it.
@@ -307,12 +307,12 @@ impl FrontDoor {
             if row.status.is_closed() {
                 return self.outcome(&row).await;
             }
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            let left = deadline.since(self.ports.host.instant());
             if left.is_zero() {
                 return Ok(ResultBody { run_id: row.run_id, status: row.status, result: None, failure: None });
             }
             // Noticed or not, look again.
-            let _ = tokio::time::timeout(left.min(look), notice).await;
+            let _ = self.ports.host.timeout(left.min(look), notice).await;
             look = (look * 2).min(LONGEST_LOOK);
         }
         self.outcome(&row).await
@@ -350,15 +350,15 @@ impl FrontDoor {
     /// The run's state once its code has seen what was accepted before the question: a caller who has just started
     /// or signaled it expects that. Not for long: a run that stands still answers from where it stands.
     async fn decided(&self, row: &RunRow) -> Result<Arc<RunState>, ApiError> {
-        let deadline = tokio::time::Instant::now() + DECISION_PATIENCE;
+        let deadline = self.ports.host.instant() + DECISION_PATIENCE;
         let mut look = FIRST_DECISION_LOOK;
         loop {
             let state = self.state(row).await?;
             let parked = self.ports.parkings.get(&row.run).is_some() || row.parked.is_some();
-            if !state.is_undecided() || parked || tokio::time::Instant::now() > deadline {
+            if !state.is_undecided() || parked || self.ports.host.instant() > deadline {
                 return Ok(state);
             }
-            tokio::time::sleep(look).await;
+            self.ports.host.sleep(look).await;
             look = (look * 2).min(LONGEST_DECISION_LOOK);
         }
     }

@@ -41,18 +41,24 @@ use crate::worker::LocalTask;
 /// How much memory warm runs take on a thread, in bytes, at most (about; what the workflow's code holds is not seen).
 const WARM_BYTES: usize = 64 * 1024 * 1024;
 
+/// What of a user's code runs on a thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnThread {
+    /// A turn of this run. Should it never end, the run cannot go on.
+    Turn(RunKey),
+    /// A query's handler, on an argument of somebody's choice: whoever asks must not be able to stop a run.
+    Query,
+}
+
 /// What a decider needs of the thread that it lives on.
 pub trait Surroundings {
     /// Runs a local activity and sends its outcome as a message to its run.
     fn run_local(&self, task: LocalTask);
-    /// Workflow code of this run begins to run on this thread.
-    fn turn_begins(&self, run: &RunKey);
-    /// A query's handler begins to run, on an argument of somebody's choice.
-    fn query_begins(&self, run: &RunKey) {
-        self.turn_begins(run);
-    }
+    /// A user's code begins to run on this thread. Called before each turn, also before those of a replay: then again
+    /// before the end of the one before is said, whose time is over all the same.
+    fn code_begins(&self, what: OnThread);
     /// It gave the thread back.
-    fn turn_ends(&self);
+    fn code_ends(&self);
 }
 
 /// Decides runs: the only place where workflow code runs (rule F1). One per thread, for the runs that live there.

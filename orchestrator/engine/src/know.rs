@@ -6,7 +6,7 @@ use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{LiveRun, RunKey, Status, TurnFailure};
 
 use crate::commit::LoadError;
-use crate::handle::{Decider, Surroundings};
+use crate::handle::{Decider, OnThread, Surroundings};
 use crate::post::Post;
 use crate::states::{fold, read_history};
 use crate::store::{RunRow, StoreError};
@@ -102,9 +102,9 @@ impl<S: Surroundings> Decider<S> {
                 Err(_) if planted(Bug::C3BelieveMemory) => return Ok(true),
                 stretch => stretch?,
             };
-            self.surroundings.turn_begins(run);
+            self.surroundings.code_begins(OnThread::Turn(run.clone()));
             let fits = live.catch_up(&stretch.records);
-            self.surroundings.turn_ends();
+            self.surroundings.code_ends();
             if !fits || stretch.gap {
                 return Ok(false);
             }
@@ -127,9 +127,9 @@ impl<S: Surroundings> Decider<S> {
         run: &RunKey,
         code: impl FnOnce() -> Result<T, TurnFailure>,
     ) -> Result<T, TurnFailure> {
-        self.surroundings.turn_begins(run);
+        self.surroundings.code_begins(OnThread::Turn(run.clone()));
         let result = code();
-        self.surroundings.turn_ends();
+        self.surroundings.code_ends();
         result
     }
 }

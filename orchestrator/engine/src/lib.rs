@@ -5,7 +5,8 @@
 //! `lost` and [`sweep`] for what may be lost on the way, [`parking`] for code that cannot go on.
 //!
 //! [`states`] is the one way to know a run without its code. [`intake`] takes inputs in without deciding, [`front`] is
-//! what callers may ask, `query` the questions that code answers, [`attempts`] and [`worker`] are activities. [`store`]
+//! what callers may ask, `query` the questions that code answers, [`attempts`] and [`worker`] are activities, [`thread`] is
+//! where workflow code runs, [`host`] where time and chance come from. [`store`]
 //! and [`seams`] are the traits that a backend implements; [`stores`] and [`embedded`] are backends.
 
 pub mod attempts;
@@ -31,6 +32,7 @@ pub mod states;
 pub mod store;
 pub mod stores;
 pub mod sweep;
+pub mod thread;
 pub mod worker;
 
 pub use error::ApiError;

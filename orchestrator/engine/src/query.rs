@@ -4,7 +4,7 @@ use dormouse_core::{LiveRun, Payload, QueryFailure, RunKey, TurnFailure};
 
 use crate::commit::LoadError;
 use crate::error::ApiError;
-use crate::handle::{Decider, Surroundings};
+use crate::handle::{Decider, OnThread, Surroundings};
 use crate::states::read_history;
 use crate::store::StoreError;
 
@@ -15,7 +15,7 @@ impl<S: Surroundings> Decider<S> {
     /// [`ApiError`] when there is no such run or handler, the code cannot go on, or the store does not answer.
     pub async fn query(&self, run: &RunKey, name: &str, input: &Payload) -> Result<Payload, ApiError> {
         if let Some(live) = self.take_warm(run).await? {
-            let answer = self.ask(run, &live, name, input);
+            let answer = self.ask(&live, name, input);
             self.keep_warm(run, live);
             return answer;
         }
@@ -28,7 +28,7 @@ impl<S: Surroundings> Decider<S> {
             return Err(ApiError::NotFound(format!("there is no run {run}")));
         }
         let live = self.in_turn(run, || LiveRun::replay(&self.app, run, &records));
-        self.ask(run, &live.map_err(|failure| refused(failure.into()))?, name, input)
+        self.ask(&live.map_err(|failure| refused(failure.into()))?, name, input)
     }
 
     /// The run in memory, caught up with the store. It is taken out for no longer than its code runs: whoever handles its
@@ -48,10 +48,10 @@ impl<S: Surroundings> Decider<S> {
         Ok(fits.then_some(live))
     }
 
-    fn ask(&self, run: &RunKey, live: &LiveRun, name: &str, input: &Payload) -> Result<Payload, ApiError> {
-        self.surroundings.query_begins(run);
+    fn ask(&self, live: &LiveRun, name: &str, input: &Payload) -> Result<Payload, ApiError> {
+        self.surroundings.code_begins(OnThread::Query);
         let answer = live.query(name, input);
-        self.surroundings.turn_ends();
+        self.surroundings.code_ends();
         answer.map_err(|failure| match failure {
             QueryFailure::Unknown(known) => ApiError::NotFound(format!(
                 "the workflow answers no query {name:?}; it answers: {}",

@@ -1,10 +1,14 @@
 //! The seams besides storage: queues, alarms, the host. Small traits; each has an in-process form in `embedded` and
 //! will have one on AWS. Everything sent here may come twice, late, or never: the history makes that harmless.
 
+use std::ops::Add;
+use std::pin::pin;
+use std::time::Duration;
+
 use bytes::Bytes;
 use dormouse_core::api::{LetterBody, RedrivenLetterBody};
 use dormouse_core::{ActivityTask, Arrival, Payload, RunId, RunKey, StartRequest, Timestamp};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 
 use crate::error::ApiError;
 use crate::store::StoreError;
@@ -161,16 +165,63 @@ pub trait Alarms: Send + Sync {
     fn set(&self, run: &RunKey, run_id: RunId, at: Option<Timestamp>) -> SeamFuture<'_, ()>;
 }
 
-/// What the engine needs to know of the world: the time, and numbers that nobody else draws.
+/// A moment by a host's clock that nobody sets: it only goes forward. It says nothing to another process, and is
+/// compared with moments of the same host alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Instant(Duration);
+
+impl Instant {
+    /// The moment so long after the host's first.
+    #[must_use]
+    pub fn after(start: Duration) -> Self {
+        Self(start)
+    }
+
+    /// The time since an earlier moment; zero when it is none.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time))
+    }
+}
+
+/// What the engine needs of the world: the time, numbers that nobody else draws, and somewhere to wait and to work.
+/// Nothing else in the engine reads a clock, sleeps or spawns, so a host whose time a test advances runs all of it.
 pub trait Host: Send + Sync {
-    /// The host's clock.
+    /// The host's clock, as people and other hosts know it. It may be set, forwards or backwards.
     fn now(&self) -> Timestamp;
+    /// The present moment, for limits that must not follow the clock when it is set.
+    fn instant(&self) -> Instant;
+    /// Resolves at this moment, or at once if it has passed. May be called on any thread.
+    fn sleep_until(&self, at: Instant) -> BoxFuture<'static, ()>;
+    /// Lets work go on by itself until it ends. A panic ends that work alone. May be called on any thread.
+    fn spawn(&self, work: BoxFuture<'static, ()>);
     /// Sixteen random bytes.
     fn fresh_id(&self) -> [u8; 16];
-    /// Lets others go first, for a moment, who write the same run from other processes. There are none unless a host
-    /// says so.
-    fn give_way(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
+    /// Lets others go first, for a moment, who write the same run from other processes. Resolves at once where there are
+    /// none.
+    fn give_way(&self) -> BoxFuture<'_, ()>;
+}
+
+impl dyn Host {
+    /// Resolves after this time.
+    pub fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        self.sleep_until(self.instant() + time)
+    }
+
+    /// What the work comes to; `None` when it takes longer than this. It is dropped then.
+    pub async fn timeout<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        match select(pin!(work), self.sleep(limit)).await {
+            Either::Left((outcome, _)) => Some(outcome),
+            Either::Right(_) => None,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Running activities: claim, run user code within its limits, report. Needs a tokio runtime, as user code does.
+//! Running activities: claim, run user code within its limits, report. User code runs wherever the host spawns it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use dormouse_core::{
 };
 use futures::future::BoxFuture;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::attempts::{Claim, Claiming, Standing, claim, lost_to};
+use crate::host::{Task, Unfinished};
 use crate::ports::Ports;
-use crate::seams::{Delivery, RunMessage};
+use crate::seams::{Delivery, Instant, RunMessage};
 use crate::store::StoreError;
 
 /// Heartbeats are written no more often than this share of the heartbeat limit.
@@ -101,7 +101,7 @@ struct Attempt<'a> {
     task: &'a ActivityTask,
     claim: Claim,
     started: Timestamp,
-    code: JoinHandle<Result<Payload, Failure>>,
+    code: Task<Result<Payload, Failure>>,
     beats: watch::Receiver<Option<Payload>>,
     cancel: watch::Sender<bool>,
 }
@@ -120,7 +120,7 @@ impl<'a> Attempt<'a> {
         let (beat, beats) = watch::channel(None);
         let (cancel, canceled) = watch::channel(false);
         let cx = Activity::new(info, Arc::clone(app), Arc::new(Line { beat, canceled }));
-        let code = spawn_activity(app, &task.activity_type, task.options.task_queue.as_deref(), cx, &task.input);
+        let code = spawn_activity(app, ports, &task.activity_type, task.options.task_queue.as_deref(), cx, &task.input);
         Self { ports, task, claim, started: ports.now(), code, beats, cancel }
     }
 
@@ -142,9 +142,10 @@ impl<'a> Attempt<'a> {
         let silence = self.task.options.heartbeat_ms.map(Duration::from_millis);
         let interval = silence.map_or(HEARTBEAT_DEFAULT, |limit| limit.mul_f64(HEARTBEAT_SHARE)).min(HEARTBEAT_LONGEST);
 
-        let began = tokio::time::Instant::now();
+        let host = Arc::clone(&self.ports.host);
+        let began = host.instant();
         let mut last_beat = began;
-        let mut last_write: Option<tokio::time::Instant> = None;
+        let mut last_write: Option<Instant> = None;
         let mut unwritten = false;
         let far = began + Duration::from_hours(24 * 365);
         loop {
@@ -154,13 +155,13 @@ impl<'a> Attempt<'a> {
             tokio::select! {
                 biased;
                 ended = &mut self.code => return self.ended(ended).await,
-                () = tokio::time::sleep_until(time_up) => {
+                () = host.sleep_until(time_up) => {
                     let kind = limit.map_or(TimeoutKind::StartToClose, |(_, kind)| kind);
                     return self.timed_out(kind).await;
                 }
-                () = tokio::time::sleep_until(write_at) => {
+                () = host.sleep_until(write_at) => {
                     unwritten = false;
-                    last_write = Some(tokio::time::Instant::now());
+                    last_write = Some(host.instant());
                     let details = self.beats.borrow().clone();
                     if let Some(details) = details {
                         match self.claim.heartbeat(self.ports, self.task, self.started, &details).await {
@@ -168,7 +169,7 @@ impl<'a> Attempt<'a> {
                             Ok(Standing::Unwanted) => { self.cancel.send_replace(true); }
                             Ok(Standing::Superseded) => {
                                 self.cancel.send_replace(true);
-                                self.code.abort();
+                                self.code.stop();
                                 return Ended::Superseded;
                             }
                             // The next beat tries again; the lease has room for it.
@@ -177,15 +178,15 @@ impl<'a> Attempt<'a> {
                     }
                 }
                 Ok(()) = self.beats.changed() => {
-                    last_beat = tokio::time::Instant::now();
+                    last_beat = host.instant();
                     unwritten = true;
                 }
-                () = tokio::time::sleep_until(silent) => return self.timed_out(TimeoutKind::Heartbeat).await,
+                () = host.sleep_until(silent) => return self.timed_out(TimeoutKind::Heartbeat).await,
             }
         }
     }
 
-    async fn ended(self, ended: Result<Result<Payload, Failure>, tokio::task::JoinError>) -> Ended {
+    async fn ended(self, ended: Result<Result<Payload, Failure>, Unfinished>) -> Ended {
         match ended {
             Ok(Ok(result)) => {
                 let limit = self.ports.choices.max_payload_bytes;
@@ -204,7 +205,7 @@ impl<'a> Attempt<'a> {
 
     async fn timed_out(self, kind: TimeoutKind) -> Ended {
         self.cancel.send_replace(true);
-        self.code.abort();
+        self.code.stop();
         let last_heartbeat = self.beats.borrow().clone().or_else(|| self.claim.last_heartbeat.clone());
         self.failed(Failure::timeout(kind, last_heartbeat)).await
     }
@@ -232,17 +233,18 @@ impl<'a> Attempt<'a> {
 }
 
 /// Spawns an activity's code.
-pub(crate) fn spawn_activity(
+fn spawn_activity(
     app: &Arc<App>,
+    ports: &Ports,
     activity_type: &str,
     task_queue: Option<&str>,
     cx: Activity,
     input: &Payload,
-) -> JoinHandle<Result<Payload, Failure>> {
+) -> Task<Result<Payload, Failure>> {
     // Calling the function may panic too: do it inside the task.
     let (app, activity_type, input) = (Arc::clone(app), activity_type.to_owned(), input.clone());
     let task_queue = task_queue.map(ToOwned::to_owned);
-    tokio::spawn(async move {
+    Task::spawn(&*ports.host, async move {
         match app.begin_activity(&activity_type, cx, &input) {
             Some(future) => future.await,
             None => Err(unknown(&activity_type, task_queue.as_deref())),
@@ -269,10 +271,10 @@ fn unknown(activity_type: &str, task_queue: Option<&str>) -> Failure {
 }
 
 /// The failure of an activity whose code panicked.
-pub(crate) fn crashed(error: tokio::task::JoinError) -> Failure {
-    let message = match error.try_into_panic() {
-        Ok(panic) => format!("the activity panicked: {}", panic_message(&*panic)),
-        Err(error) => format!("the activity was stopped: {error}"),
+fn crashed(error: Unfinished) -> Failure {
+    let message = match error {
+        Unfinished::Panicked(panic) => format!("the activity panicked: {}", panic_message(&*panic)),
+        Unfinished::Stopped => "the activity was stopped".into(),
     };
     Failure::unplaced(message).with_type("Panic")
 }
@@ -319,15 +321,6 @@ pub struct LocalTask {
 /// The longest pause between attempts of a local activity that is waited out in memory; a longer one is recorded.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Ends a task when nobody waits for it any more.
-struct Ends(tokio::task::AbortHandle);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Runs a local activity until it ends or its next attempt is to be recorded: it is far away, or might not end by
 /// `until`. Dropping the future ends the activity's code at its next await.
 pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask, until: Option<Timestamp>) -> Arrival {
@@ -346,21 +339,19 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask, until: Op
         let (beat, _beats) = watch::channel(None);
         let (cancel, canceled) = watch::channel(false);
         let cx = Activity::new(info, Arc::clone(app), Arc::new(Line { beat, canceled }));
-        let mut code = spawn_activity(app, &call.activity_type, None, cx, &call.input);
-        let _ends = Ends(code.abort_handle());
-        let failure = match tokio::time::timeout(limit, &mut code).await {
-            Ok(Ok(Ok(result))) => {
+        let code = spawn_activity(app, ports, &call.activity_type, None, cx, &call.input);
+        let failure = match ports.host.timeout(limit, code).await {
+            Some(Ok(Ok(result))) => {
                 let limit = ports.choices.max_payload_bytes;
                 if result.len() <= limit {
                     return Arrival::LocalCompleted { id, attempt, result };
                 }
                 Payload::too_large("result", result.len(), limit)
             }
-            Ok(Ok(Err(failure))) => failure,
-            Ok(Err(error)) => crashed(error),
-            Err(_) => {
+            Some(Ok(Err(failure))) => failure,
+            Some(Err(error)) => crashed(error),
+            None => {
                 cancel.send_replace(true);
-                code.abort();
                 Failure::timeout(TimeoutKind::StartToClose, None)
             }
         };
@@ -373,7 +364,7 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask, until: Op
             {
                 return Arrival::LocalBackoff { id, attempt, failure, retry_at };
             }
-            Verdict::RetryAt(retry_at) => tokio::time::sleep(retry_at.since(now)).await,
+            Verdict::RetryAt(retry_at) => ports.host.sleep(retry_at.since(now)).await,
         }
         attempt += 1;
     }

@@ -7,13 +7,11 @@ use std::time::Duration;
 use aws_lambda_events::event::sqs::SqsEvent;
 use dormouse_aws::queues::ReceiveError;
 use dormouse_aws::wire::{Message, Task};
-use dormouse_engine::host::Machine;
-use dormouse_engine::seams::Host;
+use dormouse_engine::seams::Instant;
 use dormouse_engine::store::StoreError;
 use dormouse_engine::worker::handle_message;
 use futures::future::join_all;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use tokio::time::Instant;
 
 use crate::cloud::{Cloud, until};
 use crate::envelope::{Answer, Letter};
@@ -28,7 +26,7 @@ pub(crate) async fn serve(cloud: Cloud) -> Result<(), Error> {
 }
 
 async fn handle(cloud: &Cloud, event: LambdaEvent<SqsEvent>) -> Answer {
-    let until = until(&event.context);
+    let until = until(&*cloud.ports.host, &event.context);
     let letters = event.payload.records.into_iter().map(Letter::new);
     let failed = join_all(letters.map(async |letter| {
         let handled = run(cloud, &letter, until).await;
@@ -55,9 +53,10 @@ async fn run(cloud: &Cloud, letter: &Letter, until: Instant) -> Result<(), Store
         Err(ReceiveError::Wire(error)) => return Err(StoreError::Refused(error.to_string())),
         Err(ReceiveError::Store(error)) => return Err(error),
     };
-    if Instant::now() + LEAST_TIME > until {
+    let left = until.since(cloud.ports.host.instant());
+    if left < LEAST_TIME {
         return Err(StoreError::Unknown("there is no time left in this invocation".into()));
     }
-    let deadline = Machine.now() + until.saturating_duration_since(Instant::now());
+    let deadline = cloud.ports.now() + left;
     handle_message(&cloud.app, &cloud.ports, task, letter.delivery(), not_after, deadline).await
 }

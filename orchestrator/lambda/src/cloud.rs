@@ -12,13 +12,12 @@ use dormouse_core::{App, MAX_PAYLOAD_BYTES, RunKey, Timestamp};
 use dormouse_engine::host::Machine;
 use dormouse_engine::parking::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
-use dormouse_engine::seams::{Closings, Host};
+use dormouse_engine::seams::{Closings, Host, Instant};
 use dormouse_engine::states::States;
 use dormouse_engine::store::{Store, StoreError};
 use futures::future::BoxFuture;
 use lambda_runtime::{Context, Error};
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 
 use crate::envelope::Letter;
 use crate::settings::Settings;
@@ -42,7 +41,7 @@ impl Cloud {
         let table = aws_sdk_dynamodb::Client::new(&config);
         let store = DynamoStore::new(table.clone(), &settings.table, blobs.clone(), runtime.clone());
         let quarantine = Quarantine::new(table, &settings.table, blobs.clone(), runtime.clone());
-        let host = Arc::new(Shared);
+        let host: Arc<dyn Host> = Arc::new(Machine::new(runtime.clone()).giving_way(PAUSE));
         let queues = Queues::new(
             aws_sdk_sqs::Client::new(&config),
             aws_sdk_scheduler::Client::new(&config),
@@ -55,7 +54,7 @@ impl Cloud {
                 schedule_role_arn: settings.schedule_role_arn.clone(),
                 longest_delay: settings.longest_delay,
                 schedule_lead: settings.schedule_lead,
-                host: Arc::clone(&host) as _,
+                host: Arc::clone(&host),
             },
             blobs,
             runtime,
@@ -129,32 +128,13 @@ impl Cloud {
 const MARGIN: Duration = Duration::from_secs(2);
 
 /// When this invocation must be done.
-pub(crate) fn until(context: &Context) -> Instant {
-    let left = Timestamp::from_millis(context.deadline).since(Machine.now());
-    Instant::now() + left.saturating_sub(MARGIN)
+pub(crate) fn until(host: &dyn Host, context: &Context) -> Instant {
+    let left = Timestamp::from_millis(context.deadline).since(host.now());
+    host.instant() + left.saturating_sub(MARGIN)
 }
-
-/// The machine, among others that write the same runs.
-struct Shared;
 
 /// How long a writer who lost lets others go first: about as long as the orchestrator needs for a batch.
 const PAUSE: Duration = Duration::from_millis(200);
-
-impl Host for Shared {
-    fn now(&self) -> Timestamp {
-        Machine.now()
-    }
-
-    fn fresh_id(&self) -> [u8; 16] {
-        Machine.fresh_id()
-    }
-
-    fn give_way(&self) -> BoxFuture<'_, ()> {
-        // Anywhere in the second half of it, so that those who lost together do not come back together.
-        let share = 0.5 + f64::from(self.fresh_id()[0]) / 512.0;
-        Box::pin(tokio::time::sleep(PAUSE.mul_f64(share)))
-    }
-}
 
 /// Runs close in other processes: nobody here can tell.
 struct Nobody;

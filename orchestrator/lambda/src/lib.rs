@@ -9,7 +9,7 @@
 //!
 //! [`envelope`] turns an SQS event into letters and what became of them into the one answer that Lambda understands;
 //! `orchestrator` hands letters to the workflow thread (`thread`), which is the engine's
-//! [`Decider`](dormouse_engine::handle::Decider) and a small executor without a tokio runtime.
+//! [workflow thread](dormouse_engine::thread): a decider and a small executor without a tokio runtime.
 //!
 //! A process may be frozen or killed at any instruction. Nothing here needs to survive: what was not acknowledged is
 //! delivered again, and the conditional create fences whatever wakes up late.

@@ -13,7 +13,7 @@ use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{App, Payload, RunKey};
 use dormouse_engine::ApiError;
 use dormouse_engine::ports::Ports;
-use dormouse_engine::seams::{Delivery, RunMessage, SeamFuture};
+use dormouse_engine::seams::{Delivery, Instant, RunMessage, SeamFuture};
 use dormouse_engine::store::StoreError;
 use dormouse_engine::sweep::sweep_once;
 use futures::future::{BoxFuture, join_all};
@@ -21,12 +21,11 @@ use futures::{FutureExt, StreamExt};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::time::Instant;
 
 use crate::cloud::{Cloud, until};
 use crate::envelope::{Answer, Letter, by_group};
 use crate::query::{Question, Reply};
-use crate::thread::WorkflowThread;
+use crate::thread::Invoked;
 
 /// So many deliveries of one letter have ended without an answer: one of its batch ends the process.
 const SUSPICIOUS_DELIVERIES: u32 = 4;
@@ -97,7 +96,7 @@ impl Counter for Cloud {
 pub struct Consumer<C> {
     counter: C,
     ports: Ports,
-    thread: WorkflowThread,
+    thread: Invoked,
 }
 
 struct Orchestrator {
@@ -123,7 +122,7 @@ struct Kind {
 
 impl Orchestrator {
     async fn invoked(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Box<RawValue>, Error> {
-        let until = until(&event.context);
+        let until = until(&*self.cloud.ports.host, &event.context);
         let text = event.payload.get();
         match serde_json::from_str::<Kind>(text)?.dormouse.as_deref() {
             None => {
@@ -149,7 +148,7 @@ impl Orchestrator {
 
     /// Rule F6, and what retention is over for.
     async fn sweep(&self, until: Instant) -> Result<(), StoreError> {
-        let in_time = || Instant::now() < until;
+        let in_time = || self.cloud.ports.host.instant() < until;
         let overdue = sweep_once(&self.cloud.ports, in_time).await?;
         let mut retired = 0;
         while in_time() {
@@ -171,7 +170,7 @@ impl<C: Counter> Consumer<C> {
     /// # Errors
     /// When there is no thread to be had.
     pub fn begin(app: Arc<App>, ports: Ports, counter: C) -> std::io::Result<Self> {
-        let thread = WorkflowThread::begin(app, ports.clone())?;
+        let thread = Invoked::begin(app, ports.clone())?;
         Ok(Self { counter, ports, thread })
     }
 
@@ -183,7 +182,7 @@ impl<C: Counter> Consumer<C> {
         self.thread.query(run, name, input).await
     }
 
-    /// Handles a batch of one queue, by `until`: which of its letters are to be delivered again.
+    /// Handles a batch of one queue, by `until`, a moment of the ports' host: which of its letters are to be delivered again.
     pub async fn letters(&self, letters: Vec<Letter>, until: Instant) -> Answer {
         // Set first, for a short time, and again while it lasts: should the process be killed, its groups wait for
         // seconds, not for the queue's visibility time-out.
@@ -191,7 +190,7 @@ impl<C: Counter> Consumer<C> {
         let hiding = async {
             while !ordered.is_empty() {
                 self.counter.hide(&ordered, HIDDEN_SECONDS).await;
-                tokio::time::sleep(HIDE_AGAIN).await;
+                self.ports.host.sleep(HIDE_AGAIN).await;
             }
             std::future::pending::<Infallible>().await
         };
@@ -254,7 +253,7 @@ impl<C: Counter> Consumer<C> {
         letters: &[Letter],
         until: Instant,
     ) -> Result<(), StoreError> {
-        if Instant::now() + LEAST_TIME > until {
+        if self.ports.host.instant() + LEAST_TIME > until {
             return Err(StoreError::Unknown("there is no time left in this invocation".into()));
         }
         let ports = &self.ports;

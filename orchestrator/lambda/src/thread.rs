@@ -1,5 +1,5 @@
-//! The workflow thread: a decider and a small executor, without a tokio runtime, as in the embedded engine. It handles
-//! what the invocation hands it, and local activities with it, until both are done or time is up.
+//! The engine's workflow thread, as an invocation uses it. It handles what the invocation hands it, and local activities
+//! with it, until both are done or time is up.
 //!
 //! **Time is up**: what a local activity has not ended is handed over. The run is forgotten here, and a message on the
 //! run queue lets a fresh invocation go on from the history.
@@ -11,28 +11,26 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{App, Arrival, Failure, Payload, RetryState, RunKey, TurnFailure, millis};
+use dormouse_core::{App, Arrival, Failure, Payload, RetryState, RunKey};
 use dormouse_engine::ApiError;
-use dormouse_engine::handle::{Decider, Surroundings};
-use dormouse_engine::intake::Intake;
-use dormouse_engine::parking::park;
+use dormouse_engine::handle::OnThread;
+use dormouse_engine::host::Task;
 use dormouse_engine::ports::Ports;
-use dormouse_engine::seams::{Delivery, RunMessage};
+use dormouse_engine::seams::{Delivery, Instant, RunMessage};
 use dormouse_engine::store::StoreError;
+use dormouse_engine::thread::{
+    Context, Desk, Inside, Letter, Question, Slot, WorkflowThread, look_interval, park_endless,
+};
 use dormouse_engine::worker::{LocalTask, run_local};
-use futures::StreamExt;
 use futures::channel::{mpsc, oneshot};
-use futures::executor::{LocalPool, LocalSpawner};
-use futures::task::LocalSpawnExt;
-use tokio::runtime::Handle;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use futures::future::{Either, select};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 
 /// Runs kept in memory between invocations.
 const WARM_RUNS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
@@ -40,45 +38,34 @@ const WARM_RUNS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 /// The longest a workflow's code may hold a turn.
 const TURN_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the thread is asked.
-enum Order {
-    Handle {
-        run: RunKey,
-        messages: Vec<RunMessage>,
-        delivery: Delivery,
-        until: Instant,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-    Query {
-        run: RunKey,
-        name: String,
-        input: Payload,
-        reply: oneshot::Sender<Result<Payload, ApiError>>,
-    },
+/// Messages of one run, for an invocation that lasts until then.
+struct Order {
+    run: RunKey,
+    messages: Vec<RunMessage>,
+    delivery: Delivery,
+    until: Instant,
+    reply: oneshot::Sender<Result<(), StoreError>>,
 }
-
-/// What runs on the thread, and since when: a turn of this run, or a query.
-type Turn = Arc<Mutex<Option<(Option<RunKey>, Instant)>>>;
 
 /// The thread, from outside.
-pub(crate) struct WorkflowThread {
-    orders: mpsc::UnboundedSender<Order>,
+pub(crate) struct Invoked {
+    letters: Slot<Order>,
 }
 
-impl WorkflowThread {
-    /// Begins the thread, and watches it. Call inside a tokio runtime.
+impl Invoked {
+    /// Begins the thread, and watches it: the process ends with it.
     pub(crate) fn begin(app: Arc<App>, ports: Ports) -> std::io::Result<Self> {
-        let (orders, inbox) = mpsc::unbounded();
-        let turn = Turn::default();
-        tokio::spawn(watch(ports.clone(), Arc::clone(&turn)));
-        let tokio = Handle::current();
-        std::thread::Builder::new().name("workflows".into()).spawn(move || {
-            // Without its thread the process would fail whatever it is invoked with: the next one is better off.
-            if catch_unwind(AssertUnwindSafe(|| live(app, ports, tokio, turn, inbox))).is_err() {
-                std::process::exit(1);
-            }
-        })?;
-        Ok(Self { orders })
+        let (letters, inbox) = mpsc::unbounded();
+        let context =
+            Context { app: Arc::clone(&app), ports: ports.clone(), warm_runs: WARM_RUNS, turn_limit: TURN_LIMIT };
+        let desk = {
+            let ports = ports.clone();
+            move || Invocations { app, ports, locals: RefCell::default() }
+        };
+        let thread = WorkflowThread::begin(context, inbox, desk)?;
+        let host = Arc::clone(&ports.host);
+        host.spawn(watch(ports, thread).boxed());
+        Ok(Self { letters })
     }
 
     /// Handles messages of one run, and the local activities that they lead to.
@@ -91,71 +78,38 @@ impl WorkflowThread {
     ) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::Unknown("the workflow thread has ended".into());
-        self.orders.unbounded_send(Order::Handle { run, messages, delivery, until, reply }).map_err(|_| gone())?;
+        let order = Order { run, messages, delivery, until, reply };
+        self.letters.unbounded_send(Letter::Work(order)).map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Asks a run's query handler.
     pub(crate) async fn query(&self, run: RunKey, name: String, input: Payload) -> Result<Payload, ApiError> {
-        let (reply, answer) = oneshot::channel();
-        let gone = || ApiError::Unavailable("the workflow thread has ended".into());
-        self.orders.unbounded_send(Order::Query { run, name, input, reply }).map_err(|_| gone())?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        let (question, answer) = Question::new(run, name, input);
+        let gone = |_| ApiError::Unavailable("the workflow thread has ended".into());
+        self.letters.unbounded_send(Letter::Query(question)).map_err(gone)?;
+        answer.await
     }
 }
 
-/// Ends the process when a turn does not end, after parking its run.
-async fn watch(ports: Ports, turn: Turn) {
-    let mut ticks = tokio::time::interval(TURN_LIMIT / 20);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+/// Ends the process when code does not give the thread back, after parking its run; and when the thread has panicked:
+/// without it the process would fail whatever it is invoked with, and the next one is better off.
+async fn watch(ports: Ports, mut thread: WorkflowThread<Order>) {
     loop {
-        ticks.tick().await;
-        let stuck = match &*turn.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some((run, since)) if since.elapsed() > TURN_LIMIT => Some(run.clone()),
-            _ => None,
-        };
-        let Some(stuck) = stuck else { continue };
-        if let Some(run) = stuck {
-            let failure = TurnFailure::Endless { limit_ms: millis(TURN_LIMIT) };
-            if let Err(error) = park(&ports, &run, &failure).await {
-                tracing::error!(%run, %error, "a run whose turn does not end could not be parked; trying again");
-                continue;
-            }
-        } else {
-            tracing::error!("a query's handler does not end");
+        let look = ports.host.sleep(look_interval(TURN_LIMIT));
+        match select(look, Box::pin(thread.ended())).await {
+            Either::Left(_) => {}
+            // Nobody has letters for it any more.
+            Either::Right((true, _)) => return,
+            Either::Right((false, _)) => break,
         }
-        std::process::exit(1);
+        let Some(what) = thread.overdue() else { continue };
+        match park_endless(&ports, &what, TURN_LIMIT).await {
+            Ok(()) => break,
+            Err(error) => tracing::error!(?what, %error, "it could not be parked; trying again"),
+        }
     }
-}
-
-fn live(app: Arc<App>, ports: Ports, tokio: Handle, turn: Turn, mut inbox: mpsc::UnboundedReceiver<Order>) {
-    let home = Home { app: Arc::clone(&app), ports: ports.clone(), tokio, turn, locals: Rc::default() };
-    let locals = Rc::clone(&home.locals);
-    let intake = Arc::new(Intake::new(ports.clone()));
-    let decider = Rc::new(Decider::new(app, ports.clone(), intake, home, WARM_RUNS));
-    let mut pool = LocalPool::new();
-    let desk = Rc::new(Desk { decider, ports, locals });
-    let spawner = pool.spawner();
-    pool.run_until(async {
-        while let Some(order) = inbox.next().await {
-            begin(&spawner, Rc::clone(&desk), order);
-        }
-    });
-}
-
-fn begin(spawner: &LocalSpawner, desk: Rc<Desk>, order: Order) {
-    let work = async move {
-        match order {
-            // Whoever asked may have gone.
-            Order::Handle { run, messages, delivery, until, reply } => {
-                drop(reply.send(desk.handle(&run, messages, delivery, until).await));
-            }
-            Order::Query { run, name, input, reply } => drop(reply.send(desk.decider.query(&run, &name, &input).await)),
-        }
-    };
-    if spawner.spawn_local(work).is_err() {
-        tracing::error!("the workflow thread takes no more work");
-    }
+    std::process::exit(1);
 }
 
 /// Local activities of one run that this invocation runs. Dropped, they end: nothing runs when the invocation is over.
@@ -163,49 +117,61 @@ struct Locals {
     until: Instant,
     /// One was cut off, or not begun, for lack of time.
     short: bool,
-    running: JoinSet<Option<RunMessage>>,
+    running: FuturesUnordered<Task<Option<RunMessage>>>,
 }
 
-struct Desk {
-    decider: Rc<Decider<Home>>,
+/// What invocations have handed over, and local activities for them.
+struct Invocations {
+    app: Arc<App>,
     ports: Ports,
-    locals: Rc<RefCell<HashMap<RunKey, Locals>>>,
+    locals: RefCell<HashMap<RunKey, Locals>>,
 }
 
-impl Desk {
-    async fn handle(
-        &self,
-        run: &RunKey,
-        mut messages: Vec<RunMessage>,
-        mut delivery: Delivery,
-        until: Instant,
-    ) -> Result<(), StoreError> {
-        self.locals.borrow_mut().insert(run.clone(), Locals { until, short: false, running: JoinSet::new() });
-        let handled = loop {
-            if let Err(error) = self.decider.handle(run, messages, delivery).await {
-                break Err(error);
-            }
-            match self.ended_locals(run).await {
-                Some(ended) if ended.is_empty() => break Ok(()),
-                Some(ended) => (messages, delivery) = (ended, Delivery::First),
-                None => break self.hand_over(run).await,
-            }
-        };
-        self.locals.borrow_mut().remove(run);
-        if handled.is_err() {
-            // What local activities have told and was not recorded is lost with it: they run again.
-            self.decider.forget(run);
+async fn handle(
+    inside: &Inside<Invocations>,
+    run: &RunKey,
+    mut messages: Vec<RunMessage>,
+    mut delivery: Delivery,
+    until: Instant,
+) -> Result<(), StoreError> {
+    let locals = &inside.desk.locals;
+    locals.borrow_mut().insert(run.clone(), Locals { until, short: false, running: FuturesUnordered::new() });
+    let handled = loop {
+        if let Err(error) = inside.decider.handle(run, messages, delivery).await {
+            break Err(error);
         }
-        handled
+        match inside.desk.ended_locals(run).await {
+            Some(ended) if ended.is_empty() => break Ok(()),
+            Some(ended) => (messages, delivery) = (ended, Delivery::First),
+            None => break hand_over(inside, run).await,
+        }
+    };
+    locals.borrow_mut().remove(run);
+    if handled.is_err() {
+        // What local activities have told and was not recorded is lost with it: they run again.
+        inside.decider.forget(run);
     }
+    handled
+}
 
+/// A fresh invocation goes on from the history.
+async fn hand_over(inside: &Inside<Invocations>, run: &RunKey) -> Result<(), StoreError> {
+    inside.decider.forget(run);
+    tracing::info!(%run, "handed over to another invocation: a local activity needs more time than is left");
+    if planted(Bug::F6NoHandOver) {
+        return Ok(());
+    }
+    inside.ports.runs.send(RunMessage::Sweep { run: run.clone() }).await
+}
+
+impl Invocations {
     /// Waits for local activities: what those that have ended tell. Empty: none is left. `None`: time is up.
     async fn ended_locals(&self, run: &RunKey) -> Option<Vec<RunMessage>> {
         let mut locals = self.locals.borrow_mut().remove(run)?;
         let mut told = Vec::new();
         // Several that have ended together share a write.
         while let Some(ended) =
-            if told.is_empty() { locals.running.join_next().await } else { locals.running.try_join_next() }
+            if told.is_empty() { locals.running.next().await } else { locals.running.next().now_or_never().flatten() }
         {
             let ended = ended.ok().flatten();
             locals.short |= ended.is_none();
@@ -216,25 +182,6 @@ impl Desk {
         self.locals.borrow_mut().insert(run.clone(), locals);
         (!over).then_some(told)
     }
-
-    /// A fresh invocation goes on from the history.
-    async fn hand_over(&self, run: &RunKey) -> Result<(), StoreError> {
-        self.decider.forget(run);
-        tracing::info!(%run, "handed over to another invocation: a local activity needs more time than is left");
-        if planted(Bug::F6NoHandOver) {
-            return Ok(());
-        }
-        self.ports.runs.send(RunMessage::Sweep { run: run.clone() }).await
-    }
-}
-
-/// The thread, as its decider sees it.
-struct Home {
-    app: Arc<App>,
-    ports: Ports,
-    tokio: Handle,
-    turn: Turn,
-    locals: Rc<RefCell<HashMap<RunKey, Locals>>>,
 }
 
 /// How long a local activity may take at most: an invocation of the orchestrator is hardly longer.
@@ -248,42 +195,45 @@ fn too_long(limit: Duration) -> Failure {
     .with_type("LocalActivityTooLong")
 }
 
-impl Surroundings for Home {
+impl Desk for Invocations {
+    type Work = Order;
+
+    fn take(inside: &Rc<Inside<Self>>, Order { run, messages, until, reply }: Order) {
+        let here = Rc::clone(inside);
+        inside.spawn(async move {
+            // Whoever asked may have gone.
+            drop(reply.send(handle(&here, &run, messages, until).await));
+        });
+    }
+
     fn run_local(&self, task: LocalTask) {
         let mut locals = self.locals.borrow_mut();
         let Some(locals) = locals.get_mut(&task.run) else { return };
+        let host = &*self.ports.host;
         let (run, run_id, limit) = (task.run.clone(), task.run_id, task.call.start_to_close());
         let arrived = move |arrival| RunMessage::Arrived { run: run.clone(), run_id, arrival };
         if limit > LONGEST_LOCAL {
             let (id, attempt) = (task.id, task.attempt);
             let retry_state = RetryState::NonRetryableFailure;
             let failed = arrived(Arrival::LocalFailed { id, attempt, failure: too_long(limit), retry_state });
-            locals.running.spawn_on(std::future::ready(Some(failed)), &self.tokio);
+            locals.running.push(Task::spawn(host, std::future::ready(Some(failed))));
             return;
         }
-        if Instant::now() + limit > locals.until {
+        let until = locals.until;
+        if host.instant() + limit > until {
             locals.short = true;
             return;
         }
-        let (app, ports, until) = (Arc::clone(&self.app), self.ports.clone(), locals.until);
+        let (app, ports) = (Arc::clone(&self.app), self.ports.clone());
         let work = async move {
-            let ends = ports.now() + until.saturating_duration_since(Instant::now());
+            let left = until.since(ports.host.instant());
             // Cut off when time is up: a fresh invocation runs it again.
-            tokio::time::timeout_at(until, run_local(&app, &ports, task, Some(ends))).await.ok().map(arrived)
+            let ended = run_local(&app, &ports, task, Some(ports.now() + left));
+            ports.host.timeout(left, ended).await.map(arrived)
         };
-        locals.running.spawn_on(work, &self.tokio);
+        locals.running.push(Task::spawn(host, work));
     }
 
-    fn turn_begins(&self, run: &RunKey) {
-        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some((Some(run.clone()), Instant::now()));
-    }
-
-    /// Whoever asks must not be able to stop a run.
-    fn query_begins(&self, _: &RunKey) {
-        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some((None, Instant::now()));
-    }
-
-    fn turn_ends(&self) {
-        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
+    /// The process ends before that.
+    fn came_back(&self, _: OnThread) {}
 }

@@ -27,7 +27,6 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -42,7 +41,7 @@ use dormouse_core::{
 use dormouse_engine::ApiError;
 use dormouse_engine::commit::LoadError;
 use dormouse_engine::front::{FrontDoor, Target};
-use dormouse_engine::handle::{Decider, Surroundings};
+use dormouse_engine::handle::{Decider, OnThread, Surroundings};
 use dormouse_engine::intake::Intake;
 use dormouse_engine::parking::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
@@ -60,6 +59,7 @@ use object_store::memory::InMemory;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::clock::Clock;
 use crate::counting::{CountingStore, Counts};
 use crate::faulty::FaultyStore;
 
@@ -78,30 +78,6 @@ pub fn drive<T>(future: impl Future<Output = T>) -> Option<T> {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
     })
-}
-
-/// A clock that is set by hand, and ids that count up.
-#[derive(Debug)]
-pub struct Clock {
-    now: AtomicU64,
-    ids: AtomicU64,
-}
-
-impl Clock {
-    /// Sets the clock, forwards or backwards.
-    pub fn set(&self, to: Timestamp) {
-        self.now.store(to.as_millis(), Ordering::SeqCst);
-    }
-}
-
-impl Host for Clock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.now.load(Ordering::SeqCst))
-    }
-
-    fn fresh_id(&self) -> [u8; 16] {
-        (u128::from(self.ids.fetch_add(1, Ordering::SeqCst)) + 1).to_be_bytes()
-    }
 }
 
 /// What the engine has sent: what a queue would be paid for.
@@ -272,9 +248,9 @@ impl Surroundings for Mail {
         self.lock().locals.push(task);
     }
 
-    fn turn_begins(&self, _: &RunKey) {}
+    fn code_begins(&self, _: OnThread) {}
 
-    fn turn_ends(&self) {}
+    fn code_ends(&self) {}
 }
 
 /// Nobody waits for runs here, and nobody computes queries.
@@ -301,7 +277,7 @@ pub struct World {
     /// What the processes sent.
     pub mail: Mail,
     /// The clock of every process.
-    pub clock: Arc<Clock>,
+    pub clock: Clock,
     /// What a reader of today sees.
     store: Arc<dyn Store>,
     shared: bool,
@@ -333,7 +309,7 @@ impl World {
     /// A world over these objects.
     #[must_use]
     pub fn over(app: App, objects: Arc<dyn object_store::ObjectStore>) -> Self {
-        let clock = Arc::new(Clock { now: AtomicU64::new(1_000_000_000_000), ids: AtomicU64::new(0) });
+        let clock = Clock::at(Timestamp::from_millis(1_000_000_000_000));
         let store = Arc::new(ObjectStore::new(Arc::clone(&objects), "world"));
         Self { app: Arc::new(app), objects, mail: Mail::default(), clock, store, shared: false }
     }
@@ -358,7 +334,7 @@ impl World {
             runs: Arc::new(self.mail.clone()),
             activities: Arc::new(self.mail.clone()),
             alarms: Arc::new(self.mail.clone()),
-            host: Arc::clone(&self.clock) as _,
+            host: Arc::new(self.clock.clone()),
             closings: Arc::new(Nobody),
             parkings: Arc::new(Parkings::default()),
             choices: Choices {
@@ -392,9 +368,9 @@ impl World {
         self.clock.now()
     }
 
-    /// Lets time pass.
+    /// Lets time pass, and what was spawned go on.
     pub fn pass(&self, time: Duration) {
-        self.clock.set(self.now() + time);
+        self.clock.pass(time);
     }
 
     /// Lets so many sweep intervals pass, and a second.

@@ -11,13 +11,14 @@ use dormouse_core::{
     ActivityTask, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Payload, RecordedOptions, RecordedRetry,
     RetryPolicy, RetryState, RunId, StartRequest, TimeoutKind, Timestamp,
 };
+use dormouse_engine::host::{Machine, wall_clock};
 use dormouse_engine::seams::{ActivityQueue, Alarms, Host, Intent, Overdue, RunMessage, RunQueue, Sweeping, Wish};
 use dormouse_engine::store::StoreError;
 use dormouse_tests::proxy::{Action, Refusal, Rule};
 use object_store::RetryConfig;
 use tokio::runtime::Handle;
 
-use super::parts::{RealHost, Setup, fresh, fresh_id, run, s3, sdk};
+use super::parts::{Setup, fresh, fresh_id, run, s3, sdk};
 
 const RUN_ID: RunId = RunId::from_bytes([7; 16]);
 
@@ -62,7 +63,7 @@ impl Post {
             schedule_role_arn: "arn:aws:iam::000000000000:role/scheduler".into(),
             longest_delay: Duration::from_secs(900),
             schedule_lead: Duration::from_secs(120),
-            host: Arc::new(RealHost),
+            host: Arc::new(Machine::here()),
         };
         let objects = Arc::new(s3(&setup.endpoint, &setup.bucket, RetryConfig::default()));
         let blobs = Blobs::new(objects, Handle::current());
@@ -123,7 +124,7 @@ fn every_kind() -> Vec<(&'static str, Sent)> {
         reuse: IdReusePolicy::default(),
         conflict: IdConflictPolicy::default(),
     };
-    let host = RealHost;
+    let host = Machine::here();
     let task = ActivityTask {
         run: run("w"),
         run_id: RUN_ID,
@@ -242,7 +243,7 @@ impl Post {
 async fn schedules_can_be_lost_and_refused() {
     let Some(post) = Post::new().await else { return };
     let proxy = &post.setup.proxy;
-    let far = RealHost.now() + Duration::from_hours(1);
+    let far = wall_clock() + Duration::from_hours(1);
     let (_, Sent::Task(task)) = every_kind().swap_remove(11) else { panic!("the task") };
     let deferred = Sent::Task(ActivityTask { not_before: far, ..task });
     for (kind, sent) in [("alarm", Sent::Alarm(far)), ("deferred.activity_task", deferred)] {

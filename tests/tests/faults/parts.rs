@@ -2,12 +2,11 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::Credentials;
-use dormouse_core::{RunId, RunKey, Timestamp, WorkflowKey};
-use dormouse_engine::seams::Host;
+use dormouse_core::{RunId, RunKey, WorkflowKey};
 use dormouse_engine::store::RowChange;
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_tests::endpoints::Endpoint;
@@ -101,20 +100,6 @@ pub async fn sdk(url: &str) -> SdkConfig {
     let credentials = Credentials::new(id, secret, None, None, "test");
     let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("us-east-1"));
     loader.endpoint_url(url).credentials_provider(credentials).load().await
-}
-
-/// The real clock, and ids that no other process draws.
-pub struct RealHost;
-
-impl Host for RealHost {
-    fn now(&self) -> Timestamp {
-        let since = SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970");
-        Timestamp::from_millis(u64::try_from(since.as_millis()).expect("a clock before the end of time"))
-    }
-
-    fn fresh_id(&self) -> [u8; 16] {
-        fresh_id()
-    }
 }
 
 /// Sixteen bytes that nobody else draws.

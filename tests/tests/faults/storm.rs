@@ -13,6 +13,7 @@ use dormouse_aws::blobs::Blobs;
 use dormouse_aws::store::DynamoStore;
 use dormouse_core::history::{Batch, Event, Input};
 use dormouse_core::{App, Arrival, IdConflictPolicy, IdReusePolicy, Payload, RunKey, StartRequest};
+use dormouse_engine::host::Machine;
 use dormouse_engine::intake::{Begun, Intake, Taken};
 use dormouse_engine::ports::Ports;
 use dormouse_engine::states::{States, read_history, read_state};
@@ -25,7 +26,7 @@ use object_store::RetryConfig;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use super::parts::{RealHost, Setup, credentials, fresh, run, s3, sdk};
+use super::parts::{Setup, credentials, fresh, run, s3, sdk};
 
 const WRITERS: usize = 8;
 const INPUTS: usize = 13;
@@ -52,7 +53,7 @@ struct Task {
 /// Takes inputs in as a process of its own does: nobody decides here.
 fn intake(store: Arc<dyn Store>) -> Intake {
     let states = Arc::new(States::new(Arc::clone(&store)));
-    let mut ports = Ports { store, states, host: Arc::new(RealHost), ..World::new(App::new()).process().ports };
+    let mut ports = Ports { store, states, host: Arc::new(Machine::here()), ..World::new(App::new()).process().ports };
     ports.choices.shared = true;
     Intake::new(ports)
 }

@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dormouse::{Activity, App, Failure, Query, SqliteStore, Status, Timestamp, Workflow};
 use dormouse_core::{IdConflictPolicy, RunKey};
 use dormouse_engine::front::FrontDoor;
-use dormouse_engine::host::Machine;
+use dormouse_engine::host::{Machine, wall_clock};
 use dormouse_engine::intake::Intake;
 use dormouse_engine::parking::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
-use dormouse_engine::seams::{Closings, Host, QueryRunner};
+use dormouse_engine::seams::{Closings, Host, Instant, QueryRunner};
 use dormouse_engine::states::States;
 use dormouse_engine::store::{RunRow, Store};
 use dormouse_testing::world::{Mail, run, start_body};
@@ -140,15 +140,31 @@ impl QueryRunner for Nobody {
     }
 }
 
-struct BrokenClock;
+struct BrokenClock(Machine);
 
 impl Host for BrokenClock {
     fn now(&self) -> Timestamp {
         panic!("planned: the engine panics");
     }
 
+    fn instant(&self) -> Instant {
+        self.0.instant()
+    }
+
+    fn sleep_until(&self, at: Instant) -> BoxFuture<'static, ()> {
+        self.0.sleep_until(at)
+    }
+
+    fn spawn(&self, work: BoxFuture<'static, ()>) {
+        self.0.spawn(work);
+    }
+
     fn fresh_id(&self) -> [u8; 16] {
-        Machine.fresh_id()
+        self.0.fresh_id()
+    }
+
+    fn give_way(&self) -> BoxFuture<'_, ()> {
+        self.0.give_way()
     }
 }
 
@@ -159,7 +175,9 @@ async fn invocation() {
     let order: Order = serde_json::from_str(&order).unwrap();
     let mail = Mail::default();
     let app = Arc::new(app());
-    let host: Arc<dyn Host> = if order.broken_clock { Arc::new(BrokenClock) } else { Arc::new(Machine) };
+    let machine = Machine::here();
+    let until = machine.instant() + PLENTY;
+    let host: Arc<dyn Host> = if order.broken_clock { Arc::new(BrokenClock(machine)) } else { Arc::new(machine) };
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(Path::new(&order.dir)).unwrap());
     let ports = Ports {
         states: Arc::new(States::new(Arc::clone(&store))),
@@ -189,7 +207,7 @@ async fn invocation() {
         deliveries: order.deliveries,
         ..letter(&id.to_string(), group, body.clone())
     });
-    let answer = consumer.letters(letters.collect(), tokio::time::Instant::now() + PLENTY).await;
+    let answer = consumer.letters(letters.collect(), until).await;
     if let Some(id) = &order.query {
         drop(consumer.query(run(id, 0), LOOP.name().into(), dormouse::Payload::NULL).await);
     }
@@ -214,7 +232,7 @@ fn invoke(order: &Order) -> Option<Said> {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let begun = Instant::now();
+    let begun = std::time::Instant::now();
     while child.try_wait().unwrap().is_none() {
         if begun.elapsed() > Duration::from_secs(60) {
             child.kill().unwrap();
@@ -265,7 +283,7 @@ impl Scene {
             assert_eq!(row(self.dir.path(), mate).parked, None, "{mate} is innocent");
         }
         let parked = row(self.dir.path(), "poison").parked.expect("it is parked");
-        assert!(parked.retry_at > Machine.now() + Duration::from_secs(20), "not tried again at once: {parked:?}");
+        assert!(parked.retry_at > wall_clock() + Duration::from_secs(20), "not tried again at once: {parked:?}");
     }
 
     /// Another build tries at once.

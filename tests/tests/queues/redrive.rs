@@ -15,7 +15,8 @@ use dormouse_aws::wire::{Alarm, Deferred, LARGEST_BODY, LONGEST_LIFE, Message, S
 use dormouse_core::{Activity, ActivityOptions, App, Failure, Payload, RunKey, Timestamp, Workflow};
 use dormouse_engine::ApiError;
 use dormouse_engine::front::FrontDoor;
-use dormouse_engine::seams::{ActivityQueue, Delivery, Host, QueryRunner, Redrive, RunMessage};
+use dormouse_engine::host::wall_clock;
+use dormouse_engine::seams::{ActivityQueue, Delivery, QueryRunner, Redrive, RunMessage};
 use dormouse_engine::worker::handle_message;
 use dormouse_testing::World;
 use dormouse_testing::delivery::plain_task;
@@ -23,7 +24,7 @@ use dormouse_tests::proxy::{Action, Proxy, Refusal, Rule};
 use futures::future::BoxFuture;
 use tokio::runtime::{Handle, Runtime};
 
-use super::sqs::{Account, Machine, Place, RUN_ID, run, signal};
+use super::sqs::{Account, Place, RUN_ID, run, signal};
 
 const DEAD: &str = "arn:aws:sqs:us-east-1:000000000000:runs-dead.fifo";
 const DAY: Duration = Duration::from_hours(24);
@@ -199,7 +200,7 @@ async fn each_letter_reaches_its_queue(endpoint: &str) {
     assert_eq!(api.quarantine(10).await.unwrap(), []);
     assert_eq!(api.redrive_page(None).await.unwrap().letters, []);
 
-    let now = Machine.now();
+    let now = wall_clock();
     let at = |n: u64| now - DAY + Duration::from_millis(n);
     let large = signal(&"secret".repeat(LARGEST_BODY / 6 + 1));
     let body = encode(&Message::Run(large.clone())).unwrap();
@@ -306,7 +307,7 @@ async fn each_letter_reaches_its_queue(endpoint: &str) {
 async fn letters_by_name(endpoint: &str) {
     let bench = Bench::at(endpoint).await;
     let api = bench.api().await;
-    let now = Machine.now();
+    let now = wall_clock();
     for id in ["a", "b", "c-#/d"] {
         bench.put(id, now, &Message::Run(signal(id))).await;
     }
@@ -327,7 +328,7 @@ async fn many_letters_take_several_requests(endpoint: &str) {
     const MANY: usize = 60;
     let bench = Bench::at(endpoint).await;
     let api = bench.api().await;
-    let now = Machine.now();
+    let now = wall_clock();
     for n in 0..MANY {
         // Every second one stays, and is not met again.
         let body = if n % 2 == 0 { "tea".into() } else { encode(&Message::Run(signal("x"))).unwrap() };
@@ -346,7 +347,7 @@ async fn cut_between_sending_and_removing(endpoint: &str) {
     let proxy = Proxy::start(endpoint).await.unwrap();
     let bench = Bench::at(&proxy.url()).await;
     let message = Message::Run(signal("x"));
-    bench.put("a", Machine.now(), &message).await;
+    bench.put("a", wall_clock(), &message).await;
 
     // Not removed.
     let struck = proxy.rule(Rule::every("dynamodb/DeleteItem*", Action::Refuse(Refusal::Internal)));
@@ -405,7 +406,7 @@ async fn queued(cx: Workflow, order: String) -> Result<String, Failure> {
 /// No worker takes the task until its queue gives it up. No sweep helps here.
 pub fn throttled_and_redriven(endpoint: &str) {
     let world = World::new(App::new().workflow("queued", queued).activity("work", work));
-    world.clock.set(Machine.now());
+    world.clock.set(wall_clock());
     let process = world.process();
     let run = process.start("queued", "w", "r1", &"the order");
     process.deliver();

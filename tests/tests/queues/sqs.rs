@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region};
@@ -11,8 +10,9 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use dormouse_aws::blobs::Blobs;
 use dormouse_aws::queues::{LONGEST_WAIT, QueueSettings, Queues, ReceiveError};
 use dormouse_aws::wire::{LARGEST_BODY, Message, Stored, WireError, encode};
-use dormouse_core::{ActivityTask, Arrival, Payload, RunId, RunKey, Timestamp, WorkflowKey, derive};
-use dormouse_engine::seams::{ActivityQueue, Alarms, Host, Intent, RunMessage, RunQueue, Wish};
+use dormouse_core::{ActivityTask, Arrival, Payload, RunId, RunKey, Timestamp, WorkflowKey};
+use dormouse_engine::host::{Machine, random_id, wall_clock};
+use dormouse_engine::seams::{ActivityQueue, Alarms, Intent, RunMessage, RunQueue, Wish};
 use dormouse_engine::store::StoreError;
 use dormouse_testing::delivery::plain_task;
 use dormouse_testing::{Bench, Delivery, Pace, alarm_conformance, queue_conformance};
@@ -27,24 +27,6 @@ const BUCKET: &str = "dormouse-queues-test";
 /// Beyond this, schedules are made. AWS takes 900 s; nobody wants to wait for that here.
 const LONGEST_DELAY: Duration = Duration::from_secs(3);
 const LEAD: Duration = Duration::from_secs(2);
-
-/// The machine's clock, and ids that no other run of these tests draws.
-pub(super) struct Machine;
-
-impl Host for Machine {
-    #[allow(clippy::disallowed_methods, reason = "these queues go by the machine's clock")]
-    fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap())
-    }
-
-    fn fresh_id(&self) -> [u8; 16] {
-        static DRAWN: AtomicU64 = AtomicU64::new(0);
-        let drawn = DRAWN.fetch_add(1, Ordering::Relaxed);
-        let parts = [drawn, self.now().as_millis(), std::process::id().into()].map(u64::to_le_bytes);
-        derive("queues of a test", &parts.each_ref().map(|part| &part[..]))
-    }
-}
 
 /// Clients of all parts.
 #[derive(Clone)]
@@ -83,7 +65,7 @@ impl Account {
 
     /// Queues of this name, nothing on them.
     pub(super) async fn place(&self) -> Place {
-        let name = format!("dormouse-{:032x}", u128::from_be_bytes(Machine.fresh_id()));
+        let name = format!("dormouse-{:032x}", u128::from_be_bytes(random_id()));
         let make = async |name: String, fifo: bool| {
             let mut create = self.sqs.create_queue().queue_name(name);
             if fifo {
@@ -107,7 +89,7 @@ impl Account {
             schedule_role_arn: "arn:aws:iam::000000000000:role/scheduler".into(),
             longest_delay: LONGEST_DELAY,
             schedule_lead: LEAD,
-            host: Arc::new(Machine),
+            host: Arc::new(Machine::here()),
         };
         Place { account: self.clone(), queues: self.process(&settings), settings }
     }
@@ -167,7 +149,7 @@ impl Place {
         let messages = self.take(&self.settings.task_queues[queue]).await.into_iter();
         let task = |message| match message {
             Message::Task(task) => {
-                let life = task.not_after.since(Machine.now());
+                let life = task.not_after.since(wall_clock());
                 assert!(life > Duration::from_hours(6 * 24) && life <= Duration::from_hours(14 * 24), "{life:?}");
                 task.task
             }
@@ -194,7 +176,7 @@ impl Place {
 
 impl Delivery for Place {
     fn now(&self) -> Timestamp {
-        Machine.now()
+        wall_clock()
     }
 
     fn pass(&self, time: Duration) -> BoxFuture<'_, ()> {
@@ -302,7 +284,7 @@ async fn the_same_twice_is_two_messages(place: &Place) {
 }
 
 async fn tasks_go_where_they_are_sent(place: &Place) {
-    let mut task = plain_task(&run("tasks"), RUN_ID, 1, Machine.now());
+    let mut task = plain_task(&run("tasks"), RUN_ID, 1, wall_clock());
     ActivityQueue::send(&place.queues, vec![task.clone()]).await.unwrap();
     assert_eq!(place.take_tasks("default").await, [task.clone()]);
     task.options.task_queue = Some("others".into());
@@ -310,7 +292,7 @@ async fn tasks_go_where_they_are_sent(place: &Place) {
     assert_eq!(place.take_tasks("default").await, []);
     assert_eq!(place.take_tasks("others").await, [task.clone()]);
     // Through the alarm queue it finds its way, too.
-    let later = ActivityTask { not_before: Machine.now() + Duration::from_secs(4), ..task.clone() };
+    let later = ActivityTask { not_before: wall_clock() + Duration::from_secs(4), ..task.clone() };
     ActivityQueue::send(&place.queues, vec![later.clone()]).await.unwrap();
     let found = loop {
         place.pass_on_alarms().await;
@@ -330,7 +312,7 @@ async fn tasks_go_where_they_are_sent(place: &Place) {
 }
 
 async fn an_unchanged_alarm_is_sent_once(place: &Place) {
-    let (run, now) = (run("alarmed"), Machine.now());
+    let (run, now) = (run("alarmed"), wall_clock());
     let (soon, later) = (now + Duration::from_secs(2), now + Duration::from_hours(1));
     let url = &place.settings.alarm_queue_url;
     for _ in 0..3 {
@@ -353,7 +335,7 @@ async fn an_unchanged_alarm_is_sent_once(place: &Place) {
 /// Whoever forwarded it has another clock: by ours it is early, and must ring again.
 async fn an_alarm_that_rang_too_early_is_set_again(place: &Place) {
     let (early, other) = (run("early"), run("other"));
-    let due = Some(Machine.now() + Duration::from_hours(1));
+    let due = Some(wall_clock() + Duration::from_hours(1));
     place.queues.set(&early, RUN_ID, due).await.unwrap();
     place.queues.set(&other, RUN_ID, due).await.unwrap();
     for name in place.schedules().await {
@@ -369,8 +351,8 @@ async fn an_alarm_that_rang_too_early_is_set_again(place: &Place) {
 }
 
 async fn two_processes_make_one_schedule(place: &Place) {
-    let due = Machine.now() + Duration::from_secs(6);
-    let task = plain_task(&run("tasks"), RUN_ID, 1, Machine.now() + Duration::from_secs(60));
+    let due = wall_clock() + Duration::from_secs(6);
+    let task = plain_task(&run("tasks"), RUN_ID, 1, wall_clock() + Duration::from_secs(60));
     for _ in 0..2 {
         let process = place.account.process(&place.settings);
         process.set(&run("alarmed"), RUN_ID, Some(due)).await.unwrap();
@@ -388,7 +370,7 @@ async fn two_processes_make_one_schedule(place: &Place) {
 }
 
 async fn what_is_far_away_is_left_to_the_sweep(place: &Place) {
-    let now = Machine.now();
+    let now = wall_clock();
     let task = plain_task(&run("tasks"), RUN_ID, 1, now + LONGEST_WAIT + Duration::from_mins(1));
     ActivityQueue::send(&place.queues, vec![task]).await.unwrap();
     for due in [now + Duration::from_hours(24 * 365 * 6), Timestamp::from_millis(u64::MAX)] {
@@ -446,7 +428,7 @@ async fn failures_are_told_apart(place: &Place) {
     let lost = place.account.process(&settings);
     let refused = RunQueue::send(&lost, signal("x")).await;
     assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("run queue")), "{refused:?}");
-    let far = Some(Machine.now() + Duration::from_hours(1));
+    let far = Some(wall_clock() + Duration::from_hours(1));
     let refused = lost.set(&run("alarmed"), RUN_ID, far).await;
     assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("Scheduler")), "{refused:?}");
     // It was not set, and is not taken for it.

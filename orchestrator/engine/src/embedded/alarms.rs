@@ -46,7 +46,7 @@ impl AlarmClock {
                 }
             }
             let next = self.lock().by_time.first().map(|(at, _)| at.since(host.now()));
-            let sleep = tokio::time::sleep(next.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP));
+            let sleep = host.sleep(next.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP));
             tokio::select! {
                 () = sleep => {}
                 () = self.earlier.notified() => {}

@@ -1,35 +1,37 @@
 //! The run queue in memory: one inbox per workflow thread. All runs of a workflow live on the same thread.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dormouse_core::{Payload, RunKey, WorkflowKey};
 use futures::FutureExt;
-use futures::channel::{mpsc, oneshot};
+use futures::channel::mpsc;
 use futures::future::BoxFuture;
 
 use crate::error::ApiError;
 use crate::seams::{Intent, Overdue, QueryRunner, RunMessage, RunQueue, SeamFuture, Sweeping, Ticket};
 use crate::store::StoreError;
+use crate::thread::{Question, Slot};
 
-/// What a workflow thread is sent.
-pub(super) enum Letter {
-    Run(RunMessage),
-    Query { run: RunKey, name: String, input: Payload, reply: oneshot::Sender<Result<Payload, ApiError>> },
-    Stop,
-}
+/// Letters of the embedded engine.
+pub(super) type Letter = crate::thread::Letter<RunMessage>;
+pub(super) type Inbox = crate::thread::Inbox<RunMessage>;
 
-pub(super) type Inbox = mpsc::UnboundedReceiver<Letter>;
+/// So many threads may hang in queries' handlers at a time: each costs a processor.
+const MOST_HUNG_QUERIES: usize = 8;
 
 /// Where messages are sorted to the threads.
 pub(super) struct Mailroom {
-    slots: Vec<Mutex<mpsc::UnboundedSender<Letter>>>,
+    /// Threads that hang in queries' handlers.
+    hung_queries: AtomicUsize,
+    slots: Vec<Mutex<Slot<RunMessage>>>,
 }
 
 impl Mailroom {
     pub(super) fn new(threads: usize) -> (Arc<Self>, Vec<Inbox>) {
         let (slots, inboxes) = (0..threads).map(|_| mpsc::unbounded()).map(|(tx, rx)| (Mutex::new(tx), rx)).unzip();
-        (Arc::new(Self { slots }), inboxes)
+        (Arc::new(Self { hung_queries: AtomicUsize::new(0), slots }), inboxes)
     }
 
     /// Which thread a workflow lives on.
@@ -51,8 +53,18 @@ impl Mailroom {
         slot.unbounded_send(letter).map_err(|_| StoreError::Refused("the engine is stopping".into()))
     }
 
+    /// A query's handler does not give its thread back.
+    pub(super) fn query_hangs(&self) {
+        self.hung_queries.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// It has done so after all.
+    pub(super) fn query_came_back(&self) {
+        self.hung_queries.fetch_sub(1, Ordering::SeqCst);
+    }
+
     fn deliver(&self, message: RunMessage) -> Result<(), StoreError> {
-        self.post(self.home(&message.run().workflow), Letter::Run(message))
+        self.post(self.home(&message.run().workflow), Letter::Work(message))
     }
 }
 
@@ -84,10 +96,16 @@ impl RunQueue for Post {
 impl QueryRunner for Mailroom {
     fn query(&self, run: RunKey, name: String, input: Payload) -> BoxFuture<'_, Result<Payload, ApiError>> {
         async move {
-            let (reply, answer) = oneshot::channel();
-            self.post(self.home(&run.workflow), Letter::Query { run, name, input, reply })?;
-            let stopped = || ApiError::Unavailable("the workflow's thread stopped while it answered".into());
-            answer.await.unwrap_or_else(|_| Err(stopped()))
+            if self.hung_queries.load(Ordering::SeqCst) >= MOST_HUNG_QUERIES {
+                return Err(ApiError::Unavailable(format!(
+                    "{MOST_HUNG_QUERIES} threads hang in queries' handlers, and no more may: no query is computed until \
+                     one of them ends, or the program begins anew"
+                )));
+            }
+            let home = self.home(&run.workflow);
+            let (question, answer) = Question::new(run, name, input);
+            self.post(home, Letter::Query(question))?;
+            answer.await
         }
         .boxed()
     }

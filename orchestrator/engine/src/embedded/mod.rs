@@ -14,18 +14,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::{App, InvalidApp, MAX_PAYLOAD_BYTES};
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use futures::FutureExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::front::FrontDoor;
 use crate::host::Machine;
 use crate::intake::Intake;
 use crate::parking::Parkings;
 use crate::ports::{Choices, Ports};
-use crate::seams::RunMessage;
+use crate::seams::{Host, RunMessage};
 use crate::states::States;
 use crate::store::{Parked, Store, StoreError};
 use crate::sweep::{DueRows, sweep_once};
+use crate::thread::Context;
 
 use alarms::AlarmClock;
 use closings::Notices;
@@ -98,7 +100,9 @@ pub struct Embedded {
     front: Arc<FrontDoor>,
     shards: Arc<Shards>,
     workers: Arc<Workers>,
-    tasks: Vec<JoinHandle<()>>,
+    /// What goes on for ever: alarms, the sweep, the watch over threads.
+    rounds: TaskTracker,
+    stopping: CancellationToken,
 }
 
 impl Embedded {
@@ -109,18 +113,17 @@ impl Embedded {
     /// [`OpenError`].
     pub async fn open(app: Arc<App>, store: Arc<dyn Store>, settings: Settings) -> Result<Self, OpenError> {
         app.check()?;
-        let tokio = Handle::current();
         let (mailroom, inboxes) = Mailroom::new(settings.workflow_threads.max(1));
         let alarms = Arc::new(AlarmClock::new());
-        let host = Arc::new(Machine);
-        let workers = Arc::new(Workers::new(tokio.clone(), Arc::clone(&app), settings.concurrent_activities));
+        let host: Arc<dyn Host> = Arc::new(Machine::here());
+        let workers = Arc::new(Workers::new(Arc::clone(&host), Arc::clone(&app), settings.concurrent_activities));
         let ports = Ports {
             states: Arc::new(States::new(Arc::clone(&store))),
             store,
             runs: Arc::new(Post(Arc::clone(&mailroom))),
             activities: Arc::clone(&workers) as _,
             alarms: Arc::clone(&alarms) as _,
-            host: Arc::clone(&host) as _,
+            host: Arc::clone(&host),
             closings: Arc::new(Notices::default()),
             parkings: Arc::new(Parkings::default()),
             choices: Choices {
@@ -134,18 +137,19 @@ impl Embedded {
         };
         workers.begin(ports.clone());
         let intake = Arc::new(Intake::new(ports.clone()));
-        let warm = NonZeroUsize::new(settings.warm_runs.div_ceil(inboxes.len())).unwrap_or(NonZeroUsize::MIN);
-        let context = shard::Context { app, ports: ports.clone(), tokio, warm };
-        let shards = Shards::begin(context, Arc::clone(&mailroom), inboxes, settings.turn_limit)?;
+        let warm_runs = NonZeroUsize::new(settings.warm_runs.div_ceil(inboxes.len())).unwrap_or(NonZeroUsize::MIN);
+        let context = Context { app, ports: ports.clone(), warm_runs, turn_limit: settings.turn_limit };
+        let shards = Shards::begin(context, Arc::clone(&mailroom), inboxes)?;
         let front = Arc::new(FrontDoor::new(ports.clone(), intake, mailroom));
 
         pick_up(&ports).await?;
-        let tasks = vec![
-            tokio::spawn(alarms.ring(Arc::clone(&ports.runs), host)),
-            tokio::spawn(sweep(ports.clone())),
-            tokio::spawn(Arc::clone(&shards).watch()),
-        ];
-        Ok(Self { front, shards, workers, tasks })
+        let (rounds, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let alarms = alarms.ring(Arc::clone(&ports.runs), Arc::clone(&host));
+        for round in [alarms.boxed(), sweep(ports).boxed(), Arc::clone(&shards).watch().boxed()] {
+            let round = stopping.clone().run_until_cancelled_owned(round).map(drop);
+            host.spawn(rounds.track_future(round).boxed());
+        }
+        Ok(Self { front, shards, workers, rounds, stopping })
     }
 
     /// The front door.
@@ -158,11 +162,10 @@ impl Embedded {
     /// off is picked up at the next start, so `grace` zero is safe too. The store is let go, unless something was cut off
     /// or somebody holds on to the front door.
     pub async fn shutdown(self, grace: Duration) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-        for task in self.tasks {
-            // Aborted or ended: gone, with what it held.
-            let _ = task.await;
-        }
+        self.stopping.cancel();
+        self.rounds.close();
+        // Gone, with what they held.
+        self.rounds.wait().await;
         self.workers.stop(grace).await;
         self.shards.stop().await;
     }
@@ -199,11 +202,8 @@ async fn pick_up(ports: &Ports) -> Result<(), StoreError> {
 
 /// Looks for overdue runs, for ever (rule F6).
 async fn sweep(ports: Ports) {
-    let mut ticks = tokio::time::interval(ports.choices.sweep_interval);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    ticks.tick().await;
     loop {
-        ticks.tick().await;
+        ports.host.sleep(ports.choices.sweep_interval).await;
         if let Err(error) = sweep_once(&ports, || true).await {
             tracing::warn!(%error, "the sweep was cut short; it looks again in {:?}", ports.choices.sweep_interval);
         }

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use dormouse_core::{ActivityTask, App};
 use futures::FutureExt;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ports::Ports;
-use crate::seams::{ActivityQueue, Delivery, SeamFuture};
+use crate::seams::{ActivityQueue, Delivery, Host, SeamFuture};
 use crate::store::StoreError;
 use crate::worker::handle_task;
 
@@ -20,9 +19,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Runs activities on the tokio runtime.
+/// Runs activities where the host runs work.
 pub(super) struct Workers {
-    tokio: Handle,
+    host: Arc<dyn Host>,
     app: Arc<App>,
     /// Here while tasks may come: the ports hold us, so keeping them would keep the store open for ever.
     ports: Mutex<Option<Ports>>,
@@ -32,9 +31,9 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    pub(super) fn new(tokio: Handle, app: Arc<App>, places: usize) -> Self {
+    pub(super) fn new(host: Arc<dyn Host>, app: Arc<App>, places: usize) -> Self {
         Self {
-            tokio,
+            host,
             app,
             ports: Mutex::default(),
             places: Arc::new(Semaphore::new(places.max(1))),
@@ -57,7 +56,7 @@ impl Workers {
         self.stopping.cancel();
         self.running.close();
         self.ports().take();
-        if tokio::time::timeout(grace, self.running.wait()).await.is_err() {
+        if self.host.timeout(grace, self.running.wait()).await.is_none() {
             tracing::warn!("activities were cut off after {grace:?}; they count as lost attempts");
         }
     }
@@ -83,7 +82,7 @@ impl Workers {
                 // Even an empty sleep lasts until the next millisecond.
                 let wait = task.not_before.since(ports.now());
                 if !wait.is_zero() {
-                    tokio::time::sleep(wait).await;
+                    ports.host.sleep(wait).await;
                 }
                 places.acquire().await
             };
@@ -91,12 +90,12 @@ impl Workers {
             let (mut pause, mut delivery) = (FIRST_PAUSE, Delivery::First);
             while let Err(error) = handle_task(&app, &ports, task.clone(), delivery, None).await {
                 tracing::warn!(run = %task.run, activity = task.id, %error, "the task is delivered again");
-                if stopping.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                if stopping.run_until_cancelled(ports.host.sleep(pause)).await.is_none() {
                     return;
                 }
                 (pause, delivery) = ((pause * 2).min(LONGEST_PAUSE), Delivery::Again);
             }
         };
-        self.tokio.spawn(self.running.track_future(work));
+        self.host.spawn(self.running.track_future(work).boxed());
     }
 }

@@ -16,6 +16,11 @@
 //! **If we die** before a put, nothing has happened; after it, the next process waits a lease out. If its answer is
 //! lost, what stands there is read: every record differs from every other, so ours is known.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a sign of life that tells of this process, whatever host its engine has"
+)]
+
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,8 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::failed;
-use crate::host::Machine;
-use crate::seams::Host;
+use crate::host::{random_id, wall_clock};
 use crate::store::StoreError;
 
 /// The shortest lease: a third of it must be enough for a put and a read.
@@ -273,7 +277,7 @@ impl Shared {
 
 /// A name that nobody else draws.
 pub(super) fn fresh_name() -> String {
-    uuid::Uuid::from_bytes(Machine.fresh_id()).to_string()
+    uuid::Uuid::from_bytes(random_id()).to_string()
 }
 
 /// Takes a store over, and keeps it. `waiting` is told of an owner in the way, at first sight and now and then.
@@ -332,7 +336,6 @@ impl Keeper {
     }
 
     async fn take(&self, mut waiting: impl FnMut(Waiting), given_up: impl Fn() -> bool) -> Result<Held, OwnError> {
-        let host = Machine;
         let owner = fresh_name();
         let mut watched: Option<Watched> = None;
         loop {
@@ -361,7 +364,7 @@ impl Keeper {
                 renewals: 0,
                 released: false,
                 lease_ms: millis(self.settings.lease),
-                until: host.now() + self.settings.lease,
+                until: wall_clock() + self.settings.lease,
                 host: self.settings.host.clone(),
                 pid: std::process::id(),
             };
@@ -384,7 +387,7 @@ impl Keeper {
                 Placed::Stands(version) => {
                     expected = Some(version);
                     record.renewals += 1;
-                    record.until = Machine.now() + self.settings.lease;
+                    record.until = wall_clock() + self.settings.lease;
                 }
             }
         }
@@ -439,7 +442,7 @@ impl Keeper {
         let until = held.since + self.believed();
         let next = Record {
             renewals: held.record.renewals + 1,
-            until: Machine.now() + self.settings.lease,
+            until: wall_clock() + self.settings.lease,
             ..held.record.clone()
         };
         let since = Instant::now();
