@@ -1,22 +1,37 @@
 //! Why a turn did not come to an end: the code disagrees with the history, or broke a rule, or broke down.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::history::{Command, Damage};
+use serde_json::Value;
+
+use crate::history::{Command, Damage, command_view};
 
 /// What the history holds, or what the code asked for, at the place where the two part.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Asked {
     /// A command.
-    For(Box<Command>),
+    For {
+        /// The command.
+        command: Box<Command>,
+        /// Where in the source it was asked for, as `file:line`, where that is known.
+        place: Option<String>,
+    },
     /// Nothing more in this turn.
-    Nothing,
+    Nothing {
+        /// Where in the source the code waits instead, as `file:line`; empty for the history's side.
+        waits_at: Vec<String>,
+    },
 }
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::For(command) = self else {
-            return f.write_str("nothing more in this turn");
+        let (command, place) = match self {
+            Self::For { command, place } => (command, place),
+            Self::Nothing { waits_at } => {
+                f.write_str("nothing more in this turn")?;
+                return if waits_at.is_empty() { Ok(()) } else { write!(f, "; it waits at {}", waits_at.join(", ")) };
+            }
         };
         f.write_str(command.kind())?;
         if let Some(name) = command.name() {
@@ -25,10 +40,64 @@ impl fmt::Display for Asked {
         if let Some(id) = command.id() {
             write!(f, " (id {id})")?;
         }
-        if let Some(place) = command.place() {
+        if let Some(place) = place {
             write!(f, " at {place}")?;
         }
         Ok(())
+    }
+}
+
+/// One field in which a recorded and an attempted command differ.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// The field, as histories show it to people.
+    pub field: String,
+    /// Its recorded value, as JSON text, shortened.
+    pub recorded: String,
+    /// Its attempted value, as JSON text, shortened.
+    pub attempted: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: recorded {}, attempted {}", self.field, self.recorded, self.attempted)
+    }
+}
+
+/// How much of a value a difference shows, in characters.
+const SHOWN: usize = 120;
+
+/// The fields in which two commands of one kind differ; none when the kinds do, which says enough. Their places are
+/// told apart from this.
+pub(crate) fn differences(recorded: &Command, attempted: &Command) -> Vec<Difference> {
+    let ((kind, recorded), (other, attempted)) = (command_view(recorded), command_view(attempted));
+    let (Value::Object(recorded), Value::Object(attempted)) = (recorded, attempted) else { return Vec::new() };
+    if kind != other {
+        return Vec::new();
+    }
+    let shown = |value: Option<&Value>| {
+        let text = value.map_or_else(|| "nothing".to_owned(), Value::to_string);
+        match text.char_indices().nth(SHOWN) {
+            Some((cut, _)) => format!("{}... ({} bytes)", &text[..cut], text.len()),
+            None => text,
+        }
+    };
+    let fields: BTreeSet<_> = recorded.keys().chain(attempted.keys()).filter(|field| *field != "place").collect();
+    let differ = fields.into_iter().filter(|field| recorded.get(*field) != attempted.get(*field));
+    differ
+        .map(|field| Difference {
+            field: field.clone(),
+            recorded: shown(recorded.get(field)),
+            attempted: shown(attempted.get(field)),
+        })
+        .collect()
+}
+
+struct Lines<'a>(&'a [Difference]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|difference| writeln!(f, "  differs in {difference}"))
     }
 }
 
@@ -37,8 +106,9 @@ impl fmt::Display for Asked {
 pub enum TurnFailure {
     /// The code asks for something else than the history holds.
     #[error(
-        "the workflow's code no longer matches its history (turn {turn}):\n  recorded:  {recorded}\n  attempted: {attempted}\n\
-         Deploy code that does at this point what the history holds, or let this run finish on the build that began it."
+        "the workflow's code no longer matches its history (turn {turn}):\n  recorded:  {recorded}\n  attempted: {attempted}\n{lines}\
+         Deploy code that does at this point what the history holds, or let this run finish on the build that began it.",
+        lines = Lines(.differences)
     )]
     Diverged {
         /// Which turn of the run, from 1.
@@ -47,6 +117,8 @@ pub enum TurnFailure {
         recorded: Asked,
         /// What the code asked for.
         attempted: Asked,
+        /// In which fields the two differ, when they are of one kind.
+        differences: Vec<Difference>,
     },
     /// The code panicked.
     #[error("the workflow's code panicked (turn {turn}): {message}{hint}")]

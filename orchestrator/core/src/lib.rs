@@ -26,6 +26,7 @@ mod outstanding;
 mod path_part;
 mod payload;
 pub mod planted;
+mod script;
 mod status;
 mod time;
 mod workflow;
@@ -35,7 +36,7 @@ pub use activity::{Activity, ActivityHost, ActivityInfo};
 pub use app::{
     ActivityFunction, ActivityFuture, ActivityTarget, App, InvalidApp, Remote, WorkflowFunction, WorkflowFuture,
 };
-pub use divergence::{Asked, TurnFailure, panic_message};
+pub use divergence::{Asked, Difference, TurnFailure, panic_message};
 pub use failure::{Canceled, Failure, FailureKind, MAX_CAUSES, OrFail, RetryState, TimeoutKind};
 pub use ids::{BatchHash, CommitId, InvalidId, MAX_ID_BYTES, RunId, RunKey, WorkflowKey, check_id, derive};
 pub use live::{Decision, LiveRun, Merge, QueryFailure, Retake};

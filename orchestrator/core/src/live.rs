@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::app::{App, WorkflowFuture};
-use crate::divergence::{Asked, TurnFailure};
+use crate::divergence::TurnFailure;
 use crate::failure::Failure;
 use crate::history::{Batch, BatchKind, Command, CommandId, Damage, Event, Input, RunState, Turn, turn_time};
 use crate::ids::{CommitId, RunKey};
@@ -111,10 +111,9 @@ impl LiveRun {
             take_all: false,
             bell: Arc::default(),
         };
-        for record in rest {
-            live.follow(record)?;
-        }
-        Ok(live)
+        let followed = without_logs(|| rest.iter().try_for_each(|record| live.follow(record)));
+        live.warn_of_changes();
+        followed.map(|()| live)
     }
 
     /// Follows one more recorded batch.
@@ -122,63 +121,41 @@ impl LiveRun {
         let waiting = self.state.inbox.clone();
         let batch = self.state.append(record)?;
         if batch.kind == BatchKind::Decided {
-            self.retrace(&batch.events, batch.time, waiting)?;
+            self.retrace(batch.events, batch.time, waiting)?;
         }
         Ok(())
     }
 
-    /// Runs recorded turns again and holds what the code asks for against what was recorded.
-    fn retrace(&mut self, events: &[Event], time: Timestamp, mut waiting: VecDeque<Input>) -> Result<(), TurnFailure> {
-        for event in events {
-            match event {
-                Event::Turn(turn) => {
-                    self.nothing_left()?;
-                    let inputs: Vec<_> = waiting.drain(..turn.taken as usize).chain(turn.input.clone()).collect();
-                    self.run_turn(turn_time(time, turn.at_offset_ms), &inputs)?;
-                }
-                Event::Command(recorded) => {
-                    let attempted = self.machine.borrow_mut().issued.pop_front();
-                    self.compare(recorded, attempted)?;
-                }
-                Event::Input(_) => {}
+    /// Runs recorded turns again: each is given the commands that the history holds for it, and must ask for them.
+    fn retrace(
+        &mut self,
+        events: Vec<Event>,
+        time: Timestamp,
+        mut waiting: VecDeque<Input>,
+    ) -> Result<(), TurnFailure> {
+        let mut events = events.into_iter().peekable();
+        while let Some(event) = events.next() {
+            // Inputs that are not delivered stand between turns; commands always follow theirs.
+            let Event::Turn(turn) = event else { continue };
+            let mut expected = VecDeque::new();
+            while let Some(Event::Command(command)) = events.next_if(|event| matches!(event, Event::Command(_))) {
+                expected.push_back(command);
             }
-        }
-        self.nothing_left()
-    }
-
-    fn compare(&self, recorded: &Command, attempted: Option<Command>) -> Result<(), TurnFailure> {
-        let diverged = |attempted: Asked| TurnFailure::Diverged {
-            turn: self.turns,
-            recorded: Asked::For(Box::new(recorded.clone())),
-            attempted,
-        };
-        let Some(attempted) = attempted else {
-            return Err(diverged(Asked::Nothing));
-        };
-        let same = recorded.kind() == attempted.kind()
-            && recorded.name() == attempted.name()
-            && recorded.id() == attempted.id();
-        if !same {
-            return Err(diverged(Asked::For(Box::new(attempted))));
-        }
-        if arguments_changed(recorded, &attempted) {
-            tracing::warn!(
-                run = %self.state.run, command = %Asked::For(Box::new(attempted)),
-                "a recorded command is repeated with other arguments; the recorded ones stand"
-            );
+            let inputs: Vec<_> = waiting.drain(..turn.taken as usize).chain(turn.input).collect();
+            self.machine.borrow_mut().script.begin(expected);
+            self.run_turn(turn_time(time, turn.at_offset_ms), &inputs)?;
         }
         Ok(())
     }
 
-    fn nothing_left(&mut self) -> Result<(), TurnFailure> {
-        match self.machine.borrow_mut().issued.pop_front() {
-            None => Ok(()),
-            Some(attempted) => Err(TurnFailure::Diverged {
-                turn: self.turns,
-                recorded: Asked::Nothing,
-                attempted: Asked::For(Box::new(attempted)),
-            }),
-        }
+    /// Says what recorded turns did otherwise than before, without going astray. Not while logs are off.
+    fn warn_of_changes(&self) {
+        let Some(changed) = self.machine.borrow_mut().script.take_changed() else { return };
+        let differences: Vec<_> = changed.differences.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            run = %self.state.run, command = %changed.command, differences = differences.join("; "),
+            "a recorded command is repeated with other arguments; the recorded ones stand (told once)"
+        );
     }
 
     /// One turn: deliver, then poll until nothing stirs. What the code asks for is in the machine afterwards.
@@ -192,16 +169,21 @@ impl LiveRun {
             inputs.iter().for_each(|input| machine.deliver(input));
         }
         let polled = catch_unwind(AssertUnwindSafe(|| self.poll_until_still()));
+        if let Ok(Ok(Poll::Ready(result))) = polled {
+            let close = self.closing_command(result);
+            let mut machine = self.machine.borrow_mut();
+            machine.issue(close, None);
+            return machine.end_script(turn);
+        }
+        // What diverged first is the failure, whatever the code did from then on.
+        if self.machine.borrow().script.has_diverged() {
+            return self.machine.borrow_mut().end_script(turn);
+        }
         match polled {
             Err(panic) => Err(TurnFailure::panicked(turn, &*panic)),
             Ok(Err(failure)) => Err(failure),
-            Ok(Ok(Poll::Pending)) if self.machine.borrow().waiting() == 0 => Err(TurnFailure::ForeignFuture { turn }),
-            Ok(Ok(Poll::Pending)) => Ok(()),
-            Ok(Ok(Poll::Ready(result))) => {
-                let close = self.closing_command(result);
-                self.machine.borrow_mut().issued.push_back(close);
-                Ok(())
-            }
+            Ok(Ok(_)) if self.machine.borrow().waiting() == 0 => Err(TurnFailure::ForeignFuture { turn }),
+            Ok(Ok(_)) => self.machine.borrow_mut().end_script(turn),
         }
     }
 
@@ -217,6 +199,9 @@ impl LiveRun {
             }
             let woken = self.bell.0.load(Relaxed);
             let mut machine = self.machine.borrow_mut();
+            if machine.script.has_diverged() {
+                return Ok(Poll::Pending);
+            }
             let stirred = std::mem::take(&mut machine.progress) || woken;
             // Once more after the last stir, for what a condition did not see.
             let look = stirred || !still;
@@ -358,7 +343,8 @@ impl LiveRun {
         for event in &kept {
             self.draft_event(event.clone())?;
         }
-        self.retrace(&kept, base, waiting)?;
+        // What these turns logged, they logged when they were decided.
+        without_logs(|| self.retrace(kept, base, waiting))?;
         self.arrived = arrived;
         Ok(true)
     }
@@ -455,7 +441,9 @@ impl LiveRun {
     pub fn catch_up(&mut self, records: &[Bytes]) -> bool {
         records.iter().all(|record| {
             if self.draft.is_empty() && self.arrived.is_empty() {
-                return self.follow(record).is_ok();
+                let followed = without_logs(|| self.follow(record)).is_ok();
+                self.warn_of_changes();
+                return followed;
             }
             matches!(self.merge(record), Merge::Merged)
         })
@@ -534,6 +522,11 @@ pub enum QueryFailure {
     Failed(Failure),
 }
 
+/// Runs this with `tracing` switched off for the thread: what recorded turns log was logged when they were new.
+fn without_logs<T>(replay: impl FnOnce() -> T) -> T {
+    tracing::dispatcher::with_default(&tracing::Dispatch::none(), replay)
+}
+
 fn offset(base: Timestamp, at: Timestamp) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX) - i64::try_from(base.as_millis()).unwrap_or(i64::MAX)
 }
@@ -553,19 +546,5 @@ fn told_on_the_spot(event: Event) -> Option<Input> {
         Event::Input(input) => Some(input),
         Event::Turn(turn) => turn.input,
         Event::Command(_) => None,
-    }
-}
-
-fn arguments_changed(recorded: &Command, attempted: &Command) -> bool {
-    match (recorded, attempted) {
-        (
-            Command::ScheduleActivity { input: a, options: x, .. },
-            Command::ScheduleActivity { input: b, options: y, .. },
-        ) => a != b || x != y,
-        (Command::ScheduleLocal { fingerprint: a, .. }, Command::ScheduleLocal { fingerprint: b, .. }) => a != b,
-        (Command::StartTimer { fire_at: a, .. }, Command::StartTimer { fire_at: b, .. }) => a != b,
-        (Command::Publish { value: a, .. }, Command::Publish { value: b, .. }) => a != b,
-        (Command::Complete { result: a }, Command::Complete { result: b }) => a != b,
-        _ => false,
     }
 }

@@ -116,7 +116,7 @@ fn a_missing_command() {
             Ok(())
         },
     ));
-    assert_eq!(sides(&text), ["publish \"status\" (placed)", "nothing more in this turn"]);
+    assert_eq!(sides(&text), ["publish \"status\" (placed)", "nothing more in this turn; it waits (placed)"]);
 }
 
 #[test]

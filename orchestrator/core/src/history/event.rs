@@ -313,6 +313,19 @@ pub enum Command {
         #[n(0)]
         id: CommandId,
     },
+    /// A value that is given back on replay: what a closure gave when it ran.
+    #[n(10)]
+    RecordMarker {
+        /// Its name.
+        #[n(0)]
+        name: String,
+        /// What the closure gave.
+        #[n(1)]
+        value: Payload,
+        /// Where the workflow asked for it.
+        #[n(2)]
+        place: String,
+    },
     /// A query's value, answered from storage.
     #[n(5)]
     Publish {
@@ -407,6 +420,7 @@ impl Command {
             Self::ScheduleLocal { .. } => "local activity",
             Self::StartTimer { .. } => "timer",
             Self::CancelTimer { .. } => "cancel timer",
+            Self::RecordMarker { .. } => "marker",
             Self::Publish { .. } => "publish",
             Self::Complete { .. } => "complete the workflow",
             Self::Fail { .. } => "fail the workflow",
@@ -422,7 +436,7 @@ impl Command {
             Self::ScheduleActivity { activity_type, .. } | Self::ScheduleLocal { activity_type, .. } => {
                 Some(activity_type)
             }
-            Self::Publish { name, .. } => Some(name),
+            Self::RecordMarker { name, .. } | Self::Publish { name, .. } => Some(name),
             Self::ContinueAsNew { next } => Some(&next.workflow_type),
             _ => None,
         }
@@ -441,6 +455,26 @@ impl Command {
         }
     }
 
+    /// Whether the code asked for this when it asked for the other: the same kind, name and id. Arguments may differ.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.kind() == other.kind() && self.name() == other.name() && self.id() == other.id()
+    }
+
+    /// Whether two commands that are the same differ in their arguments.
+    pub(crate) fn arguments_differ(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::ScheduleActivity { input: a, options: x, .. },
+                Self::ScheduleActivity { input: b, options: y, .. },
+            ) => a != b || x != y,
+            (Self::ScheduleLocal { fingerprint: a, .. }, Self::ScheduleLocal { fingerprint: b, .. }) => a != b,
+            (Self::StartTimer { fire_at: a, .. }, Self::StartTimer { fire_at: b, .. }) => a != b,
+            (Self::Publish { value: a, .. }, Self::Publish { value: b, .. }) => a != b,
+            (Self::Complete { result: a }, Self::Complete { result: b }) => a != b,
+            _ => false,
+        }
+    }
+
     /// Where in the source the workflow asked for it, where that is recorded.
     #[must_use]
     pub fn place(&self) -> Option<&str> {
@@ -448,6 +482,7 @@ impl Command {
             Self::ScheduleActivity { place, .. }
             | Self::ScheduleLocal { place, .. }
             | Self::StartTimer { place, .. }
+            | Self::RecordMarker { place, .. }
             | Self::Publish { place, .. } => Some(place),
             _ => None,
         }

@@ -10,4 +10,5 @@ pub use record::{Batch, BatchKind, Damage, VERSION};
 pub use state::{
     Closed, EARLIER_REQUESTS, PendingActivity, PendingLocal, REQUEST_WINDOW, RunState, request_hash, turn_time,
 };
+pub(crate) use view::command_view;
 pub use view::readable;

@@ -382,6 +382,7 @@ impl RunState {
             Command::CancelTimer { id } => {
                 self.timers.remove(id);
             }
+            Command::RecordMarker { .. } => {}
             Command::Publish { name, value, .. } => {
                 self.published.insert(name.clone(), value.clone());
             }

@@ -87,7 +87,7 @@ fn input_view(input: &Input) -> (&'static str, Value) {
     }
 }
 
-fn command_view(command: &Command) -> (&'static str, Value) {
+pub(crate) fn command_view(command: &Command) -> (&'static str, Value) {
     match command {
         Command::ScheduleActivity { id, activity_type, input, options, place } => (
             "ActivityScheduled",
@@ -101,6 +101,9 @@ fn command_view(command: &Command) -> (&'static str, Value) {
             ("TimerStarted", json!({ "timer_id": id, "fire_at": fire_at, "place": place }))
         }
         Command::CancelTimer { id } => ("TimerCanceled", json!({ "timer_id": id })),
+        Command::RecordMarker { name, value, place } => {
+            ("MarkerRecorded", json!({ "name": name, "value": value, "place": place }))
+        }
         Command::Publish { name, value, place } => {
             ("ValuePublished", json!({ "name": name, "value": value, "place": place }))
         }

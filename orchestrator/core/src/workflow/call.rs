@@ -114,7 +114,7 @@ impl<O: DeserializeOwned, Options> ActivityCall<O, Options> {
         let options = options.into_options();
         let id = input.and_then(|input| {
             let opened =
-                cx.machine.borrow_mut().open(cx.shielded, Some(activity_type), |_, id| Command::ScheduleActivity {
+                cx.machine.borrow_mut().open(cx.shielded, Some(activity_type), place, |_, id| Command::ScheduleActivity {
                     id,
                     activity_type: activity_type.into(),
                     input,
@@ -123,7 +123,7 @@ impl<O: DeserializeOwned, Options> ActivityCall<O, Options> {
                 });
             Ok(opened?)
         });
-        Pending::new(cx, id)
+        Pending::new(cx, id, place)
     }
 }
 
@@ -173,7 +173,7 @@ impl<O: DeserializeOwned> LocalActivityCall<O> {
             None => input.and_then(|input| {
                 let mut machine = cx.machine.borrow_mut();
                 let fingerprint = input.fingerprint();
-                let id = machine.open(cx.shielded, Some(activity_type), |_, id| Command::ScheduleLocal {
+                let id = machine.open(cx.shielded, Some(activity_type), place, |_, id| Command::ScheduleLocal {
                     id,
                     activity_type: activity_type.into(),
                     fingerprint,
@@ -185,7 +185,7 @@ impl<O: DeserializeOwned> LocalActivityCall<O> {
                 Ok(id)
             }),
         };
-        Pending::new(cx, id)
+        Pending::new(cx, id, place)
     }
 }
 
@@ -207,8 +207,8 @@ pub struct Pending<O> {
 }
 
 impl<O> Pending<O> {
-    fn new(cx: Workflow, id: Result<CommandId, Failure>) -> Self {
-        Self { waiting: Waiting::new(&cx), cx, id: id.map_err(Some), output: PhantomData }
+    fn new(cx: Workflow, id: Result<CommandId, Failure>, place: &'static Location<'static>) -> Self {
+        Self { waiting: Waiting::new(&cx, place), cx, id: id.map_err(Some), output: PhantomData }
     }
 }
 

@@ -4,6 +4,7 @@
 //! issued when the workflow's code asks for it, numbered in that order, whether or not anybody awaits it yet.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -13,11 +14,13 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 use crate::app::App;
-use crate::failure::{Canceled, Failure};
+use crate::divergence::TurnFailure;
+use crate::failure::{Canceled, Failure, here};
 use crate::history::{CarriedSignal, Command, CommandId, Input, NextRun};
 use crate::ids::{RunId, RunKey, derive};
 use crate::options::{LocalActivityOptions, RecordedRetry};
 use crate::payload::Payload;
+use crate::script::{Ask, Script};
 use crate::time::Timestamp;
 
 /// What came back for a command.
@@ -32,6 +35,8 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 struct Slot {
     name: Option<Rc<str>>,
+    /// Where the workflow asked for it.
+    place: &'static Location<'static>,
     shielded: bool,
     outcome: Option<Outcome>,
     waker: Option<Waker>,
@@ -78,6 +83,16 @@ impl LocalCall {
 
 pub(crate) type Answer = Rc<dyn Fn(&Payload) -> Result<Payload, Failure>>;
 
+/// What the history knows of a side effect.
+pub(crate) enum Marker {
+    /// Nothing: its closure runs, and what it gives is recorded.
+    New,
+    /// The closure ran before and gave this.
+    Recorded(Payload),
+    /// The code no longer follows its history: there is no value to go on with.
+    Diverged,
+}
+
 /// What the code may do just now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
@@ -85,12 +100,22 @@ pub(crate) enum Mode {
     Turn,
     /// A query handler runs: nothing may change.
     Query,
+    /// A side effect's closure runs: it gives a value, and nothing else.
+    SideEffect,
     /// The run is leaving memory: what is dropped now means nothing.
     Unloading,
 }
 
-fn read_only(what: &str) -> ! {
-    panic!("a query handler tried to act ({what}): queries are read-only")
+impl Mode {
+    /// Nothing may change now, and something was about to.
+    fn refuse(self, what: &str) -> ! {
+        match self {
+            Self::SideEffect => panic!(
+                "a side effect's closure tried to act ({what}): it does not run on replay, so it may only give a value"
+            ),
+            _ => panic!("a query handler tried to act ({what}): queries are read-only"),
+        }
+    }
 }
 
 pub(crate) struct Machine {
@@ -101,7 +126,9 @@ pub(crate) struct Machine {
     pub(crate) app: Arc<App>,
     pub(crate) now: Timestamp,
     pub(crate) mode: Mode,
+    /// What the code asked for in this turn and no history holds yet.
     pub(crate) issued: VecDeque<Command>,
+    pub(crate) script: Script,
     pub(crate) local_calls: BTreeMap<CommandId, LocalCall>,
     pub(crate) answers: BTreeMap<&'static str, Answer>,
     pub(crate) next_run: Option<NextRun>,
@@ -113,7 +140,7 @@ pub(crate) struct Machine {
     signals: BTreeMap<String, VecDeque<Payload>>,
     /// Futures of ours that are waiting, in the order in which they began to: when there is none, the code waits for
     /// something that is not ours.
-    waiters: BTreeMap<u64, Waiter>,
+    waiters: BTreeMap<u64, (Waiter, &'static Location<'static>)>,
     last_waiter: u64,
     streams: HashMap<String, ChaCha8Rng>,
 }
@@ -129,6 +156,7 @@ impl Machine {
             now: started_at,
             mode: Mode::Turn,
             issued: VecDeque::new(),
+            script: Script::default(),
             local_calls: BTreeMap::new(),
             answers: BTreeMap::new(),
             next_run: None,
@@ -150,6 +178,7 @@ impl Machine {
         &mut self,
         shielded: bool,
         name: Option<&str>,
+        place: &'static Location<'static>,
         command: impl FnOnce(&Self, CommandId) -> Command,
     ) -> Result<CommandId, Canceled> {
         if self.canceled && !shielded {
@@ -157,32 +186,55 @@ impl Machine {
         }
         let id = self.last_id + 1;
         let command = command(self, id);
-        self.issue(command);
+        self.issue(command, Some(place));
         self.last_id = id;
-        let slot = Slot { name: name.map(Into::into), shielded, outcome: None, waker: None, abandoned: false };
+        let slot = Slot { name: name.map(Into::into), place, shielded, outcome: None, waker: None, abandoned: false };
         self.slots.insert(id, slot);
         Ok(id)
     }
 
-    /// Issues a command that nothing comes back for.
+    /// Issues a command that nothing comes back for. In a recorded turn it is held against the history at once.
     ///
     /// # Panics
     /// Inside a query handler: a query changes nothing.
-    pub(crate) fn issue(&mut self, command: Command) {
+    pub(crate) fn issue(&mut self, command: Command, place: Option<&'static Location<'static>>) {
         match self.mode {
-            Mode::Turn => self.issued.push_back(command),
-            Mode::Query => read_only(command.kind()),
+            Mode::Turn => match self.script.ask(command, place) {
+                Ask::New(command) => self.issued.push_back(command),
+                Ask::Recorded(_) | Ask::Diverged => {}
+            },
+            mode @ (Mode::Query | Mode::SideEffect) => mode.refuse(command.kind()),
             Mode::Unloading => {}
         }
+    }
+
+    /// Looks for the recorded value of a side effect before its closure would run.
+    ///
+    /// # Panics
+    /// Inside a query handler: a query changes nothing.
+    pub(crate) fn marker(&mut self, name: &str, place: &'static Location<'static>) -> Marker {
+        self.act("a side effect");
+        let attempted = Command::RecordMarker { name: name.into(), value: Payload::NULL, place: here(place) };
+        match self.script.ask(attempted, Some(place)) {
+            Ask::New(_) => Marker::New,
+            Ask::Recorded(Command::RecordMarker { value, .. }) => Marker::Recorded(value),
+            Ask::Recorded(_) | Ask::Diverged => Marker::Diverged,
+        }
+    }
+
+    /// The turn is over: what a history holds beyond what the code asked for is divergence.
+    pub(crate) fn end_script(&mut self, turn: u64) -> Result<(), TurnFailure> {
+        let Self { script, waiters, .. } = self;
+        script.end(turn, || waits_at(waiters))
     }
 
     /// Something is about to change that replays must change alike.
     ///
     /// # Panics
-    /// Inside a query handler: a query changes nothing.
+    /// Inside a query handler or a side effect's closure: neither changes anything.
     pub(crate) fn act(&self, what: &str) {
-        if self.mode == Mode::Query {
-            read_only(what);
+        if matches!(self.mode, Mode::Query | Mode::SideEffect) {
+            self.mode.refuse(what);
         }
     }
 
@@ -205,7 +257,7 @@ impl Machine {
         if let Some(slot) = self.slots.remove(&id)
             && slot.outcome.is_none()
         {
-            self.issue(Command::CancelTimer { id });
+            self.issue(Command::CancelTimer { id }, Some(slot.place));
         }
     }
 
@@ -224,18 +276,23 @@ impl Machine {
 
     /// Enters a future among those that wait, or tells what it waits for now. What it said before comes back, to be
     /// dropped when the machine is no longer borrowed.
-    pub(crate) fn wait(&mut self, id: &mut Option<u64>, waiter: Waiter) -> Option<Waiter> {
+    pub(crate) fn wait(
+        &mut self,
+        id: &mut Option<u64>,
+        waiter: Waiter,
+        place: &'static Location<'static>,
+    ) -> Option<Waiter> {
         let id = *id.get_or_insert_with(|| {
             self.last_waiter += 1;
             self.last_waiter
         });
-        self.waiters.insert(id, waiter)
+        self.waiters.insert(id, (waiter, place)).map(|(waiter, _)| waiter)
     }
 
     /// A future waits no longer.
     pub(crate) fn wait_no_more(&mut self, id: Option<u64>) -> Option<Waiter> {
         self.progress = true;
-        self.waiters.remove(&id?)
+        self.waiters.remove(&id?).map(|(waiter, _)| waiter)
     }
 
     /// How many futures wait.
@@ -245,7 +302,7 @@ impl Machine {
 
     /// Has every condition looked at again. False when there is none.
     pub(crate) fn wake_conditions(&self) -> bool {
-        let conditions = self.waiters.values().filter_map(|waiter| match waiter {
+        let conditions = self.waiters.values().filter_map(|(waiter, _)| match waiter {
             Waiter::Condition(waker) => Some(waker),
             _ => None,
         });
@@ -305,7 +362,7 @@ impl Machine {
     }
 
     fn wake_for_signals(&self, wakes: impl Fn(&str) -> bool) {
-        for waiter in self.waiters.values() {
+        for (waiter, _) in self.waiters.values() {
             if let Waiter::Signal(name, waker) = waiter
                 && wakes(name)
             {
@@ -338,10 +395,11 @@ impl Machine {
             .slots
             .iter()
             .filter(|(_, slot)| slot.outcome.is_none() && !slot.shielded)
-            .map(|(id, slot)| (*id, slot.name.is_some()))
+            .map(|(id, slot)| (*id, slot.name.is_some(), slot.place))
             .collect();
-        for (id, is_activity) in open {
-            self.issue(if is_activity { Command::CancelActivity { id } } else { Command::CancelTimer { id } });
+        for (id, is_activity, place) in open {
+            let command = if is_activity { Command::CancelActivity { id } } else { Command::CancelTimer { id } };
+            self.issue(command, Some(place));
             self.resolve(id, Outcome::Canceled);
         }
         self.wake_for_signals(|_| true);
@@ -356,4 +414,17 @@ impl Machine {
             })
             .collect()
     }
+}
+
+/// Where in the source the code waits, in the order in which it began to; a few are enough.
+fn waits_at(waiters: &BTreeMap<u64, (Waiter, &'static Location<'static>)>) -> Vec<String> {
+    const SHOWN: usize = 3;
+    let mut places: Vec<_> = waiters.values().map(|(_, place)| here(place)).collect();
+    places.dedup();
+    if places.len() > SHOWN {
+        let more = places.len() - SHOWN;
+        places.truncate(SHOWN);
+        places.push(format!("{more} more places"));
+    }
+    places
 }

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 pub use call::{ActivityCall, CloseLimit, LocalActivityCall, NeedsCloseLimit, Pending};
 pub use machine::LocalCall;
-pub(crate) use machine::{Machine, Mode};
+pub(crate) use machine::{Machine, Marker, Mode};
 pub use random::Random;
 pub use waits::{Signals, Sleep, Timeout, WaitSignal, WaitUntil};
 
@@ -37,7 +37,8 @@ use crate::time::Timestamp;
 /// *Waiting*: [`sleep`](Self::sleep), [`signal`](Self::signal), [`signals`](Self::signals),
 /// [`wait_until`](Self::wait_until), [`timeout`](Self::timeout), [`canceled`](Self::canceled).
 /// *Telling*: [`publish`](Self::publish), [`answer`](Self::answer).
-/// *Determinism*: [`now`](Self::now), [`random`](Self::random), [`uuid`](Self::uuid).
+/// *Determinism*: [`now`](Self::now), [`random`](Self::random), [`uuid`](Self::uuid),
+/// [`side_effect`](Self::side_effect), [`is_replaying`](Self::is_replaying).
 /// *Ending*: [`continue_as_new`](Self::continue_as_new), [`detached`](Self::detached).
 #[derive(Clone)]
 pub struct Workflow {
@@ -104,18 +105,21 @@ impl Workflow {
 
     /// Waits for the next signal of this name. Early signals are kept until somebody asks; one whose JSON does not
     /// fit `T` is passed over, with a warning in the log.
+    #[track_caller]
     pub fn signal<T: DeserializeOwned>(&self, signal: Signal<T>) -> WaitSignal<T> {
-        WaitSignal::new(self.clone(), signal)
+        WaitSignal::new(self.clone(), signal, Location::caller())
     }
 
     /// All signals of this name, in order of arrival.
+    #[track_caller]
     pub fn signals<T: DeserializeOwned>(&self, signal: Signal<T>) -> Signals<T> {
-        Signals::new(self.clone(), signal)
+        Signals::new(self.clone(), signal, Location::caller())
     }
 
     /// Waits until the condition holds. It is looked at again after every event.
+    #[track_caller]
     pub fn wait_until<C: Fn() -> bool>(&self, condition: C) -> WaitUntil<C> {
-        WaitUntil::new(self.clone(), condition)
+        WaitUntil::new(self.clone(), condition, Location::caller())
     }
 
     /// Waits for `future`, but no longer than this: `Ok(None)` when the time is up. No timer is created when the
@@ -126,10 +130,14 @@ impl Workflow {
     }
 
     /// Resolves when somebody asks the workflow to stop.
-    pub async fn canceled(&self) {
+    #[track_caller]
+    pub fn canceled(&self) -> impl Future<Output = ()> + use<> {
         let machine = Rc::clone(&self.machine);
         // A condition outside the scope that is being canceled: it ends by holding.
-        let _ = self.detached().wait_until(move || machine.borrow().is_canceled()).await;
+        let canceled = self.detached().wait_until(move || machine.borrow().is_canceled());
+        async move {
+            let _ = canceled.await;
+        }
     }
 
     /// The same context, out of cancellation's reach: for cleaning up.
@@ -176,6 +184,58 @@ impl Workflow {
         let mut bytes = [0; 16];
         self.random("uuid").fill(&mut bytes);
         uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// Gives what the closure gives, recorded once: a replay gives the recorded value back and does not run the closure.
+    /// For a value that the code cannot compute alike twice (a setting, a number from another crate's generator) and
+    /// that costs no more than computing it; what can fail or takes time is an activity.
+    ///
+    /// The closure runs once for the history, but a turn that was not committed is taken again, and the closure with
+    /// it. It may not use this context.
+    ///
+    /// ```
+    /// # use dormouse_core::{Failure, Workflow};
+    /// async fn greeting(cx: Workflow, name: String) -> Result<String, Failure> {
+    ///     let salutation: String = cx.side_effect("salutation", || {
+    ///         std::env::var("SALUTATION").unwrap_or_else(|_| "Hello".into())
+    ///     });
+    ///     Ok(format!("{salutation}, {name}"))
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    /// When the value does not serialize, when a recorded one does not fit `T`, or in a query's handler: the run is
+    /// parked with that message, or the query fails.
+    #[track_caller]
+    pub fn side_effect<T: Serialize + DeserializeOwned>(&self, name: &str, value: impl FnOnce() -> T) -> T {
+        let place = Location::caller();
+        // The borrow ends before the closure runs.
+        let marker = self.machine.borrow_mut().marker(name, place);
+        match marker {
+            Marker::New => {
+                self.machine.borrow_mut().mode = Mode::SideEffect;
+                let value = value();
+                let mut machine = self.machine.borrow_mut();
+                machine.mode = Mode::Turn;
+                let recorded = Payload::encode(&value)
+                    .unwrap_or_else(|failure| panic!("the side effect {name:?} cannot be recorded: {failure}"));
+                machine.issue(Command::RecordMarker { name: name.into(), value: recorded, place: here(place) }, None);
+                value
+            }
+            Marker::Recorded(recorded) => recorded
+                .decode()
+                .unwrap_or_else(|failure| panic!("the recorded value of the side effect {name:?} does not fit: {failure}")),
+            // There is no value to go on with. The divergence is known; this only ends the turn.
+            Marker::Diverged => std::panic::resume_unwind(Box::new("the code no longer follows its history")),
+        }
+    }
+
+    /// Whether a recorded turn is being run again, as after a restart: what it asks for was asked for before. For what
+    /// is no part of the workflow, like counting its calls; code that decides by it diverges. `tracing` needs no such
+    /// care: what a recorded turn logs is not logged again.
+    #[must_use]
+    pub fn is_replaying(&self) -> bool {
+        self.machine.borrow().script.is_recorded()
     }
 
     /// Who this workflow is.
@@ -242,13 +302,13 @@ impl<T: Serialize + Clone> Published<T> {
         self.value.borrow().clone()
     }
 
-    fn record(&self, place: &Location<'_>) {
+    fn record(&self, place: &'static Location<'static>) {
         let value = match Payload::encode(&*self.value.borrow()) {
             Ok(value) => value,
             Err(failure) => panic!("the value of query {:?} cannot be published: {failure}", self.query.name()),
         };
         let command = Command::Publish { name: self.query.name().into(), value, place: here(place) };
-        self.cx.machine.borrow_mut().issue(command);
+        self.cx.machine.borrow_mut().issue(command, Some(place));
     }
 }
 

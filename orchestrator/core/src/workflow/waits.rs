@@ -20,16 +20,18 @@ use crate::names::Signal;
 pub(super) struct Waiting {
     machine: Rc<RefCell<Machine>>,
     id: Option<u64>,
+    /// Where the workflow asked for it.
+    place: &'static Location<'static>,
 }
 
 impl Waiting {
-    pub(super) fn new(cx: &Workflow) -> Self {
-        Self { machine: Rc::clone(&cx.machine), id: None }
+    pub(super) fn new(cx: &Workflow, place: &'static Location<'static>) -> Self {
+        Self { machine: Rc::clone(&cx.machine), id: None, place }
     }
 
     pub(super) fn wait(&mut self, waiter: Waiter) {
         // Bound to a name, so that foreign wakers are dropped after the machine's borrow.
-        let _before = self.machine.borrow_mut().wait(&mut self.id, waiter);
+        let _before = self.machine.borrow_mut().wait(&mut self.id, waiter, self.place);
     }
 
     pub(super) fn end(&mut self) {
@@ -56,13 +58,13 @@ pub struct Sleep {
 }
 
 impl Sleep {
-    pub(super) fn start(cx: Workflow, duration: Duration, place: &Location<'_>) -> Self {
-        let timer = cx.machine.borrow_mut().open(cx.shielded, None, |machine, id| Command::StartTimer {
+    pub(super) fn start(cx: Workflow, duration: Duration, place: &'static Location<'static>) -> Self {
+        let timer = cx.machine.borrow_mut().open(cx.shielded, None, place, |machine, id| Command::StartTimer {
             id,
             fire_at: machine.now + duration,
             place: here(place),
         });
-        Self { waiting: Waiting::new(&cx), cx, timer: timer.map_err(Err) }
+        Self { waiting: Waiting::new(&cx, place), cx, timer: timer.map_err(Err) }
     }
 }
 
@@ -107,8 +109,8 @@ pub struct WaitSignal<T> {
 }
 
 impl<T: DeserializeOwned> WaitSignal<T> {
-    pub(super) fn new(cx: Workflow, signal: Signal<T>) -> Self {
-        Self { waiting: Waiting::new(&cx), cx, signal }
+    pub(super) fn new(cx: Workflow, signal: Signal<T>, place: &'static Location<'static>) -> Self {
+        Self { waiting: Waiting::new(&cx, place), cx, signal }
     }
 
     /// The next signal that decodes. One that does not fit is passed over: failing the workflow would let any caller
@@ -153,8 +155,8 @@ pub struct Signals<T> {
 }
 
 impl<T: DeserializeOwned> Signals<T> {
-    pub(super) fn new(cx: Workflow, signal: Signal<T>) -> Self {
-        Self { next: WaitSignal::new(cx, signal) }
+    pub(super) fn new(cx: Workflow, signal: Signal<T>, place: &'static Location<'static>) -> Self {
+        Self { next: WaitSignal::new(cx, signal, place) }
     }
 
     /// The next signal, once it arrives.
@@ -188,8 +190,8 @@ pub struct WaitUntil<C> {
 }
 
 impl<C: Fn() -> bool> WaitUntil<C> {
-    pub(super) fn new(cx: Workflow, condition: C) -> Self {
-        Self { waiting: Waiting::new(&cx), cx, condition }
+    pub(super) fn new(cx: Workflow, condition: C, place: &'static Location<'static>) -> Self {
+        Self { waiting: Waiting::new(&cx, place), cx, condition }
     }
 }
 

@@ -235,6 +235,7 @@ pub fn show(command: &Command) -> String {
         Command::ScheduleLocal { id, activity_type, .. } => format!("local {id} {activity_type}"),
         Command::StartTimer { id, fire_at, .. } => format!("timer {id} at {}", fire_at.as_millis()),
         Command::CancelTimer { id } => format!("cancel timer {id}"),
+        Command::RecordMarker { name, value, .. } => format!("marker {name}={}", text(value)),
         Command::Publish { name, value, .. } => format!("publish {name}={}", text(value)),
         Command::Complete { result } => format!("complete {}", text(result)),
         Command::Fail { failure } => format!("fail {failure}"),
