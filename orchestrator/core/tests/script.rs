@@ -56,10 +56,9 @@ fn what_diverges_first_is_told_whatever_the_code_does_then() {
 fn both_lines_and_every_field_that_differs_are_named() {
     let world = World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
     let recorded = line!() - 1;
-    let failure = on_other_code(&world, |cx: Workflow, n: u32| async move {
-        cx.activity(halve, &(n + 1)).options(MINUTE).await
-    });
-    let attempted = line!() - 2;
+    let failure =
+        on_other_code(&world, |cx: Workflow, n: u32| async move { cx.activity(halve, &(n + 1)).options(MINUTE).await });
+    let attempted = line!() - 1;
     let text = failure.to_string();
     let expected = format!(
         "the workflow's code no longer matches its history (turn 1):

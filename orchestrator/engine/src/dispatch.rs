@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use dormouse_core::operations;
+
 use dormouse_core::history::{Batch, BatchKind, Command, CommandId, Event, Input};
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{Arrival, LiveRun, RunKey};
@@ -51,7 +53,7 @@ impl<S: Surroundings> Decider<S> {
             return Ok(());
         }
         if dispatch == Dispatch::All {
-            let ids: Vec<_> = live.state().activities.keys().copied().collect();
+            let ids: Vec<_> = live.state().pending.activities.open.keys().copied().collect();
             if !planted(Bug::F6SkipActivities) {
                 let ids = ids.into_iter().filter(|id| !sent.contains(id));
                 for task in ids.filter_map(|id| live.state().task(id)) {
@@ -81,21 +83,27 @@ impl<S: Surroundings> Decider<S> {
         let mut alarm = false;
         for event in &batch.events {
             match event {
-                Event::Command(Command::ScheduleActivity { id, .. }) | Event::Input(Input::AttemptLost { id, .. }) => {
+                Event::Command(Command::ScheduleActivity(operations::ScheduleActivity { id, .. }))
+                | Event::Input(Input::AttemptLost(operations::AttemptLost { id, .. })) => {
                     if let Some(task) = state.task(*id) {
                         alarm |= task.options.schedule_to_close_ms.or(task.options.schedule_to_start_ms).is_some();
                         self.ports.activities.send(task).await?;
                         sent.insert(*id);
                     }
                 }
-                Event::Command(Command::CancelActivity { id }) if state.canceled_activities.contains(id) => {
+                Event::Command(Command::CancelActivity(operations::CancelActivity { id }))
+                    if state.pending.activities.unwanted.contains(id) =>
+                {
                     let key = AttemptKey { run: state.run.clone(), activity: *id };
                     mark_unwanted(&*self.ports.store, &key).await?;
                 }
-                Event::Command(Command::StartTimer { .. } | Command::CancelTimer { .. })
-                | Event::Input(Input::LocalBackoff { .. }) => alarm = true,
-                Event::Turn(turn) => alarm |= matches!(turn.input, Some(Input::TimerFired { .. })),
-                Event::Command(_) | Event::Input(_) => {}
+                Event::Command(
+                    Command::StartTimer(operations::StartTimer { .. })
+                    | Command::CancelTimer(operations::CancelTimer { .. }),
+                )
+                | Event::Input(Input::LocalBackoff(operations::LocalBackoff { .. })) => alarm = true,
+                Event::Turn(turn) => alarm |= matches!(turn.input, Some(Input::TimerFired(_))),
+                Event::Command(_) | Event::Input(_) | Event::DecidedBy(_) => {}
             }
         }
         if state.closed.is_some() {
@@ -134,13 +142,13 @@ impl<S: Surroundings> Decider<S> {
     pub(crate) async fn raise_due(&self, run: &RunKey) -> Result<(), StoreError> {
         let Some(mut live) = self.warm.borrow_mut().pop(run) else { return Ok(()) };
         let now = self.ports.now();
-        if live.state().due > now || live.must_commit() {
+        if live.state().due.is_none_or(|due| due > now) || live.must_commit() {
             self.warm.borrow_mut().put(run.clone(), live);
             return Ok(());
         }
         // A draft that waits for local results does not go along: read the run afresh and sweep that.
         let state = match read_state(&*self.ports.store, run).await {
-            Ok(Some(state)) if state.closed.is_none() && state.due <= now => state,
+            Ok(Some(state)) if state.closed.is_none() && state.due.is_some_and(|due| due <= now) => state,
             Ok(_) | Err(LoadError::Turn(_)) => return Ok(()),
             Err(LoadError::Store(error)) => return Err(error),
         };

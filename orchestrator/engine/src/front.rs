@@ -4,11 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dormouse_core::Call;
+use dormouse_core::operations;
+
+use dormouse_core::RunState;
 use dormouse_core::api::{
     DescribeBody, HistoryBody, LetterBody, ListBody, ParkedBody, PendingActivityBody, RedrivenLetterBody, ResultBody,
     RunSummary, StartBody, StartedBody, TimerBody,
 };
-use dormouse_core::history::{Batch, Closed, RunState, readable};
+use dormouse_core::history::{Batch, Closed, readable};
 use dormouse_core::{
     Arrival, MAX_ID_BYTES, Payload, Refusal, RunId, RunKey, StartRequest, WorkflowKey, check_id, derive,
 };
@@ -83,8 +87,7 @@ impl FrontDoor {
         let input = Payload::encode(&body.input).map_err(|failure| ApiError::Invalid(failure.message))?;
         self.check_size("input", &input)?;
         let request = StartRequest {
-            workflow_type: body.workflow_type,
-            input,
+            call: Call::new(body.workflow_type, input),
             request_id,
             reuse: body.id_reuse_policy,
             conflict: body.id_conflict_policy,
@@ -125,7 +128,7 @@ impl FrontDoor {
         check("the signal's name", name)?;
         self.check_size("signal", &payload)?;
         let request_id = self.request_id(request_id)?;
-        self.take(target, Arrival::Signal { request_id, name: name.into(), payload }).await
+        self.take(target, Arrival::Signal(operations::Signaled { request_id, name: name.into(), payload })).await
     }
 
     /// Asks a workflow to stop. Its code may clean up first, or refuse.
@@ -134,7 +137,7 @@ impl FrontDoor {
     /// As [`signal`](Self::signal).
     pub async fn cancel(&self, target: &Target, request_id: Option<&str>, reason: &str) -> Result<(), ApiError> {
         let request_id = self.request_id(request_id)?;
-        self.take(target, Arrival::Cancel { request_id, reason: reason.into() }).await
+        self.take(target, Arrival::Cancel(operations::CancelRequested { request_id, reason: reason.into() })).await
     }
 
     /// Ends a run at once. Runs no code.
@@ -143,7 +146,8 @@ impl FrontDoor {
     /// As [`signal`](Self::signal).
     pub async fn terminate(&self, target: &Target, request_id: Option<&str>, reason: &str) -> Result<(), ApiError> {
         let request_id = self.request_id(request_id)?;
-        self.take(target, Arrival::Terminate { request_id, reason: reason.into(), next: None }).await
+        self.take(target, Arrival::Terminate(operations::Terminated { request_id, reason: reason.into(), next: None }))
+            .await
     }
 
     async fn take(&self, target: &Target, arrival: Arrival) -> Result<(), ApiError> {
@@ -172,7 +176,7 @@ impl FrontDoor {
         let row = self.resolve(target).await?;
         let state = self.state(&row).await?;
         let mut pending_activities = Vec::new();
-        for (id, pending) in &state.activities {
+        for (id, pending) in &state.pending.activities.open {
             let key = AttemptKey { run: row.run.clone(), activity: *id };
             let record = self.ports.store.attempt(&key).await?;
             let record = record.map(|found| AttemptRecord::decode(&found.record)).transpose()?;
@@ -197,7 +201,7 @@ impl FrontDoor {
                 last_heartbeat: record.and_then(|record| record.heartbeat).map(|details| details.to_value()),
             });
         }
-        for (id, local) in &state.locals {
+        for (id, local) in &state.pending.locals.open {
             let backs_off = local.attempts > 0;
             pending_activities.push(PendingActivityBody {
                 activity_id: id.to_string(),
@@ -212,17 +216,23 @@ impl FrontDoor {
                 last_heartbeat: None,
             });
         }
-        let timers = state.timers.iter();
+        let timers = state.pending.timers.open.iter();
         Ok(DescribeBody {
             ordinal: row.run.ordinal,
-            input: state.started.input.to_value(),
+            input: state.started.call.input.to_value(),
             continued_from: state.started.continued_from,
             history_events: state.events,
             history_bytes: state.bytes,
-            cancel_requested: state.cancel_requested,
+            cancel_requested: state.pending.cancellation.requested,
             pending_activities,
             timers: timers.map(|(id, fires_at)| TimerBody { timer_id: id.to_string(), fires_at: *fires_at }).collect(),
-            published: state.published.iter().map(|(name, value)| (name.clone(), value.to_value())).collect(),
+            published: state
+                .pending
+                .published
+                .values
+                .iter()
+                .map(|(name, value)| (name.clone(), value.to_value()))
+                .collect(),
             // Parked is void after any later commit.
             run: summary(RunRow { parked: row.parked.filter(|p| p.sequence >= state.next_sequence), ..row }),
         })
@@ -320,7 +330,7 @@ impl FrontDoor {
         self.check_size("query argument", &input)?;
         let row = self.resolve(target).await?;
         let state = self.decided(&row).await?;
-        match state.published.get(name) {
+        match state.pending.published.values.get(name) {
             Some(value) => Ok(value.clone()),
             None => self.queries.query(row.run, name.to_owned(), input).await,
         }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dormouse_core::history::CommandId;
+use dormouse_core::operations;
 use dormouse_core::{App, Arrival, LiveRun, Payload, QueryFailure, RunId, RunKey, StartRequest};
 use lru::LruCache;
 
@@ -147,9 +148,9 @@ impl<S: Surroundings> Decider<S> {
                 }
                 RunMessage::Accepted { sequence, record, .. } => post.accepted.push((sequence, record)),
                 RunMessage::Arrived { run_id, arrival, .. } => {
-                    if let Arrival::LocalCompleted { id, .. }
-                    | Arrival::LocalFailed { id, .. }
-                    | Arrival::LocalBackoff { id, .. } = &arrival
+                    if let Arrival::LocalCompleted(operations::LocalCompleted { id, .. })
+                    | Arrival::LocalFailed(operations::LocalFailed { id, .. })
+                    | Arrival::LocalBackoff(operations::LocalBackoff { id, .. }) = &arrival
                     {
                         self.locals.borrow_mut().remove(&(run.clone(), *id));
                     }

@@ -5,7 +5,9 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use dormouse_core::history::{Batch, BatchKind, Event, Input, RunState};
+use dormouse_core::RunState;
+use dormouse_core::history::{Batch, BatchKind, Event, Input};
+use dormouse_core::operations;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{Arrival, Refusal, RunId, RunKey, StartRequest, StartVerdict, WorkflowKey};
 use futures::lock::Mutex as AsyncMutex;
@@ -177,7 +179,7 @@ impl Intake {
     fn seal_inputs(&self, state: &RunState, inputs: Vec<Input>) -> (Batch, Option<RowChange>) {
         let time = state.recorded_time(self.ports.now());
         let sweep = self.ports.choices.sweep_interval;
-        let ends = inputs.iter().any(|input| matches!(input, Input::Terminated { .. }));
+        let ends = inputs.iter().any(|input| matches!(input, Input::Terminated(operations::Terminated { .. })));
         let events: Vec<_> = inputs.into_iter().map(Event::Input).collect();
         let mut batch = Batch {
             commit_id: self.ports.commit_id(),
@@ -186,7 +188,7 @@ impl Intake {
             kind: BatchKind::Accepted,
             events,
             // An input waits to be decided: due in one interval, unless the run is due sooner anyway.
-            due: Some(time + sweep).filter(|due| *due < state.due),
+            due: Some(time + sweep).filter(|due| state.due.is_none_or(|known| *due < known)),
         };
         if !ends {
             let change = row_change(&batch, state);
@@ -259,6 +261,7 @@ impl Intake {
             };
             let run_id = latest.as_ref().map(RunState::run_id);
             let strict = only.filter(|_| !planted(Bug::F3AnyRun));
+            let is = |ordinal| latest.as_ref().is_some_and(|latest| latest.run.ordinal == ordinal);
             match (verdict, run_id) {
                 (StartVerdict::Create(ordinal), _) if strict.is_none_or(|only| only == ordinal) => {
                     let run = workflow.run(ordinal);
@@ -275,6 +278,16 @@ impl Intake {
                 }
                 (StartVerdict::Existing(ordinal), _) if strict.is_none_or(|only| only == ordinal) => {
                     return Ok(Some(Begun::Existing(workflow.run(ordinal))));
+                }
+                // Recorded with the open run, so that the same request is answered with it for ever.
+                (StartVerdict::Join(join), Some(_)) if strict.is_none_or(|only| is(only)) => {
+                    if let Some(latest) = &latest {
+                        match self.take(&latest.run, &join, None).await? {
+                            Taken::Recorded { run, .. } => return Ok(Some(Begun::Existing(run))),
+                            // It closed meanwhile, or knows the request by now: look again.
+                            Taken::Duplicate(_) | Taken::Refused(_) | Taken::NoSuchRun => {}
+                        }
+                    }
                 }
                 // A late copy of an intent acts on its own run or not at all.
                 _ if strict.is_some() => return Ok(None),
@@ -294,7 +307,9 @@ impl Intake {
                         self.roll_forward(&latest.run).await?;
                     }
                 }
-                (StartVerdict::Create(_) | StartVerdict::Existing(_), _) | (_, None) => return Ok(None),
+                (StartVerdict::Create(_) | StartVerdict::Existing(_) | StartVerdict::Join(_), _) | (_, None) => {
+                    return Ok(None);
+                }
             }
         }
     }
@@ -329,7 +344,7 @@ impl Intake {
         };
         let change = RowChange::Open {
             run_id: started.run_id,
-            workflow_type: started.workflow_type.clone(),
+            workflow_type: started.call.workflow_type.clone(),
             started_at: batch.time,
             due: batch.due.unwrap_or(batch.time),
         };
@@ -347,7 +362,7 @@ impl Intake {
         if !state.owes() {
             return Ok(());
         }
-        for id in &state.canceled_activities {
+        for id in &state.pending.activities.unwanted {
             let key = AttemptKey { run: run.clone(), activity: *id };
             mark_unwanted(&*self.ports.store, &key).await?;
         }

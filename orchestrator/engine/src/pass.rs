@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use dormouse_core::history::{Batch, CommandId};
+use dormouse_core::operations;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{Arrival, Decision, LiveRun, Merge, Retake, RunKey, TurnFailure};
 
@@ -213,7 +214,10 @@ impl<'a, S: Surroundings> Pass<'a, S> {
         for id in passed {
             let key = AttemptKey { run: self.live.state().run.clone(), activity: id };
             if close_untaken(&*self.decider.ports.store, &key).await?
-                && let Ok(inputs) = self.live.state().accept(&Arrival::NeverTaken { id }, self.decider.ports.now())
+                && let Ok(inputs) = self
+                    .live
+                    .state()
+                    .accept(&Arrival::NeverTaken(operations::NeverTaken { id }), self.decider.ports.now())
             {
                 self.live.take_in(inputs);
             }

@@ -16,6 +16,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dormouse_core::operations;
+
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{App, Arrival, Failure, Payload, RetryState, RunKey, TurnFailure, millis};
 use dormouse_engine::ApiError;
@@ -237,7 +239,7 @@ impl Surroundings for Home {
         if limit > LONGEST_LOCAL {
             let (id, attempt) = (task.id, task.attempt);
             let retry_state = RetryState::NonRetryableFailure;
-            let failed = arrived(Arrival::LocalFailed { id, attempt, failure: too_long(limit), retry_state });
+            let failed = arrived(Arrival::LocalFailed(operations::LocalFailed { id, attempt, failure: too_long(limit), retry_state }));
             locals.running.spawn_on(std::future::ready(Some(failed)), &self.tokio);
             return;
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_sqs::config::Credentials;
 use aws_sdk_sqs::types::QueueAttributeName;
+use dormouse_core::operations;
 use dormouse_core::{ActivityTask, Arrival, Payload, RunId, RunKey, Timestamp, WorkflowKey, derive};
 use dormouse_engine::aws::blobs::Blobs;
 use dormouse_engine::aws::queues::{LONGEST_WAIT, QueueSettings, Queues, ReceiveError};
@@ -258,11 +259,11 @@ pub(super) fn run(id: &str) -> RunKey {
 pub(super) const RUN_ID: RunId = RunId::from_bytes([7; 16]);
 
 pub(super) fn signal(text: &str) -> RunMessage {
-    let arrival = Arrival::Signal {
+    let arrival = Arrival::Signal(operations::Signaled {
         request_id: "r".into(),
         name: "news".into(),
         payload: Payload::from_json(format!("\"{text}\"").into()),
-    };
+    });
     RunMessage::Arrived { run: run("signaled"), run_id: RUN_ID, arrival }
 }
 
@@ -285,7 +286,7 @@ pub fn sends_what_it_says(endpoint: &str) {
 
 /// Its caller may die now.
 async fn announced_at_once(place: &Place) {
-    let arrival = Arrival::Cancel { request_id: "r".into(), reason: "enough".into() };
+    let arrival = Arrival::Cancel(operations::CancelRequested { request_id: "r".into(), reason: "enough".into() });
     let intent = Intent { run: run("announced"), wish: Wish::Take { arrival, pinned: false } };
     let ticket = place.queues.announce(intent.clone()).await.unwrap();
     assert_eq!(place.messages().await, [RunMessage::Intent(intent)], "with the ticket still held");

@@ -2,32 +2,31 @@
 
 mod call;
 mod combine;
-mod machine;
+mod future;
 mod random;
 mod waits;
 
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::Location;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use call::{ActivityCall, CloseLimit, LocalActivityCall, NeedsCloseLimit, Pending};
-pub use machine::LocalCall;
-pub(crate) use machine::{Machine, Marker, Mode};
+pub(crate) use future::FutureProgram;
 pub use random::Random;
 pub use waits::{Signals, Sleep, Timeout, WaitSignal, WaitUntil};
 
-use crate::app::{ActivityFunction, ActivityTarget, WorkflowFunction};
-use crate::failure::{Failure, here};
-use crate::history::{Command, NextRun};
-use crate::ids::{RunId, RunKey};
+use crate::app::{ActivityFunction, ActivityTarget, App, WorkflowFunction};
+use crate::failure::Failure;
 use crate::names::{Query, Signal};
+use crate::operations::Call;
 use crate::options::LocalActivityOptions;
 use crate::payload::Payload;
+use crate::program::{Mode, Place, Raw, SideEffect, WorkflowInfo};
 use crate::time::Timestamp;
 
 /// A workflow's context. It stays on its thread: nothing that it gives can be sent elsewhere, so no other executor
@@ -42,29 +41,19 @@ use crate::time::Timestamp;
 /// *Ending*: [`continue_as_new`](Self::continue_as_new), [`detached`](Self::detached).
 #[derive(Clone)]
 pub struct Workflow {
-    machine: Rc<RefCell<Machine>>,
-    shielded: bool,
-}
-
-/// The type of the failure that carries a continue-as-new out of the workflow.
-pub(crate) const CONTINUE_AS_NEW: &str = "ContinueAsNew";
-
-/// Who a workflow is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WorkflowInfo {
-    /// The run.
-    pub run: RunKey,
-    /// The run's identity.
-    pub run_id: RunId,
-    /// The workflow's wire name.
-    pub workflow_type: String,
-    /// When the run began.
-    pub started_at: Timestamp,
+    raw: Raw,
+    app: Arc<App>,
 }
 
 impl Workflow {
-    pub(crate) fn new(machine: Rc<RefCell<Machine>>) -> Self {
-        Self { machine, shielded: false }
+    pub(crate) fn new(raw: Raw, app: Arc<App>) -> Self {
+        Self { raw, app }
+    }
+
+    /// The context that this one stands on: owned names, payloads, ids of commands.
+    #[must_use]
+    pub fn raw(&self) -> &Raw {
+        &self.raw
     }
 
     /// Calls an activity on a worker: a function of this application, or a [`RemoteActivity`](crate::RemoteActivity).
@@ -78,8 +67,8 @@ impl Workflow {
         function: F,
         input: &F::Input,
     ) -> ActivityCall<F::Output, NeedsCloseLimit> {
-        let name = function.wire_name(&self.machine.borrow().app);
-        ActivityCall::new(self.clone(), name, Payload::encode(input), Location::caller())
+        let name = function.wire_name(&self.app);
+        ActivityCall::new(self.clone(), name.into(), Payload::encode(input), Location::caller())
     }
 
     /// Calls an activity right where the workflow is decided: no queue, one write for its result. For short work.
@@ -93,8 +82,8 @@ impl Workflow {
         input: &F::Input,
     ) -> LocalActivityCall<F::Output> {
         let options = LocalActivityOptions::default();
-        let name = function.wire_name(&self.machine.borrow().app);
-        LocalActivityCall::new(self.clone(), name, Payload::encode(input), options, Location::caller())
+        let name = function.wire_name(&self.app);
+        LocalActivityCall::new(self.clone(), name.into(), Payload::encode(input), options, Location::caller())
     }
 
     /// Waits at no cost. The timer starts now, not at the first poll; dropping the future cancels it.
@@ -132,9 +121,9 @@ impl Workflow {
     /// Resolves when somebody asks the workflow to stop.
     #[track_caller]
     pub fn canceled(&self) -> impl Future<Output = ()> + use<> {
-        let machine = Rc::clone(&self.machine);
+        let raw = self.raw.clone();
         // A condition outside the scope that is being canceled: it ends by holding.
-        let canceled = self.detached().wait_until(move || machine.borrow().is_canceled());
+        let canceled = self.detached().wait_until(move || raw.machine().borrow().is_canceled());
         async move {
             let _ = canceled.await;
         }
@@ -143,7 +132,7 @@ impl Workflow {
     /// The same context, out of cancellation's reach: for cleaning up.
     #[must_use]
     pub fn detached(&self) -> Workflow {
-        Workflow { machine: Rc::clone(&self.machine), shielded: true }
+        Workflow { raw: self.raw.detached(), app: Arc::clone(&self.app) }
     }
 
     /// Publishes a query's value: anyone may read it from storage, without running code.
@@ -160,22 +149,19 @@ impl Workflow {
         query: Query<T, A>,
         handler: impl Fn(A) -> T + 'static,
     ) {
-        let answer = Rc::new(move |input: &Payload| Payload::encode(&handler(input.decode()?)));
-        self.machine.borrow().act("answer");
-        // Bound to a name: what the former handler holds may need the machine when it is dropped.
-        let _former = self.machine.borrow_mut().answers.insert(query.name(), answer);
+        self.raw.answer(query.name(), move |input| Payload::encode(&handler(input.decode()?)));
     }
 
     /// The recorded time of this turn. It does not pass while code runs.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.machine.borrow().now
+        self.raw.now()
     }
 
     /// A stream of random numbers, the same on every replay. Streams of different names are independent.
     #[must_use]
     pub fn random(&self, name: &str) -> Random {
-        Random::new(Rc::clone(&self.machine), name)
+        Random::new(self.raw.clone(), name)
     }
 
     /// A random (version 4) UUID, the same on every replay.
@@ -208,25 +194,22 @@ impl Workflow {
     /// parked with that message, or the query fails.
     #[track_caller]
     pub fn side_effect<T: Serialize + DeserializeOwned>(&self, name: &str, value: impl FnOnce() -> T) -> T {
-        let place = Location::caller();
-        // The borrow ends before the closure runs.
-        let marker = self.machine.borrow_mut().marker(name, place);
-        match marker {
-            Marker::New => {
-                self.machine.borrow_mut().mode = Mode::SideEffect;
+        let place = Place::from(Location::caller());
+        match self.raw.side_effect(name, &place) {
+            SideEffect::New => {
+                self.raw.machine().borrow_mut().mode = Mode::SideEffect;
                 let value = value();
-                let mut machine = self.machine.borrow_mut();
-                machine.mode = Mode::Turn;
+                self.raw.machine().borrow_mut().mode = Mode::Turn;
                 let recorded = Payload::encode(&value)
                     .unwrap_or_else(|failure| panic!("the side effect {name:?} cannot be recorded: {failure}"));
-                machine.issue(Command::RecordMarker { name: name.into(), value: recorded, place: here(place) }, None);
+                self.raw.record_side_effect(name, recorded, &place);
                 value
             }
-            Marker::Recorded(recorded) => recorded
-                .decode()
-                .unwrap_or_else(|failure| panic!("the recorded value of the side effect {name:?} does not fit: {failure}")),
+            SideEffect::Recorded(recorded) => recorded.decode().unwrap_or_else(|failure| {
+                panic!("the recorded value of the side effect {name:?} does not fit: {failure}")
+            }),
             // There is no value to go on with. The divergence is known; this only ends the turn.
-            Marker::Diverged => std::panic::resume_unwind(Box::new("the code no longer follows its history")),
+            SideEffect::Diverged => std::panic::resume_unwind(Box::new("the code no longer follows its history")),
         }
     }
 
@@ -235,19 +218,13 @@ impl Workflow {
     /// care: what a recorded turn logs is not logged again.
     #[must_use]
     pub fn is_replaying(&self) -> bool {
-        self.machine.borrow().script.is_recorded()
+        self.raw.is_replaying()
     }
 
     /// Who this workflow is.
     #[must_use]
     pub fn info(&self) -> WorkflowInfo {
-        let machine = self.machine.borrow();
-        WorkflowInfo {
-            run: machine.run.clone(),
-            run_id: machine.run_id,
-            workflow_type: machine.workflow_type.to_string(),
-            started_at: machine.started_at,
-        }
+        self.raw.info()
     }
 
     /// Ends this run and begins the next with a fresh history, in one write: `return cx.continue_as_new(me, &input)`.
@@ -261,16 +238,13 @@ impl Workflow {
     pub fn continue_as_new<A, F: WorkflowFunction<A>, T>(&self, function: F, input: &F::Input) -> Result<T, Failure> {
         let _ = function;
         let input = Payload::encode(input)?;
-        let mut machine = self.machine.borrow_mut();
-        machine.act("continue as new");
-        let Some(name) = machine.app.name_of::<F>() else {
+        let Some(name) = self.app.name_of::<F>() else {
             panic!(
                 "workflow {} is not registered; add `.workflow(\"...\", ...)` to the App",
                 std::any::type_name::<F>()
             )
         };
-        machine.next_run = Some(NextRun { workflow_type: name.into(), input, request_id: None, carried: Vec::new() });
-        Err(Failure::application("the workflow continues as new").with_type(CONTINUE_AS_NEW).non_retryable())
+        Err(self.raw.continue_as_new(Call::new(name, input)))
     }
 }
 
@@ -291,7 +265,7 @@ impl<T: Serialize + Clone> Published<T> {
     /// Changes the value.
     #[track_caller]
     pub fn set(&self, value: T) {
-        self.cx.machine.borrow().act("publish");
+        self.cx.raw.machine().borrow().act("publish");
         self.value.replace(value);
         self.record(Location::caller());
     }
@@ -307,8 +281,7 @@ impl<T: Serialize + Clone> Published<T> {
             Ok(value) => value,
             Err(failure) => panic!("the value of query {:?} cannot be published: {failure}", self.query.name()),
         };
-        let command = Command::Publish { name: self.query.name().into(), value, place: here(place) };
-        self.cx.machine.borrow_mut().issue(command, Some(place));
+        self.cx.raw.publish(self.query.name(), value, &place.into());
     }
 }
 

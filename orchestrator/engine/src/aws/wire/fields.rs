@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use dormouse_core::Call;
 use dormouse_core::history::{CarriedSignal, NextRun};
+use dormouse_core::operations;
 use dormouse_core::{
     ActivityTask, Arrival, IdConflictPolicy, IdReusePolicy, Payload, RecordedOptions, RecordedRetry, RetryState, RunId,
     RunKey, StartRequest, TimeoutKind, Timestamp, WorkflowKey,
@@ -227,56 +229,61 @@ fn arrival_out(arrival: &Arrival) -> Result<Fields<'_>, WireError> {
     let of =
         |name, id: &u64, attempt: &u32| Fields { activity_id: Some(Id(*id)), attempt: Some(*attempt), ..kind(name) };
     Ok(match arrival {
-        Arrival::Signal { request_id, name, payload } => Fields {
+        Arrival::Signal(operations::Signaled { request_id, name, payload }) => Fields {
             request_id: Some(request_id.clone()),
             name: Some(name.clone()),
             payload: Some(raw(payload)?),
             ..kind("signal")
         },
-        Arrival::Cancel { request_id, reason } => {
+        Arrival::Cancel(operations::CancelRequested { request_id, reason }) => {
             Fields { request_id: Some(request_id.clone()), reason: Some(reason.clone()), ..kind("cancel") }
         }
-        Arrival::Terminate { request_id, reason, next } => Fields {
+        Arrival::Terminate(operations::Terminated { request_id, reason, next }) => Fields {
             request_id: Some(request_id.clone()),
             reason: Some(reason.clone()),
             next: next.as_deref().map(next_out).transpose()?,
             ..kind("terminate")
         },
-        Arrival::ActivityCompleted { id, attempt, result } => {
+        Arrival::ActivityCompleted(operations::ActivityCompleted { id, attempt, result }) => {
             Fields { result: Some(raw(result)?), ..of("activity_completed", id, attempt) }
         }
-        Arrival::ActivityFailed { id, attempt, failure, retry_state } => Fields {
+        Arrival::ActivityFailed(operations::ActivityFailed { id, attempt, failure, retry_state }) => Fields {
             failure: Some(failure::write(failure)?),
             retry_state: Some(*retry_state),
             ..of("activity_failed", id, attempt)
         },
-        Arrival::AttemptLost { id, attempt, timeout, last_heartbeat } => Fields {
+        Arrival::AttemptLost(operations::WorkerGone { id, attempt, timeout, last_heartbeat }) => Fields {
             timeout: Some(*timeout),
             last_heartbeat: last_heartbeat.as_ref().map(raw).transpose()?,
             ..of("attempt_lost", id, attempt)
         },
-        Arrival::NeverTaken { id } => Fields { activity_id: Some(Id(*id)), ..kind("never_taken") },
-        Arrival::LocalCompleted { id, attempt, result } => {
+        Arrival::NeverTaken(operations::NeverTaken { id }) => {
+            Fields { activity_id: Some(Id(*id)), ..kind("never_taken") }
+        }
+        Arrival::LocalCompleted(operations::LocalCompleted { id, attempt, result }) => {
             Fields { result: Some(raw(result)?), ..of("local_completed", id, attempt) }
         }
-        Arrival::LocalFailed { id, attempt, failure, retry_state } => Fields {
+        Arrival::LocalFailed(operations::LocalFailed { id, attempt, failure, retry_state }) => Fields {
             failure: Some(failure::write(failure)?),
             retry_state: Some(*retry_state),
             ..of("local_failed", id, attempt)
         },
-        Arrival::LocalBackoff { id, attempt, failure, retry_at } => Fields {
+        Arrival::LocalBackoff(operations::LocalBackoff { id, attempt, failure, retry_at }) => Fields {
             failure: Some(failure::write(failure)?),
             retry_at_ms: Some(retry_at.as_millis()),
             ..of("local_backoff", id, attempt)
         },
+        Arrival::Join(operations::Joined { request_id }) => {
+            Fields { request_id: Some(request_id.clone()), ..kind("join") }
+        }
         Arrival::Alarm => kind("alarm_rang"),
     })
 }
 
 fn next_out(next: &NextRun) -> Result<Next<'_>, WireError> {
     Ok(Next {
-        workflow_type: next.workflow_type.clone(),
-        input: raw(&next.input)?,
+        workflow_type: next.call.workflow_type.clone(),
+        input: raw(&next.call.input)?,
         request_id: next.request_id.clone(),
         carried: next
             .carried
@@ -333,7 +340,8 @@ pub(super) fn read(body: &str) -> Result<Message, WireError> {
     fields.message()
 }
 
-const ARRIVALS: [&str; 11] = [
+const ARRIVALS: [&str; 12] = [
+    "join",
     "signal",
     "cancel",
     "terminate",
@@ -403,8 +411,10 @@ impl Fields<'_> {
         Ok(match &*self.kind {
             "start" => {
                 let request = StartRequest {
-                    workflow_type: self.text(self.workflow_type.as_ref(), "workflow_type")?,
-                    input: self.payload(self.input, "input")?,
+                    call: Call::new(
+                        self.text(self.workflow_type.as_ref(), "workflow_type")?,
+                        self.payload(self.input, "input")?,
+                    ),
                     request_id: self.text(self.request_id.as_ref(), "request_id")?,
                     reuse: self.need(self.reuse, "reuse")?,
                     conflict: self.need(self.conflict, "conflict")?,
@@ -438,42 +448,53 @@ impl Fields<'_> {
         let request_id = || self.text(self.request_id.as_ref(), "request_id");
         let reason = || self.text(self.reason.as_ref(), "reason");
         Ok(match &*self.kind {
-            "signal" => Arrival::Signal {
+            "signal" => Arrival::Signal(operations::Signaled {
                 request_id: request_id()?,
                 name: self.text(self.name.as_ref(), "name")?,
                 payload: self.payload(self.payload, "payload")?,
-            },
-            "cancel" => Arrival::Cancel { request_id: request_id()?, reason: reason()? },
-            "terminate" => Arrival::Terminate {
+            }),
+            "cancel" => Arrival::Cancel(operations::CancelRequested { request_id: request_id()?, reason: reason()? }),
+            "terminate" => Arrival::Terminate(operations::Terminated {
                 request_id: request_id()?,
                 reason: reason()?,
                 next: self.next.as_ref().map(|next| Box::new(next.next_run())),
-            },
-            "activity_completed" => Arrival::ActivityCompleted {
+            }),
+            "activity_completed" => Arrival::ActivityCompleted(operations::ActivityCompleted {
                 id: id()?,
                 attempt: attempt()?,
                 result: self.payload(self.result, "result")?,
-            },
-            "activity_failed" => {
-                Arrival::ActivityFailed { id: id()?, attempt: attempt()?, failure: failure()?, retry_state }
-            }
-            "attempt_lost" => Arrival::AttemptLost {
+            }),
+            "activity_failed" => Arrival::ActivityFailed(operations::ActivityFailed {
+                id: id()?,
+                attempt: attempt()?,
+                failure: failure()?,
+                retry_state,
+            }),
+            "attempt_lost" => Arrival::AttemptLost(operations::WorkerGone {
                 id: id()?,
                 attempt: attempt()?,
                 timeout: self.need(self.timeout, "timeout")?,
                 last_heartbeat: self.last_heartbeat.map(payload),
-            },
-            "never_taken" => Arrival::NeverTaken { id: id()? },
-            "local_completed" => {
-                Arrival::LocalCompleted { id: id()?, attempt: attempt()?, result: self.payload(self.result, "result")? }
-            }
-            "local_failed" => Arrival::LocalFailed { id: id()?, attempt: attempt()?, failure: failure()?, retry_state },
-            "local_backoff" => Arrival::LocalBackoff {
+            }),
+            "never_taken" => Arrival::NeverTaken(operations::NeverTaken { id: id()? }),
+            "local_completed" => Arrival::LocalCompleted(operations::LocalCompleted {
+                id: id()?,
+                attempt: attempt()?,
+                result: self.payload(self.result, "result")?,
+            }),
+            "local_failed" => Arrival::LocalFailed(operations::LocalFailed {
+                id: id()?,
+                attempt: attempt()?,
+                failure: failure()?,
+                retry_state,
+            }),
+            "local_backoff" => Arrival::LocalBackoff(operations::LocalBackoff {
                 id: id()?,
                 attempt: attempt()?,
                 failure: failure()?,
                 retry_at: self.time(self.retry_at_ms, "retry_at_ms")?,
-            },
+            }),
+            "join" => Arrival::Join(operations::Joined { request_id: request_id()? }),
             "alarm_rang" => Arrival::Alarm,
             other => return Err(WireError::Kind(other.chars().take(64).collect())),
         })
@@ -514,8 +535,7 @@ impl Next<'_> {
     fn next_run(&self) -> NextRun {
         let carried = self.carried.iter();
         NextRun {
-            workflow_type: self.workflow_type.clone(),
-            input: payload(self.input),
+            call: Call::new(self.workflow_type.clone(), payload(self.input)),
             request_id: self.request_id.clone(),
             carried: carried.map(|s| CarriedSignal { name: s.name.clone(), payload: payload(s.payload) }).collect(),
         }

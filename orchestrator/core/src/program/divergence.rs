@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::history::{Command, Damage, command_view};
+use crate::history::Damage;
+use crate::operations::Command;
 
 /// What the history holds, or what the code asked for, at the place where the two part.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +71,7 @@ const SHOWN: usize = 120;
 /// The fields in which two commands of one kind differ; none when the kinds do, which says enough. Their places are
 /// told apart from this.
 pub(crate) fn differences(recorded: &Command, attempted: &Command) -> Vec<Difference> {
-    let ((kind, recorded), (other, attempted)) = (command_view(recorded), command_view(attempted));
+    let ((kind, recorded), (other, attempted)) = (recorded.view(), attempted.view());
     let (Value::Object(recorded), Value::Object(attempted)) = (recorded, attempted) else { return Vec::new() };
     if kind != other {
         return Vec::new();
@@ -147,6 +148,19 @@ pub enum TurnFailure {
         /// The name.
         workflow_type: String,
     },
+    /// The turn, or the history, is larger than it may be. Nothing of the turn is written.
+    #[error(
+        "the limit {limit} of {at_most} is reached (turn {turn}): do less in one turn, continue as new earlier, or raise \
+         the limit and let the run go on"
+    )]
+    TooLarge {
+        /// Which turn of the run, from 1.
+        turn: u64,
+        /// The limit's name, as its setting has it.
+        limit: &'static str,
+        /// Its value.
+        at_most: u64,
+    },
     /// The turn went on for longer than a turn may.
     #[error(
         "the workflow's code did not give the turn back within {limit_ms} ms: it loops or blocks. Await something in the loop, or move the work into an activity."
@@ -154,6 +168,12 @@ pub enum TurnFailure {
     Endless {
         /// The limit, in milliseconds.
         limit_ms: u64,
+    },
+    /// What the turn led to is refused by the store, and would be refused again.
+    #[error("what the workflow's code decided cannot be stored: {reason}")]
+    NotStored {
+        /// What the store says.
+        reason: String,
     },
     /// The history is damaged.
     #[error("the history cannot be read: {0}")]

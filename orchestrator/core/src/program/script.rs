@@ -1,11 +1,10 @@
 //! What a history says that a turn asks for: given to the machine before the code runs, and compared as it asks.
 
 use std::collections::VecDeque;
-use std::panic::Location;
 
-use crate::divergence::{Asked, Difference, TurnFailure, differences};
-use crate::failure::here;
-use crate::history::Command;
+use super::divergence::{Asked, Difference, TurnFailure, differences};
+use super::place::Place;
+use crate::operations::Command;
 
 /// The recorded commands of the turn that is being run again.
 #[derive(Debug, Default)]
@@ -36,7 +35,7 @@ pub(crate) struct Changed {
 }
 
 /// What becomes of a command that the code asks for.
-pub(crate) enum Ask {
+pub(crate) enum Asking {
     /// No history speaks of this turn: the command is new.
     New(Command),
     /// The history holds it: this is the recorded one.
@@ -88,12 +87,12 @@ impl Script {
     }
 
     /// The code asks for this, at this place.
-    pub(crate) fn ask(&mut self, attempted: Command, place: Option<&'static Location<'static>>) -> Ask {
+    pub(crate) fn ask(&mut self, attempted: Command, place: Option<&Place>) -> Asking {
         if !self.recorded {
-            return Ask::New(attempted);
+            return Asking::New(attempted);
         }
         if self.diverged.is_some() {
-            return Ask::Diverged;
+            return Asking::Diverged;
         }
         match self.expected.pop_front() {
             Some(recorded) if recorded.is_same(&attempted) => {
@@ -102,7 +101,7 @@ impl Script {
                     let differences = differences(&recorded, &attempted);
                     self.changed = Some(Changed { command: Asked::command(attempted, place), differences });
                 }
-                Ask::Recorded(recorded)
+                Asking::Recorded(recorded)
             }
             recorded => {
                 let differences =
@@ -110,15 +109,15 @@ impl Script {
                 let nothing = Asked::Nothing { waits_at: Vec::new() };
                 let recorded = recorded.map_or(nothing, |recorded| Asked::command(recorded, None));
                 self.diverged = Some(Parting { recorded, attempted: Asked::command(attempted, place), differences });
-                Ask::Diverged
+                Asking::Diverged
             }
         }
     }
 }
 
 impl Asked {
-    fn command(command: Command, place: Option<&'static Location<'static>>) -> Self {
-        let place = command.place().map(str::to_owned).or_else(|| place.map(here));
+    fn command(command: Command, place: Option<&Place>) -> Self {
+        let place = command.place().map(str::to_owned).or_else(|| place.map(ToString::to_string));
         Self::For { command: Box::new(command), place }
     }
 }
