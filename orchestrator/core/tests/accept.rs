@@ -340,3 +340,35 @@ fn requests_are_remembered_within_bounds() {
     // A host whose clock is behind: recorded time goes on from the run before.
     assert_eq!(begin(1).state().time, world.state().time);
 }
+
+/// A start that was content with the open run is answered with that run for ever, like the one that began it.
+#[test]
+fn a_start_that_joined_is_remembered() {
+    let mut world = World::run(busy, &());
+    let request = StartRequest {
+        request_id: "second".into(),
+        conflict: IdConflictPolicy::UseExisting,
+        ..start_request("test", json("null"))
+    };
+    let StartVerdict::Join(join) = request.against(Some(world.state())) else { panic!("the run is open") };
+    // Taken in by anyone; the code is not told.
+    world.merged([*join.clone()]);
+    assert_eq!(world.settle(), [""; 0]);
+    assert!(!world.state().is_undecided());
+    assert_eq!(world.refused(*join), Refusal::Duplicate(0));
+    assert_eq!(request.against(Some(world.state())), StartVerdict::Existing(0));
+    world.arrive(terminate("t"));
+    assert_eq!(request.against(Some(world.state())), StartVerdict::Existing(0), "also when it is closed");
+    let other = StartRequest { request_id: "third".into(), ..start_request("test", json("null")) };
+    let run_id = RunId::from_bytes([2; 16]);
+    let first = other.first_batch(
+        &run_key(1),
+        run_id,
+        CommitId::from_bytes([3; 16]),
+        world.now(),
+        Some(world.state()),
+        SWEEP,
+    );
+    let next = World::of(world.app.clone(), run_key(1), vec![first.encode()]);
+    assert_eq!(request.against(Some(next.state())), StartVerdict::Existing(0), "and when another run has begun");
+}
