@@ -13,6 +13,7 @@ use dormouse::{
     Activity, App, Embedded, Failure, IdConflictPolicy, IdReusePolicy, Payload, Settings, Status, Workflow,
 };
 use dormouse_core::history::{Batch, BatchKind, Event, Input, Turn};
+use dormouse_core::operations;
 use dormouse_core::{LiveRun, RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::front::Target;
 use dormouse_engine::states::read_history;
@@ -189,8 +190,10 @@ async fn storm(name: &str, pause: Duration, faults: &[Fault]) -> u64 {
         for event in Batch::decode(sequence as u64, record).unwrap().events {
             let (Event::Input(input) | Event::Turn(Turn { input: Some(input), .. })) = event else { continue };
             match input {
-                Input::LocalCompleted { id, .. } => *locals.entry(id).or_default() += 1,
-                Input::Signaled { request_id, .. } => assert!(signals.insert(request_id.clone()), "{request_id} twice"),
+                Input::LocalCompleted(operations::LocalCompleted { id, .. }) => *locals.entry(id).or_default() += 1,
+                Input::Signaled(operations::Signaled { request_id, .. }) => {
+                    assert!(signals.insert(request_id.clone()), "{request_id} twice")
+                }
                 _ => {}
             }
         }

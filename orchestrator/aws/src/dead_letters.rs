@@ -5,6 +5,8 @@
 //! whose lease is over. Its worker died each time, and the run is told so at once. Nothing is claimed here, and only
 //! the history ends a lease (rule A1).
 
+use dormouse_core::operations;
+
 use dormouse_core::{Arrival, RunKey, Timestamp};
 
 use crate::queues::ReceiveError;
@@ -77,12 +79,12 @@ fn judge_task(
                 format!("attempt {} failed, and the next did not begin; the sweep hands it out again", record.attempt)
             }
             AttemptState::Claimed { .. } if record.is_dead(epoch, now) => {
-                let arrival = Arrival::AttemptLost {
+                let arrival = Arrival::AttemptLost(operations::WorkerGone {
                     id: task.id,
                     attempt: record.attempt,
                     timeout: lost_to(task),
                     last_heartbeat: record.heartbeat.clone(),
-                };
+                });
                 report = Some(RunMessage::Arrived { run: task.run.clone(), run_id: task.run_id, arrival });
                 format!("the worker of attempt {} is gone; the run was told", record.attempt)
             }

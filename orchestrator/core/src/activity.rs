@@ -13,6 +13,9 @@ use crate::ids::{RunId, RunKey};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
+/// The longest details of a heartbeat, in bytes of JSON: they are written often, and beside other things.
+pub const MAX_HEARTBEAT_BYTES: usize = 64 * 1024;
+
 /// Which attempt of which activity this is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActivityInfo {
@@ -97,9 +100,17 @@ impl Activity {
     /// Cheap: the engine writes at most one heartbeat per 0.8 of the heartbeat limit (30 s when there is none).
     ///
     /// # Errors
-    /// When the details do not serialize.
+    /// When the details do not serialize; the type `HeartbeatTooLarge` beyond [`MAX_HEARTBEAT_BYTES`]. The sign of life
+    /// is then not given: give smaller details, and keep what is large elsewhere.
     pub fn heartbeat<T: Serialize + ?Sized>(&self, details: &T) -> Result<(), Failure> {
-        self.host.heartbeat(Payload::encode(details)?);
+        let details = Payload::encode(details)?;
+        if details.len() > MAX_HEARTBEAT_BYTES {
+            let length = details.len();
+            let message =
+                format!("the details of a heartbeat are {length} bytes of JSON; the limit is {MAX_HEARTBEAT_BYTES}");
+            return Err(Failure::unplaced(message).with_type("HeartbeatTooLarge").non_retryable());
+        }
+        self.host.heartbeat(details);
         Ok(())
     }
 

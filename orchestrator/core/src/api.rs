@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::accept::{IdConflictPolicy, IdReusePolicy};
 use crate::failure::Failure;
 use crate::ids::RunId;
+use crate::run::{IdConflictPolicy, IdReusePolicy};
 use crate::status::Status;
 use crate::time::Timestamp;
 

@@ -1,12 +1,13 @@
 //! An application: which functions carry which wire names, and the tools that activities reach by type.
 
 use std::any::{Any, TypeId};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, LocalBoxFuture};
+use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -16,7 +17,8 @@ use crate::failure::Failure;
 use crate::ids::check_id;
 use crate::names::{Query, RemoteActivity, Signal};
 use crate::payload::Payload;
-use crate::workflow::Workflow;
+use crate::program::{Program, Raw};
+use crate::workflow::{FutureProgram, Workflow};
 
 /// An `async fn(Workflow, Input) -> Result<Output, Failure>`.
 #[diagnostic::on_unimplemented(
@@ -139,11 +141,9 @@ pub(crate) const fn assert_function_item<F>() {
     );
 }
 
-type WorkflowEntry = Arc<dyn Fn(Workflow, &Payload) -> Result<WorkflowFuture, Failure> + Send + Sync>;
+type WorkflowEntry = Arc<dyn Fn(Raw, &Arc<App>, &Payload) -> Result<Box<dyn Program>, Failure> + Send + Sync>;
 type ActivityEntry = Arc<dyn Fn(Activity, &Payload) -> ActivityFuture + Send + Sync>;
 
-/// A workflow's future, its result encoded. Stays on one thread.
-pub type WorkflowFuture = LocalBoxFuture<'static, Result<Payload, Failure>>;
 /// An activity's future, its result encoded.
 pub type ActivityFuture = BoxFuture<'static, Result<Payload, Failure>>;
 
@@ -153,7 +153,7 @@ pub type ActivityFuture = BoxFuture<'static, Result<Payload, Failure>>;
 /// under one name, one function under two) is reported by [`App::check`], which `dormouse::main` calls first.
 #[derive(Clone, Default)]
 pub struct App {
-    workflows: BTreeMap<&'static str, WorkflowEntry>,
+    workflows: BTreeMap<Cow<'static, str>, WorkflowEntry>,
     activities: BTreeMap<&'static str, ActivityEntry>,
     names: HashMap<TypeId, &'static str>,
     tools: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
@@ -173,13 +173,33 @@ impl App {
     pub fn workflow<A, F: WorkflowFunction<A>>(mut self, name: &'static str, function: F) -> Self {
         const { assert_function_item::<F>() };
         self.name_function::<F>("workflow", name, self.workflows.contains_key(name));
-        let entry: WorkflowEntry = Arc::new(move |cx, input| {
+        let entry: WorkflowEntry = Arc::new(move |raw, app, input| {
             let input = input.decode()?;
-            let future = function.call(cx, input);
-            Ok(async move { Payload::encode(&future.await?) }.boxed_local())
+            let future = function.call(Workflow::new(raw.clone(), Arc::clone(app)), input);
+            let future = async move { Payload::encode(&future.await?) }.boxed_local();
+            Ok(Box::new(FutureProgram::new(future, raw)) as Box<dyn Program>)
         });
-        self.workflows.insert(name, entry);
         self.declared.add_workflow::<F::Input>(name);
+        self.workflows.insert(name.into(), entry);
+        self
+    }
+
+    /// Registers a program that is no Rust function under its wire name: `begin` makes one for each run, from the run's
+    /// context and argument, and runs its code in its turns only.
+    #[must_use]
+    pub fn program(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        begin: impl Fn(Raw, &Payload) -> Result<Box<dyn Program>, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        let name = name.into();
+        if let Err(problem) = check_id("the name", &name) {
+            self.mistakes.push(format!("program {name:?}: {problem}"));
+        }
+        self.declared.add_program(name.clone());
+        if self.workflows.insert(name.clone(), Arc::new(move |raw, _, input| begin(raw, input))).is_some() {
+            self.mistakes.push(format!("two functions are registered as workflow {name:?}"));
+        }
         self
     }
 
@@ -274,8 +294,8 @@ impl App {
     }
 
     /// The names of all workflows.
-    pub fn workflow_types(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.workflows.keys().copied()
+    pub fn workflow_types(&self) -> impl Iterator<Item = &str> + '_ {
+        self.workflows.keys().map(AsRef::as_ref)
     }
 
     /// The names of all activities.
@@ -284,12 +304,12 @@ impl App {
     }
 
     pub(crate) fn begin_workflow(
-        &self,
+        self: &Arc<Self>,
         name: &str,
-        cx: Workflow,
+        raw: Raw,
         input: &Payload,
-    ) -> Option<Result<WorkflowFuture, Failure>> {
-        self.workflows.get(name).map(|entry| entry(cx, input))
+    ) -> Option<Result<Box<dyn Program>, Failure>> {
+        self.workflows.get(name).map(|entry| entry(raw, self, input))
     }
 
     /// Calls an activity; `None` when this application has none of that name.

@@ -2,13 +2,14 @@
 //! signals and queries. A front door refuses with it what no code could read, before anything is written.
 
 use std::any::{TypeId, type_name};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 
-use crate::divergence::panic_message;
+use crate::program::panic_message;
 use crate::misfit::Misfit;
 use crate::names::{Query, Signal};
 use crate::payload::Payload;
@@ -26,14 +27,19 @@ struct Declaration {
 /// The types behind an application's names, as far as it declares them. Cloning copies names alone.
 #[derive(Clone, Default)]
 pub struct Declared {
-    inputs: BTreeMap<&'static str, Check>,
+    inputs: BTreeMap<Cow<'static, str>, Check>,
     signals: BTreeMap<&'static str, Declaration>,
     queries: BTreeMap<&'static str, Declaration>,
 }
 
 impl Declared {
     pub(crate) fn add_workflow<I: DeserializeOwned>(&mut self, workflow_type: &'static str) {
-        self.inputs.insert(workflow_type, check::<I>);
+        self.inputs.insert(workflow_type.into(), check::<I>);
+    }
+
+    /// A program reads its input by itself.
+    pub(crate) fn add_program(&mut self, workflow_type: Cow<'static, str>) {
+        self.inputs.insert(workflow_type, |_| Ok(()));
     }
 
     /// Adds a signal, or says which other type it is declared with.
@@ -58,8 +64,8 @@ impl Declared {
     }
 
     /// The types of all workflows, in order.
-    pub fn workflow_types(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.inputs.keys().copied()
+    pub fn workflow_types(&self) -> impl Iterator<Item = &str> + '_ {
+        self.inputs.keys().map(AsRef::as_ref)
     }
 
     /// Whether this can be the input of a workflow of this type. What is not declared is not checked.

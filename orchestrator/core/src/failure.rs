@@ -37,6 +37,10 @@ pub struct Failure {
     pub cause: Option<Box<Failure>>,
 }
 
+/// How many bytes a stored failure takes with all its causes, about and at most: little enough to stand beside other
+/// things in one item of any store.
+pub const MAX_FAILURE_BYTES: usize = 64 * 1024;
+
 /// How deeply stored failures may nest: more than any chain that this crate makes, and little enough for any stack.
 const MAX_STORED_DEPTH: u32 = 128;
 
@@ -240,9 +244,60 @@ impl Failure {
         Self { message: reason.into(), kind: FailureKind::Terminated {}, place: None, cause: None }
     }
 
-    /// The failure as it may be stored: a chain that was built by hand beyond all measure is folded.
-    pub(crate) fn storable(self) -> Self {
-        if self.chain().count() > MAX_STORED_DEPTH as usize / 2 { self.folded() } else { self }
+    /// The failure as it may be stored. A chain that was built by hand beyond all measure is folded. What is longer than
+    /// [`MAX_FAILURE_BYTES`] with its causes is cut: messages in their middle, details and heartbeats left out, the cut
+    /// said in the message; then the innermost causes.
+    #[must_use]
+    pub fn storable(self) -> Self {
+        let mut failure = if self.chain().count() > MAX_STORED_DEPTH as usize / 2 { self.folded() } else { self };
+        if failure.chain().map(Self::own_bytes).sum::<usize>() <= MAX_FAILURE_BYTES {
+            return failure;
+        }
+        let mut left = MAX_FAILURE_BYTES;
+        let mut next = Some(&mut failure);
+        while let Some(link) = next {
+            link.cut(MAX_FAILURE_BYTES / 4);
+            left = left.saturating_sub(link.own_bytes());
+            if link.cause.as_ref().is_some_and(|cause| cause.own_bytes().min(MAX_FAILURE_BYTES / 4) > left) {
+                link.cause = None;
+            }
+            next = link.cause.as_deref_mut();
+        }
+        failure
+    }
+
+    /// About how many bytes it takes, without its causes.
+    fn own_bytes(&self) -> usize {
+        let particulars = match &self.kind {
+            FailureKind::Application { r#type, details, .. } => {
+                r#type.as_ref().map_or(0, |name| name.len()) + details.as_ref().map_or(0, Payload::len)
+            }
+            FailureKind::Timeout { last_heartbeat, .. } => last_heartbeat.as_ref().map_or(0, Payload::len),
+            FailureKind::Activity { activity_type, .. } => activity_type.len(),
+            FailureKind::Canceled {} | FailureKind::Terminated {} => 0,
+        };
+        // What every failure takes besides.
+        64 + self.message.len() + self.place.as_ref().map_or(0, |place| place.len()) + particulars
+    }
+
+    /// Cuts what is beyond so many bytes, and says so.
+    fn cut(&mut self, limit: usize) {
+        if self.own_bytes() <= limit {
+            return;
+        }
+        let mut note = String::new();
+        if let FailureKind::Application { r#type, details, .. } = &mut self.kind {
+            if let Some(details) = details.take_if(|details| details.len() > limit / 4) {
+                note = format!(" ({} bytes of details were left out)", details.len());
+            }
+            if let Some(name) = r#type.as_mut().filter(|name| name.len() > limit / 4) {
+                *name = middle_cut(name, limit / 4).into();
+            }
+        }
+        if let FailureKind::Timeout { last_heartbeat, .. } = &mut self.kind {
+            last_heartbeat.take_if(|details| details.len() > limit / 4);
+        }
+        self.message = format!("{}{note}", middle_cut(&self.message, limit / 4));
     }
 
     /// Names the failure, so that retry policies and callers can tell it from others.
@@ -375,6 +430,16 @@ impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> OrFail<T> for Result<
         let place = Some(here(Location::caller()).into());
         self.map_err(|error| from_error(&*error.into(), place))
     }
+}
+
+/// The text without its middle, when it is longer than so many bytes.
+fn middle_cut(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let head = text.floor_char_boundary(limit / 2);
+    let tail = text.ceil_char_boundary(text.len() - limit / 2);
+    format!("{} ... ({} bytes were cut) ... {}", &text[..head], tail - head, &text[tail..])
 }
 
 pub(crate) fn here(location: &Location<'_>) -> String {

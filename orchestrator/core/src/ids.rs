@@ -6,6 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// Names a command within its run, in the order in which the workflow issued them, from 1.
+/// An activity's is its activity id.
+pub type CommandId = u64;
+
 /// The longest id or name that is accepted, in bytes of UTF-8.
 ///
 /// Small enough that an id whose every byte is percent-encoded still fits an S3 object key (1,024 bytes).
@@ -100,6 +104,26 @@ pub struct RunKey {
     pub workflow: WorkflowKey,
     /// How many runs of this workflow came before.
     pub ordinal: u64,
+}
+
+impl<C> minicbor::Encode<C> for RunKey {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.array(3)?.str(&self.workflow.namespace)?.str(&self.workflow.workflow_id)?.u64(self.ordinal)?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for RunKey {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        if d.array()? != Some(3) {
+            return Err(minicbor::decode::Error::message("expected namespace, workflow id and ordinal"));
+        }
+        let workflow = WorkflowKey::new(d.str()?, d.str()?).map_err(minicbor::decode::Error::custom)?;
+        Ok(workflow.run(d.u64()?))
+    }
 }
 
 impl fmt::Display for RunKey {

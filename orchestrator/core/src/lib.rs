@@ -5,57 +5,59 @@
 //!
 //! | room | what it is for |
 //! | --- | --- |
-//! | [`history`] | what a history is made of, how it is stored, what it amounts to |
-//! | `accept` | what arrives, held against the history |
-//! | `live` | replay and decision: a run with its future |
-//! | `outstanding` | what a history leaves to be done |
+//! | [`operations`] | each kind of operation in a file: its records, what is pending of it, its transitions |
+//! | [`history`] | what a history is made of, how it is stored, how people read it |
+//! | [`run`] | what a history amounts to, what may be added to it, what it leaves to be done; decision |
+//! | [`program`] | what runs a workflow's code; the raw context under the typed one |
 //! | `workflow`, `activity`, `app` | what user code sees |
+//!
+//! Arrows go one way: `app` and `workflow` stand on `program`, `run` drives programs, and all of them know
+//! `operations` and `history`, which know none of them.
 
-mod accept;
 mod activity;
 pub mod api;
 mod app;
 mod declared;
-mod divergence;
 mod failure;
 pub mod history;
 mod ids;
-mod live;
 mod misfit;
 mod names;
+pub mod operations;
 mod options;
-mod outstanding;
 mod path_part;
 mod payload;
 pub mod planted;
+pub mod program;
+pub mod run;
 mod status;
 mod time;
 mod workflow;
 
-pub use accept::{Arrival, IdConflictPolicy, IdReusePolicy, Refusal, StartRequest, StartVerdict};
-pub use activity::{Activity, ActivityHost, ActivityInfo};
-pub use app::{
-    ActivityFunction, ActivityFuture, ActivityTarget, App, InvalidApp, Remote, WorkflowFunction, WorkflowFuture,
-};
+pub use activity::{Activity, ActivityHost, ActivityInfo, MAX_HEARTBEAT_BYTES};
+pub use app::{ActivityFunction, ActivityFuture, ActivityTarget, App, InvalidApp, Remote, WorkflowFunction};
 pub use declared::Declared;
-pub use divergence::{Asked, TurnFailure, panic_message};
-pub use failure::{Canceled, Failure, FailureKind, MAX_CAUSES, OrFail, RetryState, TimeoutKind};
-pub use ids::{BatchHash, CommitId, InvalidId, MAX_ID_BYTES, RunId, RunKey, WorkflowKey, check_id, derive};
-pub use live::{Decision, LiveRun, Merge, QueryFailure, Retake};
+pub use failure::{Canceled, Failure, FailureKind, MAX_CAUSES, MAX_FAILURE_BYTES, OrFail, RetryState, TimeoutKind};
+pub use ids::{BatchHash, CommandId, CommitId, InvalidId, MAX_ID_BYTES, RunId, RunKey, WorkflowKey, check_id, derive};
 pub use misfit::Misfit;
 pub use names::{Query, RemoteActivity, Signal};
+pub use operations::{Arrival, Call, Refusal};
 pub use options::{
     ActivityOptions, DEFAULT_TASK_QUEUE, LocalActivityOptions, MAX_LOCAL_START_TO_CLOSE, RecordedOptions,
     RecordedRetry, RetryPolicy, Verdict,
 };
-pub use outstanding::{ActivityTask, Debt, Owed};
 pub use path_part::{InvalidPathPart, read_path_part, write_path_part};
 pub use payload::{MAX_PAYLOAD_BYTES, Payload};
+pub use program::{Asked, Difference, LocalCall, TurnFailure, WorkflowInfo, panic_message};
+pub use run::{
+    ActivityTask, Debt, Decision, IdConflictPolicy, IdReusePolicy, Limits, LiveRun, Merge, Owed, QueryFailure, Retake,
+    RunState, StaleSnapshot, StartRequest, StartVerdict, Terms,
+};
 pub use status::{Status, UnknownStatus};
 pub use time::{Timestamp, millis};
 pub use workflow::{
-    ActivityCall, CloseLimit, LocalActivityCall, LocalCall, NeedsCloseLimit, Pending, Published, Random, Signals,
-    Sleep, Timeout, WaitSignal, WaitUntil, Workflow, WorkflowInfo,
+    ActivityCall, CloseLimit, LocalActivityCall, NeedsCloseLimit, Pending, Published, Random, Signals, Sleep, Timeout,
+    WaitSignal, WaitUntil, Workflow,
 };
 
 /// What the macros expand to; not for direct use.

@@ -38,10 +38,25 @@ impl RetryPolicy {
         Self { maximum_attempts: attempts, ..Self::DEFAULT }
     }
 
-    /// The delay before the second attempt.
+    /// The delay before the second attempt; at least a millisecond, and no longer than a maximum set before.
+    ///
+    /// # Panics
+    /// When it is not; in a `const`, that is a compile error.
     #[must_use]
     pub const fn initial_interval(self, interval: Duration) -> Self {
-        Self { initial_interval: interval, ..self }
+        assert!(millis(interval) > 0, "the initial interval must be at least a millisecond");
+        let policy = Self { initial_interval: interval, ..self };
+        policy.assert_order();
+        policy
+    }
+
+    const fn assert_order(&self) {
+        if let Some(maximum) = self.maximum_interval {
+            assert!(
+                maximum.as_nanos() >= self.initial_interval.as_nanos(),
+                "the maximum interval must be at least the initial one; set the initial one first"
+            );
+        }
     }
 
     /// By how much each delay exceeds the one before; at least 1.
@@ -54,10 +69,15 @@ impl RetryPolicy {
         Self { backoff_coefficient: coefficient, ..self }
     }
 
-    /// No delay is longer than this. Default: 100 times the first.
+    /// No delay is longer than this; at least the first one, so set that before. Default: 100 times the first.
+    ///
+    /// # Panics
+    /// When it is shorter than the first; in a `const`, that is a compile error.
     #[must_use]
     pub const fn maximum_interval(self, interval: Duration) -> Self {
-        Self { maximum_interval: Some(interval), ..self }
+        let policy = Self { maximum_interval: Some(interval), ..self };
+        policy.assert_order();
+        policy
     }
 
     /// Failures whose type is one of these are final.
@@ -271,6 +291,20 @@ pub struct RecordedOptions {
     pub task_queue: Option<String>,
 }
 
+impl RecordedOptions {
+    /// Whether the options make sense: a close limit, and a retry policy that does.
+    ///
+    /// # Errors
+    /// A failure of the type `InvalidOptions`, which no retry can mend.
+    pub fn check(&self) -> Result<(), Failure> {
+        if self.start_to_close_ms.or(self.schedule_to_close_ms).is_none() {
+            let problem = "an activity needs a start-to-close or a schedule-to-close limit";
+            return Err(Failure::unplaced(problem).with_type("InvalidOptions").non_retryable());
+        }
+        self.retry.check()
+    }
+}
+
 /// Whether another attempt is made after a failed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -280,17 +314,44 @@ pub enum Verdict {
     GiveUp(RetryState),
 }
 
+/// What a policy that makes no sense waits at least, in milliseconds: read from elsewhere, it must not become a loop
+/// without pauses.
+const SENSIBLE_INTERVAL_MS: u64 = 1_000;
+
 impl RecordedRetry {
-    /// The delay after this failed attempt (counted from 1), by the policy alone. Milliseconds.
+    /// Whether the policy makes sense: an interval, a growth of at least 1, a maximum not below the interval.
+    ///
+    /// # Errors
+    /// A failure of the type `InvalidOptions`, which no retry can mend.
+    pub fn check(&self) -> Result<(), Failure> {
+        let problem = if self.initial_interval_ms == 0 {
+            "the initial interval of a retry policy must be at least a millisecond".to_owned()
+        } else if !(self.backoff_coefficient >= 1.0 && self.backoff_coefficient.is_finite()) {
+            format!("the backoff coefficient must be at least 1, and is {}", self.backoff_coefficient)
+        } else if self.maximum_interval_ms < self.initial_interval_ms {
+            format!(
+                "the maximum interval of {} ms is below the initial one of {} ms",
+                self.maximum_interval_ms, self.initial_interval_ms
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Failure::unplaced(problem).with_type("InvalidOptions").non_retryable())
+    }
+
+    /// The delay after this failed attempt (counted from 1), by the policy alone. Milliseconds; a second at least where
+    /// the policy makes no sense.
     #[must_use]
     pub fn delay_ms(&self, attempt: u32) -> u64 {
+        let sensible = self.check().is_ok();
         let factor = self.backoff_coefficient.powi(i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX));
         let delay = self.initial_interval_ms as f64 * factor;
-        if delay.is_finite() && delay < self.maximum_interval_ms as f64 {
+        let delay = if delay.is_finite() && delay < self.maximum_interval_ms as f64 {
             delay as u64
         } else {
             self.maximum_interval_ms
-        }
+        };
+        if sensible { delay } else { delay.max(SENSIBLE_INTERVAL_MS) }
     }
 
     /// Decides after attempt `attempt` failed at `now`; `deadline` is the schedule-to-close limit.

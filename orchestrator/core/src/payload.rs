@@ -1,6 +1,7 @@
 //! What users put in and get out, as JSON text: read by people, by other languages, and stored as it came.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -13,13 +14,21 @@ use crate::misfit::Misfit;
 /// every build that replays a history: what was refused when it happened is refused on replay.
 pub const MAX_PAYLOAD_BYTES: usize = 2 * 1024 * 1024;
 
-/// One JSON value as bytes. Cloning is cheap.
+fn unknown_encoding(encoding: &str) -> String {
+    format!("the value is encoded as {encoding:?}, which this build does not read")
+}
+
+/// One JSON value as bytes; or bytes of another encoding, which this build keeps and shows as such. Cloning is cheap.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Payload(Bytes);
+pub struct Payload {
+    bytes: Bytes,
+    /// The encoding's name, when it is not JSON.
+    encoding: Option<Arc<str>>,
+}
 
 impl Payload {
     /// JSON `null`: the payload of `()`.
-    pub const NULL: Payload = Payload(Bytes::from_static(b"null"));
+    pub const NULL: Payload = Payload { bytes: Bytes::from_static(b"null"), encoding: None };
 
     /// Encodes a value.
     ///
@@ -31,7 +40,7 @@ impl Payload {
             Ok(bytes) if bytes.len() > MAX_PAYLOAD_BYTES => {
                 Err(Self::too_large("value", bytes.len(), MAX_PAYLOAD_BYTES))
             }
-            Ok(bytes) => Ok(Self(bytes.into())),
+            Ok(bytes) => Ok(Self::from_json(bytes.into())),
             Err(error) => Err(Failure::unplaced(format!("the value does not serialize to JSON: {error}"))
                 .with_type("Serialization")
                 .non_retryable()),
@@ -41,8 +50,11 @@ impl Payload {
     /// Decodes the value that a user's type expects.
     ///
     /// # Errors
-    /// A failure that no retry can mend, naming what did not fit.
+    /// A failure that no retry can mend, naming what did not fit; the type `UnknownEncoding` when it is not JSON.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        if let Some(encoding) = &self.encoding {
+            return Err(Failure::unplaced(unknown_encoding(encoding)).with_type("UnknownEncoding").non_retryable());
+        }
         self.read().map_err(|misfit| {
             Failure::unplaced(format!("the JSON does not fit the expected type: {misfit}"))
                 .with_type("Deserialization")
@@ -56,7 +68,10 @@ impl Payload {
     /// The first place at which it does not fit.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Misfit> {
         // What does not fit is read twice: the way to it is only kept track of when somebody asks.
-        serde_json::from_slice(&self.0).or_else(|_| Misfit::find(&self.0))
+        if let Some(encoding) = &self.encoding {
+            return Err(Misfit { pointer: String::new(), problem: unknown_encoding(encoding) });
+        }
+        serde_json::from_slice(&self.bytes).or_else(|_| Misfit::find(&self.bytes))
     }
 
     /// The failure of a value beyond a limit.
@@ -73,38 +88,54 @@ impl Payload {
     /// Bytes that are known to be one JSON value, because this crate or the HTTP door checked them.
     #[must_use]
     pub fn from_json(bytes: Bytes) -> Self {
-        Self(bytes)
+        Self { bytes, encoding: None }
     }
 
-    /// The JSON text as bytes.
+    /// Bytes of another encoding, by its name.
+    #[must_use]
+    pub fn encoded(encoding: &str, bytes: Bytes) -> Self {
+        Self { bytes, encoding: Some(encoding.into()) }
+    }
+
+    /// The name of the encoding; none for JSON.
+    #[must_use]
+    pub fn encoding(&self) -> Option<&str> {
+        self.encoding.as_deref()
+    }
+
+    /// The JSON text, or what else it is, as bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
     /// A payload is never empty; this is for `clippy` and for completeness.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty()
     }
 
-    /// The value as a JSON tree, for people. Text that is not JSON (a damaged store) is shown as a string.
+    /// The value as a JSON tree, for people. Text that is not JSON (a damaged store) is shown as a string, another
+    /// encoding by its name and length.
     #[must_use]
     pub fn to_value(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.0)
-            .unwrap_or_else(|_| serde_json::Value::String(String::from_utf8_lossy(&self.0).into_owned()))
+        if let Some(encoding) = &self.encoding {
+            return serde_json::json!({ "encoding": **encoding, "bytes": self.bytes.len() });
+        }
+        serde_json::from_slice(&self.bytes)
+            .unwrap_or_else(|_| serde_json::Value::String(String::from_utf8_lossy(&self.bytes).into_owned()))
     }
 
     /// Eight bytes that tell changed arguments from unchanged ones.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
-        let hash = blake3::hash(&self.0);
+        let hash = blake3::hash(&self.bytes);
         let mut first = [0; 8];
         first.copy_from_slice(&hash.as_bytes()[..8]);
         u64::from_le_bytes(first)
@@ -113,7 +144,10 @@ impl Payload {
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Payload({})", String::from_utf8_lossy(&self.0))
+        match &self.encoding {
+            None => write!(f, "Payload({})", String::from_utf8_lossy(&self.bytes)),
+            Some(encoding) => write!(f, "Payload({encoding}, {} bytes)", self.bytes.len()),
+        }
     }
 }
 
@@ -126,7 +160,7 @@ impl Serialize for Payload {
 impl<'de> Deserialize<'de> for Payload {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
-        serde_json::to_vec(&value).map(|bytes| Self(bytes.into())).map_err(serde::de::Error::custom)
+        serde_json::to_vec(&value).map(|bytes| Self::from_json(bytes.into())).map_err(serde::de::Error::custom)
     }
 }
 
@@ -136,12 +170,21 @@ impl<C> minicbor::Encode<C> for Payload {
         e: &mut minicbor::Encoder<W>,
         _: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.bytes(&self.0)?.ok()
+        match &self.encoding {
+            None => e.bytes(&self.bytes)?.ok(),
+            Some(encoding) => e.array(2)?.str(encoding)?.bytes(&self.bytes)?.ok(),
+        }
     }
 }
 
 impl<'b, C> minicbor::Decode<'b, C> for Payload {
     fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        Ok(Self(Bytes::copy_from_slice(d.bytes()?)))
+        if d.datatype()? == minicbor::data::Type::Bytes {
+            return Ok(Self::from_json(Bytes::copy_from_slice(d.bytes()?)));
+        }
+        match d.array()? {
+            Some(2) => Ok(Self::encoded(d.str()?, Bytes::copy_from_slice(d.bytes()?))),
+            _ => Err(minicbor::decode::Error::message("expected bytes, or an encoding and bytes")),
+        }
     }
 }

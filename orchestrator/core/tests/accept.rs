@@ -7,6 +7,7 @@ use common::{
     terminate,
 };
 use dormouse_core::history::Input;
+use dormouse_core::operations;
 use dormouse_core::{
     ActivityOptions, Arrival, CommitId, Failure, IdConflictPolicy, IdReusePolicy, Refusal, RetryPolicy, RetryState,
     RunId, StartRequest, StartVerdict, Status, TimeoutKind, Timestamp, Workflow, join,
@@ -34,11 +35,16 @@ async fn busy(cx: Workflow, _: ()) -> Result<(), Failure> {
 }
 
 fn lost(id: u64, attempt: u32) -> Arrival {
-    Arrival::AttemptLost { id, attempt, timeout: TimeoutKind::StartToClose, last_heartbeat: None }
+    Arrival::AttemptLost(operations::WorkerGone {
+        id,
+        attempt,
+        timeout: TimeoutKind::StartToClose,
+        last_heartbeat: None,
+    })
 }
 
 fn with_attempt(id: u64, attempt: u32) -> Arrival {
-    Arrival::ActivityCompleted { id, attempt, result: json("2") }
+    Arrival::ActivityCompleted(operations::ActivityCompleted { id, attempt, result: json("2") })
 }
 
 #[test]
@@ -57,14 +63,14 @@ fn repeats_latecomers_and_strangers_are_refused() {
         (vec![completed(1, "2")], completed(1, "2"), Err(Refusal::Superseded)),
         (vec![completed(1, "2")], failed(1, 1, no(), over), Err(Refusal::Superseded)),
         (vec![completed(1, "2")], lost(1, 1), Err(Refusal::Superseded)),
-        (vec![completed(1, "2")], Arrival::NeverTaken { id: 1 }, Err(Refusal::Superseded)),
+        (vec![completed(1, "2")], Arrival::NeverTaken(operations::NeverTaken { id: 1 }), Err(Refusal::Superseded)),
         (vec![failed(1, 1, no(), over)], completed(1, "2"), Err(Refusal::Superseded)),
         (vec![lost(1, 1)], completed(1, "2"), Err(Refusal::Superseded)),
         (vec![lost(1, 1)], failed(1, 1, no(), over), Err(Refusal::Superseded)),
         (vec![lost(1, 1)], lost(1, 1), Err(Refusal::Superseded)),
         (vec![lost(1, 1)], with_attempt(1, 2), Ok(1)),
         (vec![lost(1, 2)], with_attempt(1, 2), Err(Refusal::Superseded)),
-        (vec![], Arrival::NeverTaken { id: 1 }, Ok(1)),
+        (vec![], Arrival::NeverTaken(operations::NeverTaken { id: 1 }), Ok(1)),
         (vec![], completed(7, "2"), Err(Refusal::Superseded)),
         (vec![], completed(3, "2"), Err(Refusal::Superseded)),
         (vec![], local(1, "2"), Err(Refusal::Superseded)),
@@ -87,9 +93,13 @@ fn repeats_latecomers_and_strangers_are_refused() {
         // The same without a decision in between: inputs are held against the history, decided or not.
         let mut world = World::run(busy, &());
         before.iter().for_each(|arrival| {
-            world.merged([arrival.clone()].into_iter().filter(|a| !matches!(a, Arrival::Terminate { .. })))
+            world.merged(
+                [arrival.clone()]
+                    .into_iter()
+                    .filter(|a| !matches!(a, Arrival::Terminate(operations::Terminated { .. }))),
+            )
         });
-        if !before.iter().any(|a| matches!(a, Arrival::Terminate { .. })) {
+        if !before.iter().any(|a| matches!(a, Arrival::Terminate(operations::Terminated { .. }))) {
             let found = world.state().accept(&now, world.now()).map(|inputs| inputs.len());
             assert_eq!(found, expected, "{now:?} after undecided {before:?}");
         }
@@ -118,8 +128,10 @@ fn a_lost_attempt_is_repeated_or_given_up() {
         let mut world = World::run(busy, &());
         world.clock = clock;
         let recorded = match &world.state().accept(&lost(1, attempt), world.now()).unwrap()[..] {
-            [Input::AttemptLost { retry_at, .. }] => format!("retry at {}", retry_at.as_millis()),
-            [Input::ActivityFailed { retry_state, attempt: last, .. }] => {
+            [Input::AttemptLost(operations::AttemptLost { retry_at, .. })] => {
+                format!("retry at {}", retry_at.as_millis())
+            }
+            [Input::ActivityFailed(operations::ActivityFailed { retry_state, attempt: last, .. })] => {
                 assert_eq!(*last, attempt);
                 format!("{retry_state:?}")
             }
@@ -146,10 +158,14 @@ fn a_lost_attempt_gives_a_task_for_the_next() {
 #[test]
 fn the_heartbeat_of_the_last_attempt_is_in_its_failure() {
     let world = World::run(busy, &());
-    let arrival =
-        Arrival::AttemptLost { id: 1, attempt: 3, timeout: TimeoutKind::Heartbeat, last_heartbeat: Some(json("[40]")) };
+    let arrival = Arrival::AttemptLost(operations::WorkerGone {
+        id: 1,
+        attempt: 3,
+        timeout: TimeoutKind::Heartbeat,
+        last_heartbeat: Some(json("[40]")),
+    });
     let inputs = world.state().accept(&arrival, world.now()).unwrap();
-    let [Input::ActivityFailed { failure, .. }] = &inputs[..] else { panic!("{inputs:?}") };
+    let [Input::ActivityFailed(operations::ActivityFailed { failure, .. })] = &inputs[..] else { panic!("{inputs:?}") };
     assert_eq!(*failure, Failure::timeout(TimeoutKind::Heartbeat, Some(json("[40]"))));
 }
 
@@ -169,8 +185,13 @@ fn an_alarm_brings_all_that_is_due_in_order() {
     let due = |world: &World, clock| {
         let inputs = world.state().accept(&Arrival::Alarm, Timestamp::from_millis(clock)).unwrap_or_default();
         let ids = inputs.into_iter().map(|input| match input {
-            Input::TimerFired { id } => id,
-            Input::ActivityFailed { id, attempt: 0, retry_state: RetryState::Timeout, failure } => {
+            Input::TimerFired(operations::TimerFired { id }) => id,
+            Input::ActivityFailed(operations::ActivityFailed {
+                id,
+                attempt: 0,
+                retry_state: RetryState::Timeout,
+                failure,
+            }) => {
                 assert_eq!(failure, Failure::timeout(TimeoutKind::ScheduleToClose, None));
                 id
             }
@@ -200,8 +221,10 @@ fn an_activity_that_nobody_took_up() {
     assert_eq!(world.refused(Arrival::Alarm), Refusal::NothingDue);
     // The row's due time moves on, although the limit stays passed.
     assert_eq!(world.state().due_after(world.now(), SWEEP), Some(Timestamp::from_millis(31_000)));
-    let inputs = world.state().accept(&Arrival::NeverTaken { id: 1 }, world.now()).unwrap();
-    let [Input::ActivityFailed { failure, retry_state: RetryState::Timeout, .. }] = &inputs[..] else {
+    let inputs = world.state().accept(&Arrival::NeverTaken(operations::NeverTaken { id: 1 }), world.now()).unwrap();
+    let [Input::ActivityFailed(operations::ActivityFailed { failure, retry_state: RetryState::Timeout, .. })] =
+        &inputs[..]
+    else {
         panic!("{inputs:?}")
     };
     assert_eq!(*failure, Failure::timeout(TimeoutKind::ScheduleToStart, None));
@@ -230,7 +253,7 @@ fn start_policies() {
     };
     let table = [
         ("open", AllowDuplicate, Fail, "open already"),
-        ("open", AllowDuplicate, UseExisting, "existing 0"),
+        ("open", AllowDuplicate, UseExisting, "join"),
         ("open", AllowDuplicate, TerminateExisting, "replace"),
         ("open", RejectDuplicate, TerminateExisting, "replace"),
         ("completed", AllowDuplicate, Fail, "create 1"),
@@ -256,6 +279,7 @@ fn start_policies() {
             match request.against(Some(world.state())) {
                 StartVerdict::Create(n) => format!("create {n}"),
                 StartVerdict::Existing(n) => format!("existing {n}"),
+                StartVerdict::Join(_) => "join".into(),
                 StartVerdict::Replace(_) => "replace".into(),
                 StartVerdict::RollForward => "roll forward".into(),
                 StartVerdict::AlreadyOpen => "open already".into(),
@@ -315,4 +339,36 @@ fn requests_are_remembered_within_bounds() {
     assert!(weeks.state().accept(&signal("s299", "go", "true"), weeks.now()).is_ok(), "beyond the time");
     // A host whose clock is behind: recorded time goes on from the run before.
     assert_eq!(begin(1).state().time, world.state().time);
+}
+
+/// A start that was content with the open run is answered with that run for ever, like the one that began it.
+#[test]
+fn a_start_that_joined_is_remembered() {
+    let mut world = World::run(busy, &());
+    let request = StartRequest {
+        request_id: "second".into(),
+        conflict: IdConflictPolicy::UseExisting,
+        ..start_request("test", json("null"))
+    };
+    let StartVerdict::Join(join) = request.against(Some(world.state())) else { panic!("the run is open") };
+    // Taken in by anyone; the code is not told.
+    world.merged([*join.clone()]);
+    assert_eq!(world.settle(), [""; 0]);
+    assert!(!world.state().is_undecided());
+    assert_eq!(world.refused(*join), Refusal::Duplicate(0));
+    assert_eq!(request.against(Some(world.state())), StartVerdict::Existing(0));
+    world.arrive(terminate("t"));
+    assert_eq!(request.against(Some(world.state())), StartVerdict::Existing(0), "also when it is closed");
+    let other = StartRequest { request_id: "third".into(), ..start_request("test", json("null")) };
+    let run_id = RunId::from_bytes([2; 16]);
+    let first = other.first_batch(
+        &run_key(1),
+        run_id,
+        CommitId::from_bytes([3; 16]),
+        world.now(),
+        Some(world.state()),
+        SWEEP,
+    );
+    let next = World::of(world.app.clone(), run_key(1), vec![first.encode()]);
+    assert_eq!(request.against(Some(next.state())), StartVerdict::Existing(0), "and when another run has begun");
 }

@@ -5,6 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{GO, MINUTE, World, app, completed, double, failed, halve, json, local, secs, signal};
+use dormouse_core::operations;
 use dormouse_core::{
     Activity, ActivityOptions, App, Arrival, Failure, FailureKind, LocalActivityOptions, Payload, Refusal,
     RemoteActivity, RetryPolicy, RetryState, Status, TimeoutKind, Timestamp, Workflow, join, select,
@@ -213,8 +214,8 @@ fn closing_gives_up_what_still_runs() {
         },
         &(),
     );
-    assert!(world.state().activities.is_empty() && world.state().locals.is_empty());
-    assert!(world.state().canceled_activities.contains(&1));
+    assert!(world.state().pending.activities.open.is_empty() && world.state().pending.locals.open.is_empty());
+    assert!(world.state().pending.activities.unwanted.contains(&1));
     // The record of what is not wanted any more is yet to be closed.
     assert!(world.state().owes());
     assert_eq!(world.state().due_after(world.now(), common::SWEEP), Some(world.now() + common::SWEEP));
@@ -276,7 +277,12 @@ fn a_queued_activity_beside_a_local_one_is_written_at_once() {
 fn a_local_backoff_is_recorded_and_waited_for() {
     let mut world = World::run(local_steps, &1);
     let retry_at = Timestamp::from_millis(31_000);
-    let backoff = Arrival::LocalBackoff { id: 1, attempt: 1, failure: Failure::application("busy"), retry_at };
+    let backoff = Arrival::LocalBackoff(operations::LocalBackoff {
+        id: 1,
+        attempt: 1,
+        failure: Failure::application("busy"),
+        retry_at,
+    });
     assert_eq!(world.arrive(backoff.clone()), ["local 1 double"]);
     assert_eq!(world.refused(backoff), Refusal::Superseded);
     assert_eq!(world.refused(local(1, "2")), Refusal::Superseded, "that attempt has failed");
@@ -292,18 +298,21 @@ fn a_local_backoff_is_recorded_and_waited_for() {
     world.reload();
     let calls = world.live.local_calls(world.now());
     assert_eq!((calls[0].0, calls[0].1), (1, 2));
-    assert_eq!(world.arrive(Arrival::LocalCompleted { id: 1, attempt: 2, result: json("2") }), ["complete 2"]);
+    assert_eq!(
+        world.arrive(Arrival::LocalCompleted(operations::LocalCompleted { id: 1, attempt: 2, result: json("2") })),
+        ["complete 2"]
+    );
 }
 
 #[test]
 fn a_local_failure_names_its_activity() {
     let mut world = World::run(local_steps, &1);
-    let arrival = Arrival::LocalFailed {
+    let arrival = Arrival::LocalFailed(operations::LocalFailed {
         id: 1,
         attempt: 3,
         failure: Failure::timeout(TimeoutKind::StartToClose, None),
         retry_state: RetryState::MaximumAttemptsReached,
-    };
+    });
     assert_eq!(
         world.arrive(arrival),
         [

@@ -39,7 +39,7 @@ fn everything_awaited_ends_and_commands_are_canceled_in_order() {
             "cancel activity 1",
             "cancel timer 2",
             "cancel activity 3",
-            "cancel activity 4",
+            "cancel local 4",
             "cancel timer 5",
             "publish all=[true,true,true,true,true,true]",
             "close canceled"
@@ -119,8 +119,8 @@ fn a_canceled_local_activity_is_not_pending_any_more() {
         },
         &(),
     );
-    assert_eq!(world.arrive(cancel("c")), ["local 1 double", "cancel activity 1"]);
-    assert!(world.state().locals.is_empty() && world.live.local_calls(world.now()).is_empty());
+    assert_eq!(world.arrive(cancel("c")), ["local 1 double", "cancel local 1"]);
+    assert!(world.state().pending.locals.open.is_empty() && world.live.local_calls(world.now()).is_empty());
     assert_eq!(world.refused(local(1, "2")), Refusal::Superseded);
     assert_eq!(world.state().due_after(world.now(), common::SWEEP), None);
     // And later turns do not wait for it.

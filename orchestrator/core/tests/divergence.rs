@@ -116,7 +116,7 @@ fn a_missing_command() {
             Ok(())
         },
     ));
-    assert_eq!(sides(&text), ["publish \"status\" (placed)", "nothing more in this turn"]);
+    assert_eq!(sides(&text), ["publish \"status\" (placed)", "nothing more in this turn; it waits (placed)"]);
 }
 
 #[test]
@@ -189,10 +189,10 @@ fn other_arguments_only_warn_and_the_recorded_ones_stand() {
     )
     .unwrap();
     let state = live.state();
-    assert_eq!(state.activities[&1].input, json("1"));
-    assert_eq!(state.activities[&1].options.start_to_close_ms, Some(60_000));
-    assert_eq!(state.timers[&3].as_millis(), 6_000);
-    assert_eq!(state.published["status"], json("1"));
+    assert_eq!(state.pending.activities.open[&1].input, json("1"));
+    assert_eq!(state.pending.activities.open[&1].options.start_to_close_ms, Some(60_000));
+    assert_eq!(state.pending.timers.open[&3].as_millis(), 6_000);
+    assert_eq!(state.pending.published.values["status"], json("1"));
 }
 
 /// Lets a turn fail and gives the failure; the history must be untouched by it.

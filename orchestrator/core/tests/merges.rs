@@ -6,7 +6,9 @@ use common::{
     GO, MINUTE, NUMBER, SWEEP, World, cancel, completed, double, inputs, local, run_key, secs, signal, start_request,
     terminate,
 };
-use dormouse_core::history::{Batch, BatchKind, RunState};
+use dormouse_core::RunState;
+use dormouse_core::history::{Batch, BatchKind};
+use dormouse_core::operations;
 use dormouse_core::{
     Arrival, CommitId, Decision, Failure, Merge, Query, Refusal, RunId, StartVerdict, Status, TimeoutKind, Timestamp,
     Workflow,
@@ -127,7 +129,12 @@ fn the_same_outcome_twice_is_a_reload() {
 #[test]
 fn a_lost_attempt_here_and_its_result_there_do_not_merge() {
     let mut world = World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
-    let lost = Arrival::AttemptLost { id: 1, attempt: 1, timeout: TimeoutKind::StartToClose, last_heartbeat: None };
+    let lost = Arrival::AttemptLost(operations::WorkerGone {
+        id: 1,
+        attempt: 1,
+        timeout: TimeoutKind::StartToClose,
+        last_heartbeat: None,
+    });
     let inputs = world.state().accept(&lost, world.now()).unwrap();
     world.live.take_in(inputs);
     world.live.decide(world.now()).unwrap();
@@ -325,7 +332,7 @@ fn a_sweep_forgets_its_patience_when_something_happens() {
     let mut world = World::run(|cx: Workflow, n: u32| async move { cx.activity(double, &n).options(MINUTE).await }, &1);
     for sweeps in 0..4u64 {
         let state = world.state();
-        let time = Timestamp::from_millis(state.due.as_millis());
+        let time = Timestamp::from_millis(state.due.unwrap().as_millis());
         let due = state.due_after(time, state.patience(SWEEP));
         assert_eq!(due, Some(time + SWEEP * 2u32.pow(sweeps as u32)));
         let batch = Batch {
@@ -341,6 +348,10 @@ fn a_sweep_forgets_its_patience_when_something_happens() {
     }
     world.clock = world.state().time.as_millis() + 1;
     let now = world.now();
-    world.arrive(Arrival::Signal { request_id: "s".into(), name: "go".into(), payload: common::json("true") });
-    assert_eq!(world.state().due, now + SWEEP);
+    world.arrive(Arrival::Signal(operations::Signaled {
+        request_id: "s".into(),
+        name: "go".into(),
+        payload: common::json("true"),
+    }));
+    assert_eq!(world.state().due, Some(now + SWEEP));
 }

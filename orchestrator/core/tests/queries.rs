@@ -32,10 +32,10 @@ fn published_values_stand_in_the_history() {
     let mut world = World::run(sums, &());
     assert_eq!(world.last_commands(), ["publish sum=0"]);
     assert_eq!(world.arrive(signal("a", "number", "4")), ["publish sum=4"]);
-    assert_eq!(world.state().published["sum"], json("4"));
+    assert_eq!(world.state().pending.published.values["sum"], json("4"));
     assert_eq!(world.live.query("sum", &Payload::NULL), Ok(json("4")));
     assert_eq!(world.arrive(signal("b", "number", "0")), ["complete 4"]);
-    assert_eq!(world.state().published["sum"], json("4"), "after the close as well");
+    assert_eq!(world.state().pending.published.values["sum"], json("4"), "after the close as well");
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn time_and_chance_are_the_same_on_every_replay() {
     for (n, id) in ["a", "b", "c"].iter().enumerate() {
         world.clock += 1_000;
         let again = world.replay().unwrap();
-        assert_eq!(again.state().published, world.state().published);
+        assert_eq!(again.state().pending.published.values, world.state().pending.published.values);
         // Every other turn is taken by a process that has just replayed.
         if n % 2 == 1 {
             world.reload();

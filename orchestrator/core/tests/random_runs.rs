@@ -4,7 +4,10 @@
 mod common;
 
 use common::{GO, MINUTE, NUMBER, World, cancel, completed, double, failed, halve, json, signal};
-use dormouse_core::{Arrival, Decision, Failure, Merge, Query, RetryState, Status, TimeoutKind, Workflow, select};
+use dormouse_core::operations;
+use dormouse_core::{
+    Arrival, Decision, Failure, Merge, Query, RetryState, RunState, Status, TimeoutKind, Workflow, select,
+};
 use futures::future::{FutureExt, LocalBoxFuture, join_all};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -192,8 +195,8 @@ impl Driver {
         let state = self.world.state();
         match happens {
             Happens::Outcome(..) | Happens::Oldest => {
-                let queued = state.activities.keys().map(|id| (*id, false));
-                let mut open: Vec<_> = queued.chain(state.locals.keys().map(|id| (*id, true))).collect();
+                let queued = state.pending.activities.open.keys().map(|id| (*id, false));
+                let mut open: Vec<_> = queued.chain(state.pending.locals.open.keys().map(|id| (*id, true))).collect();
                 open.sort_unstable();
                 if open.is_empty() {
                     return Vec::new();
@@ -203,21 +206,33 @@ impl Driver {
                     Happens::Outcome(at, well) => (*at.get(&open), *well),
                     _ => (open[0], true),
                 };
-                let attempt = state.activities.get(&id).map_or(1, |pending| pending.lost + 1);
+                let attempt = state.pending.activities.open.get(&id).map_or(1, |pending| pending.lost + 1);
                 vec![match (local, well) {
-                    (false, true) => Arrival::ActivityCompleted { id, attempt, result: json(&id.to_string()) },
+                    (false, true) => Arrival::ActivityCompleted(operations::ActivityCompleted {
+                        id,
+                        attempt,
+                        result: json(&id.to_string()),
+                    }),
                     (false, false) => failed(id, attempt, failure, over),
                     (true, true) => common::local(id, &id.to_string()),
-                    (true, false) => Arrival::LocalFailed { id, attempt: 1, failure, retry_state: over },
+                    (true, false) => {
+                        Arrival::LocalFailed(operations::LocalFailed { id, attempt: 1, failure, retry_state: over })
+                    }
                 }]
             }
             Happens::Lost(at) => {
-                let open: Vec<_> = state.activities.iter().map(|(id, pending)| (*id, pending.lost + 1)).collect();
+                let open: Vec<_> =
+                    state.pending.activities.open.iter().map(|(id, pending)| (*id, pending.lost + 1)).collect();
                 if open.is_empty() {
                     return vec![completed(999, "1")];
                 }
                 let (id, attempt) = *at.get(&open);
-                vec![Arrival::AttemptLost { id, attempt, timeout: TimeoutKind::StartToClose, last_heartbeat: None }]
+                vec![Arrival::AttemptLost(operations::WorkerGone {
+                    id,
+                    attempt,
+                    timeout: TimeoutKind::StartToClose,
+                    last_heartbeat: None,
+                })]
             }
             Happens::Signal(kind) => {
                 self.requests += 1;
@@ -318,6 +333,12 @@ fn finish(driver: &mut Driver) {
     panic!("it never ends: {:?}", driver.world.state());
 }
 
+fn folded(log: &[bytes::Bytes]) -> RunState {
+    let mut state = RunState::begin(common::run_key(0), &log[0]).unwrap().0;
+    log[1..].iter().for_each(|record| drop(state.append(record).unwrap()));
+    state
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -336,6 +357,15 @@ proptest! {
         for length in 1..=world.log.len() {
             dormouse_core::LiveRun::replay(&world.app, &world.state().run, &world.log[..length]).unwrap();
         }
+        // And a snapshot taken anywhere, with the rest appended, is the whole fold.
+        let whole = folded(&world.log);
+        let state = (1..world.log.len()).fold(folded(&world.log[..1]), |state, at| {
+            let mut state = RunState::from_snapshot(&state.run, &state.snapshot()).unwrap();
+            state.append(&world.log[at]).unwrap();
+            state
+        });
+        prop_assert_eq!(&state, &whole);
+        prop_assert_eq!(&state, world.state());
         let status = world.status();
         prop_assert!(matches!(status, Status::Completed | Status::Canceled), "{status}");
     }

@@ -4,12 +4,14 @@ mod common;
 
 use bytes::Bytes;
 use common::{MINUTE, World, completed, double, failed, secs, signal};
+use dormouse_core::RunState;
 use dormouse_core::history::{
-    Batch, BatchKind, CarriedSignal, Command, Damage, EarlierRequest, Event, Input, NextRun, RunState, Started, Turn,
-    VERSION,
+    Batch, BatchKind, CarriedSignal, Command, Damage, DecidedBy, EarlierRequest, Event, Flags, Input, NextRun, Started,
+    Turn, VERSION,
 };
+use dormouse_core::operations;
 use dormouse_core::{
-    BatchHash, CommitId, Failure, LiveRun, Payload, Query, RecordedOptions, RecordedRetry, RetryState, RunId,
+    BatchHash, Call, CommitId, Failure, LiveRun, Payload, Query, RecordedOptions, RecordedRetry, RetryState, RunId,
     Timestamp, TurnFailure, Workflow,
 };
 use proptest::collection::vec;
@@ -101,7 +103,7 @@ fn events_that_contradict_the_history_are_seen() {
         events: Vec::new(),
         due: None,
     };
-    let input = |id| Input::ActivityCompleted { id, attempt: 1, result: Payload::NULL };
+    let input = |id| Input::ActivityCompleted(operations::ActivityCompleted { id, attempt: 1, result: Payload::NULL });
     let turn = |taken| Event::Turn(Turn { at_offset_ms: 0, taken, input: None });
     let table = [
         (Batch { events: vec![Event::Input(input(2))], ..fits.clone() }, "activity 2 is not pending"),
@@ -109,7 +111,10 @@ fn events_that_contradict_the_history_are_seen() {
             Batch { events: vec![Event::Input(input(1)), Event::Input(input(1))], ..fits.clone() },
             "activity 1 is not pending",
         ),
-        (Batch { events: vec![Event::Input(Input::TimerFired { id: 1 })], ..fits.clone() }, "timer 1 is not pending"),
+        (
+            Batch { events: vec![Event::Input(Input::TimerFired(operations::TimerFired { id: 1 }))], ..fits.clone() },
+            "timer 1 is not pending",
+        ),
         (Batch { events: vec![turn(0)], ..fits.clone() }, "a Accepted batch holds an event of another kind"),
         (
             Batch { kind: BatchKind::Swept, events: vec![turn(0)], ..fits.clone() },
@@ -138,7 +143,12 @@ fn nested(depth: usize) -> Bytes {
     for _ in 0..depth {
         failure = Failure { cause: Some(Box::new(failure)), ..Failure::terminated("y") };
     }
-    let input = Input::ActivityFailed { id: 1, attempt: 1, failure, retry_state: RetryState::Timeout };
+    let input = Input::ActivityFailed(operations::ActivityFailed {
+        id: 1,
+        attempt: 1,
+        failure,
+        retry_state: RetryState::Timeout,
+    });
     let batch = Batch {
         commit_id: CommitId::from_bytes([8; 16]),
         previous: BatchHash::from_bytes([0; 16]),
@@ -262,7 +272,7 @@ fn next_run() -> impl Strategy<Value = Box<NextRun>> {
     (any::<String>(), payload(), option::of(any::<String>()), vec((any::<String>(), payload()), 0..3)).prop_map(
         |(workflow_type, input, request_id, carried)| {
             let carried = carried.into_iter().map(|(name, payload)| CarriedSignal { name, payload }).collect();
-            Box::new(NextRun { workflow_type, input, request_id, carried })
+            Box::new(NextRun { call: Call::new(workflow_type, input), request_id, carried })
         },
     )
 }
@@ -274,34 +284,48 @@ fn input() -> impl Strategy<Value = Input> {
         (any::<[u8; 16]>(), text(), payload(), vec((any::<u64>(), any::<u64>(), at()), 0..3)).prop_map(
             |(run_id, workflow_type, input, earlier)| Input::Started(Box::new(Started {
                 run_id: RunId::from_bytes(run_id),
-                workflow_type,
-                input,
+                call: Call::new(workflow_type, input),
                 request_id: "r".into(),
                 continued_from: Some(RunId::from_bytes(run_id)),
                 carried: Vec::new(),
                 earlier: earlier.into_iter().map(|(hash, ordinal, at)| EarlierRequest { hash, ordinal, at }).collect(),
             }))
         ),
-        (text(), text(), payload()).prop_map(|(request_id, name, payload)| Input::Signaled {
+        (text(), text(), payload()).prop_map(|(request_id, name, payload)| Input::Signaled(operations::Signaled {
             request_id,
             name,
             payload
-        }),
-        (text(), text()).prop_map(|(request_id, reason)| Input::CancelRequested { request_id, reason }),
-        (text(), text(), option::of(next_run())).prop_map(|(request_id, reason, next)| Input::Terminated {
+        })),
+        (text(), text()).prop_map(|(request_id, reason)| Input::CancelRequested(operations::CancelRequested {
             request_id,
-            reason,
-            next
-        }),
-        (id(), attempt(), payload()).prop_map(|(id, attempt, result)| Input::ActivityCompleted { id, attempt, result }),
+            reason
+        })),
+        (text(), text(), option::of(next_run())).prop_map(|(request_id, reason, next)| Input::Terminated(
+            operations::Terminated { request_id, reason, next }
+        )),
+        (id(), attempt(), payload()).prop_map(|(id, attempt, result)| Input::ActivityCompleted(
+            operations::ActivityCompleted { id, attempt, result }
+        )),
         (id(), attempt(), failure()).prop_map(|(id, attempt, failure)| {
-            Input::ActivityFailed { id, attempt, failure, retry_state: RetryState::MaximumAttemptsReached }
+            Input::ActivityFailed(operations::ActivityFailed {
+                id,
+                attempt,
+                failure,
+                retry_state: RetryState::MaximumAttemptsReached,
+            })
         }),
-        (id(), attempt(), at()).prop_map(|(id, attempt, retry_at)| Input::AttemptLost { id, attempt, retry_at }),
-        id().prop_map(|id| Input::TimerFired { id }),
-        (id(), attempt(), payload()).prop_map(|(id, attempt, result)| Input::LocalCompleted { id, attempt, result }),
-        (id(), attempt(), failure(), at())
-            .prop_map(|(id, attempt, failure, retry_at)| { Input::LocalBackoff { id, attempt, failure, retry_at } }),
+        (id(), attempt(), at()).prop_map(|(id, attempt, retry_at)| Input::AttemptLost(operations::AttemptLost {
+            id,
+            attempt,
+            retry_at
+        })),
+        id().prop_map(|id| Input::TimerFired(operations::TimerFired { id })),
+        (id(), attempt(), payload()).prop_map(|(id, attempt, result)| Input::LocalCompleted(
+            operations::LocalCompleted { id, attempt, result }
+        )),
+        (id(), attempt(), failure(), at()).prop_map(|(id, attempt, failure, retry_at)| {
+            Input::LocalBackoff(operations::LocalBackoff { id, attempt, failure, retry_at })
+        }),
     ]
 }
 
@@ -339,20 +363,25 @@ fn command() -> impl Strategy<Value = Command> {
         );
     prop_oneof![
         (id(), text(), payload(), options, text()).prop_map(|(id, activity_type, input, options, place)| {
-            Command::ScheduleActivity { id, activity_type, input, options, place }
+            Command::ScheduleActivity(operations::ScheduleActivity { id, activity_type, input, options, place })
         }),
-        id().prop_map(|id| Command::CancelActivity { id }),
+        id().prop_map(|id| Command::CancelActivity(operations::CancelActivity { id })),
         (id(), text(), any::<u64>(), text()).prop_map(|(id, activity_type, fingerprint, place)| {
-            Command::ScheduleLocal { id, activity_type, fingerprint, place }
+            Command::ScheduleLocal(operations::ScheduleLocal { id, activity_type, fingerprint, place })
         }),
-        (id(), any::<u64>(), text())
-            .prop_map(|(id, at, place)| { Command::StartTimer { id, fire_at: Timestamp::from_millis(at), place } }),
-        id().prop_map(|id| Command::CancelTimer { id }),
-        (text(), payload(), text()).prop_map(|(name, value, place)| Command::Publish { name, value, place }),
-        payload().prop_map(|result| Command::Complete { result }),
-        failure().prop_map(|failure| Command::Fail { failure }),
-        failure().prop_map(|failure| Command::Cancel { failure }),
-        next_run().prop_map(|next| Command::ContinueAsNew { next }),
+        (id(), any::<u64>(), text()).prop_map(|(id, at, place)| {
+            Command::StartTimer(operations::StartTimer { id, fire_at: Timestamp::from_millis(at), place })
+        }),
+        id().prop_map(|id| Command::CancelTimer(operations::CancelTimer { id })),
+        (text(), payload(), text()).prop_map(|(name, value, place)| Command::Publish(operations::Publish {
+            name,
+            value,
+            place
+        })),
+        payload().prop_map(|result| Command::Complete(operations::Complete { result })),
+        failure().prop_map(|failure| Command::Fail(operations::Fail { failure })),
+        failure().prop_map(|failure| Command::Cancel(operations::Cancel { failure })),
+        next_run().prop_map(|next| Command::ContinueAsNew(operations::ContinueAsNew { next })),
     ]
 }
 
@@ -360,6 +389,8 @@ fn batch() -> impl Strategy<Value = Batch> {
     let event =
         prop_oneof![
             input().prop_map(Event::Input),
+            (any::<String>(), any::<u64>())
+                .prop_map(|(build, flags)| Event::DecidedBy(DecidedBy { build, flags: Flags::from_bits(flags) })),
             (any::<i64>(), any::<u32>(), option::of(input()))
                 .prop_map(|(at_offset_ms, taken, input)| Event::Turn(Turn { at_offset_ms, taken, input })),
             command().prop_map(Event::Command),

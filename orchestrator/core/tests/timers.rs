@@ -48,7 +48,7 @@ fn dropping_a_timer_cancels_it_even_unpolled() {
         world.last_commands(),
         ["timer 1 at 11000", "cancel timer 1", "timer 2 at 21000", "cancel timer 2", "complete null"]
     );
-    assert!(world.state().timers.is_empty());
+    assert!(world.state().pending.timers.open.is_empty());
 }
 
 #[test]

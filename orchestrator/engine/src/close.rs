@@ -1,8 +1,7 @@
 //! Close: what is left to be done for a run that has ended. It follows from its folded state: no code of the run is
 //! needed, or run. Whether anything is left, the row says.
 
-use dormouse_core::history::RunState;
-use dormouse_core::{Owed, RunKey, Status};
+use dormouse_core::{Owed, RunKey, RunState, Status};
 
 use crate::commit::LoadError;
 use crate::dispatch::discharge;
@@ -38,7 +37,7 @@ pub(crate) async fn close_up_if_due(ports: &Ports, run: &RunKey) -> Result<(), L
     Ok(())
 }
 
-impl<S: Surroundings> Decider<S> {
+impl<S: Surroundings + 'static> Decider<S> {
     /// Messages for a closed run, by its row. `status` is how it ended.
     pub(crate) async fn on_closed(
         &self,
@@ -83,6 +82,7 @@ impl<S: Surroundings> Decider<S> {
 
     /// The run has ended by a commit of this process.
     pub(crate) async fn close(&self, run: &RunKey, state: &RunState, post: &Post) -> Result<(), LoadError> {
+        self.ports.alarms.set(run, state.run_id(), None).await?;
         close_up(&self.ports, state).await?;
         self.ports.closings.closed(run);
         self.pass_on(run, state.status(), post).await

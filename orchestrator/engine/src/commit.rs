@@ -1,7 +1,8 @@
 //! One conditional create, and what its answers mean (rule C1).
 
 use bytes::Bytes;
-use dormouse_core::history::{Batch, RunState};
+use dormouse_core::RunState;
+use dormouse_core::history::Batch;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{RunKey, TurnFailure};
 
@@ -55,7 +56,7 @@ pub fn row_change(batch: &Batch, state: &RunState) -> Option<RowChange> {
     if state.next_sequence == 0 {
         return Some(RowChange::Open {
             run_id: state.run_id(),
-            workflow_type: state.started.workflow_type.clone(),
+            workflow_type: state.started.call.workflow_type.clone(),
             started_at: batch.time,
             due: batch.due?,
         });

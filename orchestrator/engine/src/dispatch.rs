@@ -1,8 +1,9 @@
 //! Dispatch: what a history leaves to be done is handed out after it is in the history, and never before.
 
-use dormouse_core::history::{Batch, Event, Input, RunState};
+use dormouse_core::history::{Batch, Event};
+use dormouse_core::operations::Input;
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{Debt, RunId};
+use dormouse_core::{Debt, RunId, RunState};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::attempts::mark_unwanted;
@@ -70,7 +71,7 @@ pub(crate) async fn commit_first(
     };
     let change = RowChange::Open {
         run_id: started.run_id,
-        workflow_type: started.workflow_type.clone(),
+        workflow_type: started.call.workflow_type.clone(),
         started_at: batch.time,
         due: batch.due.unwrap_or(batch.time),
     };

@@ -4,11 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dormouse_core::Call;
+use dormouse_core::operations;
+
+use dormouse_core::RunState;
 use dormouse_core::api::{
     DescribeBody, HistoryBody, LetterBody, ListBody, ParkedBody, PendingActivityBody, RedrivenLetterBody, ResultBody,
     RunSummary, StartBody, StartedBody, TimerBody,
 };
-use dormouse_core::history::{Batch, Closed, RunState, readable};
+use dormouse_core::history::{Batch, Closed, readable};
 use dormouse_core::{
     Arrival, MAX_ID_BYTES, Misfit, Payload, Refusal, RunId, RunKey, StartRequest, WorkflowKey, check_id, derive,
 };
@@ -93,8 +97,7 @@ impl FrontDoor {
         let what = || format!("the input of workflow type {:?}", body.workflow_type);
         self.check_fit(&workflow, given_id, what, declared.input(&body.workflow_type, &input)).await?;
         let request = StartRequest {
-            workflow_type: body.workflow_type,
-            input,
+            call: Call::new(body.workflow_type, input),
             request_id,
             reuse: body.id_reuse_policy,
             conflict: body.id_conflict_policy,
@@ -138,7 +141,7 @@ impl FrontDoor {
         let workflow = self.workflow(&target.workflow_id)?;
         self.check_fit(&workflow, request_id, || format!("the argument of signal {name:?}"), fits).await?;
         let request_id = self.request_id(request_id)?;
-        self.take(target, Arrival::Signal { request_id, name: name.into(), payload }).await
+        self.take(target, Arrival::Signal(operations::Signaled { request_id, name: name.into(), payload })).await
     }
 
     /// Asks a workflow to stop. Its code may clean up first, or refuse.
@@ -147,7 +150,7 @@ impl FrontDoor {
     /// As [`signal`](Self::signal).
     pub async fn cancel(&self, target: &Target, request_id: Option<&str>, reason: &str) -> Result<(), ApiError> {
         let request_id = self.request_id(request_id)?;
-        self.take(target, Arrival::Cancel { request_id, reason: reason.into() }).await
+        self.take(target, Arrival::Cancel(operations::CancelRequested { request_id, reason: reason.into() })).await
     }
 
     /// Ends a run at once. Runs no code.
@@ -156,7 +159,8 @@ impl FrontDoor {
     /// As [`signal`](Self::signal).
     pub async fn terminate(&self, target: &Target, request_id: Option<&str>, reason: &str) -> Result<(), ApiError> {
         let request_id = self.request_id(request_id)?;
-        self.take(target, Arrival::Terminate { request_id, reason: reason.into(), next: None }).await
+        self.take(target, Arrival::Terminate(operations::Terminated { request_id, reason: reason.into(), next: None }))
+            .await
     }
 
     async fn take(&self, target: &Target, arrival: Arrival) -> Result<(), ApiError> {
@@ -170,6 +174,10 @@ impl FrontDoor {
             ))),
             Taken::Refused(Refusal::MovedOn) => Err(ApiError::Closed(format!(
                 "run {} of workflow {:?} continued as new; leave run_id out to reach the run that continues it",
+                row.run_id, target.workflow_id
+            ))),
+            Taken::Refused(Refusal::Full { limit }) => Err(ApiError::TooLarge(format!(
+                "run {} of workflow {:?} takes nothing more in: its limit {limit} is reached",
                 row.run_id, target.workflow_id
             ))),
             Taken::Refused(refusal) => Err(ApiError::Invalid(format!("the run cannot take this in: {refusal:?}"))),
@@ -186,11 +194,11 @@ impl FrontDoor {
         let state = self.state(&row).await?;
         let mut pending_activities = Vec::new();
         let keys: Vec<_> =
-            state.activities.keys().map(|id| AttemptKey { run: row.run.clone(), activity: *id }).collect();
+            state.pending.activities.open.keys().map(|id| AttemptKey { run: row.run.clone(), activity: *id }).collect();
         let store = &self.ports.store;
         let reads = keys.into_iter().map(|key| async move { store.attempt(&key).await });
         let records: Vec<_> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
-        for ((id, pending), record) in state.activities.iter().zip(records) {
+        for ((id, pending), record) in state.pending.activities.open.iter().zip(records) {
             let record = record.map(|found| AttemptRecord::decode(&found.record)).transpose()?;
             let (stage, next_attempt_at) = match record.as_ref().map(|record| (&record.state, record.attempt)) {
                 Some((AttemptState::Claimed { .. }, attempt)) if attempt > pending.lost => ("running", None),
@@ -213,7 +221,7 @@ impl FrontDoor {
                 last_heartbeat: record.and_then(|record| record.heartbeat).map(|details| details.to_value()),
             });
         }
-        for (id, local) in &state.locals {
+        for (id, local) in &state.pending.locals.open {
             let backs_off = local.attempts > 0;
             pending_activities.push(PendingActivityBody {
                 activity_id: id.to_string(),
@@ -228,17 +236,23 @@ impl FrontDoor {
                 last_heartbeat: None,
             });
         }
-        let timers = state.timers.iter();
+        let timers = state.pending.timers.open.iter();
         Ok(DescribeBody {
             ordinal: row.run.ordinal,
-            input: state.started.input.to_value(),
+            input: state.started.call.input.to_value(),
             continued_from: state.started.continued_from,
             history_events: state.events,
             history_bytes: state.bytes,
-            cancel_requested: state.cancel_requested,
+            cancel_requested: state.pending.cancellation.requested,
             pending_activities,
             timers: timers.map(|(id, fires_at)| TimerBody { timer_id: id.to_string(), fires_at: *fires_at }).collect(),
-            published: state.published.iter().map(|(name, value)| (name.clone(), value.to_value())).collect(),
+            published: state
+                .pending
+                .published
+                .values
+                .iter()
+                .map(|(name, value)| (name.clone(), value.to_value()))
+                .collect(),
             // Parked is void after any later commit.
             run: summary(RunRow { parked: row.parked.filter(|p| p.sequence >= state.next_sequence), ..row }),
         })
@@ -341,7 +355,7 @@ impl FrontDoor {
         self.ports.choices.declared.query(name, &input).map_err(refused)?;
         let row = self.resolve(target).await?;
         let state = self.decided(&row).await?;
-        match state.published.get(name) {
+        match state.pending.published.values.get(name) {
             Some(value) => Ok(value.clone()),
             None => self.queries.query(row.run, name.to_owned(), input).await,
         }

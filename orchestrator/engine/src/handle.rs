@@ -21,9 +21,11 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use dormouse_core::history::CommandId;
+use dormouse_core::CommandId;
+use dormouse_core::operations::{LocalBackoff, LocalCompleted, LocalFailed};
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{App, Arrival, LiveRun, RunKey};
 
@@ -66,18 +68,18 @@ pub struct Decider<S> {
     pub(crate) app: Arc<App>,
     pub(crate) ports: Ports,
     pub(crate) intake: Arc<Intake>,
-    pub(crate) surroundings: S,
+    pub(crate) surroundings: Rc<S>,
     pub(crate) warm: RefCell<Cache<RunKey, LiveRun>>,
     /// Local activities under way, so that none is begun twice.
     pub(crate) locals: RefCell<HashSet<(RunKey, CommandId)>>,
 }
 
-impl<S: Surroundings> Decider<S> {
+impl<S: Surroundings + 'static> Decider<S> {
     /// A decider that keeps up to `warm_runs` runs in memory.
     #[must_use]
     pub fn new(app: Arc<App>, ports: Ports, intake: Arc<Intake>, surroundings: S, warm_runs: NonZeroUsize) -> Self {
         let warm = RefCell::new(Cache::new(warm_runs, WARM_BYTES));
-        Self { app, ports, intake, surroundings, warm, locals: RefCell::default() }
+        Self { app, ports, intake, surroundings: Rc::new(surroundings), warm, locals: RefCell::default() }
     }
 
     /// Handles messages of one run, in order. When it returns `Ok`, everything in them is recorded or refused, and
@@ -132,9 +134,9 @@ impl<S: Surroundings> Decider<S> {
     fn note_locals(&self, run: &RunKey, messages: &[RunMessage]) {
         for message in messages {
             if let RunMessage::Arrived { arrival, .. } = message
-                && let Arrival::LocalCompleted { id, .. }
-                | Arrival::LocalFailed { id, .. }
-                | Arrival::LocalBackoff { id, .. } = arrival
+                && let Arrival::LocalCompleted(LocalCompleted { id, .. })
+                | Arrival::LocalFailed(LocalFailed { id, .. })
+                | Arrival::LocalBackoff(LocalBackoff { id, .. }) = arrival
             {
                 self.locals.borrow_mut().remove(&(run.clone(), *id));
             }

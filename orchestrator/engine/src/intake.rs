@@ -2,7 +2,9 @@
 //! it, put the intent on the queue, commit the input alone. No user code runs here, so anyone may do it.
 
 use bytes::Bytes;
-use dormouse_core::history::{Batch, BatchKind, Event, Input, RunState};
+use dormouse_core::RunState;
+use dormouse_core::history::{Batch, BatchKind, Event, Input};
+use dormouse_core::operations;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{Arrival, Refusal, RunId, RunKey, StartRequest, StartVerdict, WorkflowKey};
 
@@ -99,7 +101,7 @@ impl Intake {
             if expected.is_some_and(|run_id| run_id != state.run_id()) && !planted(Bug::O1TakeForAnother) {
                 return Ok(Taken::Refused(Refusal::OtherRun));
             }
-            let inputs = match state.accept(arrival, self.ports.now()) {
+            let inputs = match state.accept_within(arrival, self.ports.now(), &self.ports.choices.limits) {
                 Ok(inputs) => inputs,
                 // What is remembered refuses; the store may not (rule C3).
                 Err(_) if !held.is_fresh() && !planted(Bug::C3TrustCache) => {
@@ -153,7 +155,7 @@ impl Intake {
     fn seal_inputs(&self, state: &RunState, inputs: Vec<Input>) -> (Batch, Option<RowChange>) {
         let time = state.recorded_time(self.ports.now());
         let sweep = self.ports.choices.sweep_interval;
-        let ends = inputs.iter().any(|input| matches!(input, Input::Terminated { .. }));
+        let ends = inputs.iter().any(|input| matches!(input, Input::Terminated(operations::Terminated { .. })));
         let events: Vec<_> = inputs.into_iter().map(Event::Input).collect();
         let mut batch = Batch {
             commit_id: self.ports.commit_id(),
@@ -162,7 +164,7 @@ impl Intake {
             kind: BatchKind::Accepted,
             events,
             // An input waits to be decided: due in one interval, unless the run is due sooner anyway.
-            due: Some(time + sweep).filter(|due| *due < state.due),
+            due: Some(time + sweep).filter(|due| state.due.is_none_or(|known| *due < known)),
         };
         if !ends {
             let change = row_change(&batch, state);
@@ -229,6 +231,7 @@ impl Intake {
             };
             let run_id = latest.as_ref().map(|state| state.run_id());
             let strict = only.filter(|_| !planted(Bug::F3AnyRun));
+            let is = |ordinal| latest.as_ref().is_some_and(|latest| latest.run.ordinal == ordinal);
             match (verdict, run_id) {
                 (StartVerdict::Create(ordinal), _) if strict.is_none_or(|only| only == ordinal) => {
                     let run = workflow.run(ordinal);
@@ -245,6 +248,16 @@ impl Intake {
                 }
                 (StartVerdict::Existing(ordinal), _) if strict.is_none_or(|only| only == ordinal) => {
                     return Ok(Some(Begun::Existing(workflow.run(ordinal))));
+                }
+                // Recorded with the open run, so that the same request is answered with it for ever.
+                (StartVerdict::Join(join), Some(_)) if strict.is_none_or(|only| is(only)) => {
+                    if let Some(latest) = &latest {
+                        match self.take(&latest.run, None, &join, Announce::No).await? {
+                            Taken::Recorded { run, .. } => return Ok(Some(Begun::Existing(run))),
+                            // It closed meanwhile, or knows the request by now: look again.
+                            Taken::Duplicate(_) | Taken::Refused(_) | Taken::NoSuchRun => {}
+                        }
+                    }
                 }
                 // A late copy of an intent acts on its own run or not at all.
                 _ if strict.is_some() => return Ok(None),
@@ -265,7 +278,9 @@ impl Intake {
                         close_up(&self.ports, latest).await?;
                     }
                 }
-                (StartVerdict::Create(_) | StartVerdict::Existing(_), _) | (_, None) => return Ok(None),
+                (StartVerdict::Create(_) | StartVerdict::Existing(_) | StartVerdict::Join(_), _) | (_, None) => {
+                    return Ok(None);
+                }
             }
         }
     }

@@ -1,9 +1,12 @@
 //! Know: what there is of a run before its code is touched. A run that is closed, or not there, has none to run.
 
+use std::rc::Rc;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use dormouse_core::history::{Batch, is_closed};
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{LiveRun, RunKey, Status, TurnFailure};
+use dormouse_core::{LiveRun, RunKey, Status, Terms, TurnFailure};
 
 use crate::commit::LoadError;
 use crate::handle::{Decider, OnThread, Surroundings};
@@ -40,7 +43,7 @@ pub(crate) enum Belief {
     Fresh,
 }
 
-impl<S: Surroundings> Decider<S> {
+impl<S: Surroundings + 'static> Decider<S> {
     /// Looks a run up, at the cost of one read at most.
     pub(crate) async fn look_up(&self, run: &RunKey, post: &Post) -> Result<Place, StoreError> {
         let begins = !post.fresh && post.first_batch().is_some_and(|first| self.is_news(first));
@@ -65,7 +68,7 @@ impl<S: Surroundings> Decider<S> {
             // A run that has just begun: its message carries all there is. A message that comes late does not.
             (None, Some((0, first))) if !fresh && self.is_news(first) => {
                 let first = first.clone();
-                Some(self.in_turn(run, || LiveRun::replay(&self.app, run, &[first]))?)
+                Some(self.replay(run, &[first])?)
             }
             (None, _) => None,
         };
@@ -91,7 +94,7 @@ impl<S: Surroundings> Decider<S> {
             let state = fold(run, &records).map_err(TurnFailure::from)?;
             return Ok(state.map_or(Known::Nothing, |state| Known::Closed(state.status())));
         }
-        let live = self.in_turn(run, || LiveRun::replay(&self.app, run, &records))?;
+        let live = self.replay(run, &records)?;
         Ok(Known::of(live, Belief::Fresh))
     }
 
@@ -119,6 +122,17 @@ impl<S: Surroundings> Decider<S> {
     fn is_news(&self, first: &Bytes) -> bool {
         Batch::decode(0, first)
             .is_ok_and(|batch| self.ports.now().since(batch.time) < self.ports.choices.sweep_interval)
+    }
+
+    /// Replays a history, each turn watched by itself: one of many turns is not one long turn.
+    pub(crate) fn replay(&self, run: &RunKey, records: &[Bytes]) -> Result<LiveRun, TurnFailure> {
+        let (surroundings, this) = (Rc::clone(&self.surroundings), run.clone());
+        let terms = Terms {
+            build: Arc::clone(&self.ports.choices.build),
+            limits: self.ports.choices.limits,
+            before_turn: Some(Rc::new(move |_| surroundings.code_begins(OnThread::Turn(this.clone())))),
+        };
+        self.in_turn(run, || LiveRun::replay_under(&self.app, run, records, &terms))
     }
 
     /// Runs workflow code, watched.

@@ -1,6 +1,7 @@
 //! What of a run's outstanding work is lost. A task that is sent again costs a message, an invocation and a refused claim;
 //! so nothing is sent again on suspicion: the attempt record is read first, and tells whether a worker has it.
 
+use dormouse_core::operations::WorkerGone;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{ActivityTask, Arrival};
 use futures::{StreamExt, TryStreamExt};
@@ -85,12 +86,12 @@ async fn fate(ports: &Ports, task: ActivityTask) -> Result<Fate, StoreError> {
             let not_before = dormouse_core::Timestamp::from_millis(retry_at_ms);
             Fate::Unheard(ActivityTask { not_before, ..task })
         }
-        AttemptState::Claimed { .. } if record.is_dead(ports.store.epoch(), now) => Fate::Dead(Arrival::AttemptLost {
+        AttemptState::Claimed { .. } if record.is_dead(ports.store.epoch(), now) => Fate::Dead(Arrival::AttemptLost(WorkerGone {
             id: task.id,
             attempt: record.attempt,
             timeout: lost_to(&task),
             last_heartbeat: record.heartbeat,
-        }),
+        })),
         AttemptState::Waiting { .. } | AttemptState::Claimed { .. } | AttemptState::Closed => Fate::Known,
     })
 }

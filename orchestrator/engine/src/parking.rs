@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dormouse_core::history::{Closed, RunState};
+use dormouse_core::operations::Closed;
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{RunKey, Timestamp, TurnFailure};
+use dormouse_core::{RunKey, RunState, Timestamp, TurnFailure};
 
 use crate::commit::LoadError;
 use crate::handle::{Decider, Surroundings};
@@ -231,7 +231,7 @@ async fn readable(ports: &Ports, run: &RunKey) -> Result<Option<Arc<RunState>>, 
     }
 }
 
-impl<S: Surroundings> Decider<S> {
+impl<S: Surroundings + 'static> Decider<S> {
     /// The run's code cannot go on. What came is taken in without it; unless that ends the run, it is parked.
     pub(crate) async fn on_stuck(&self, run: &RunKey, post: &Post, failure: &TurnFailure) -> Result<(), StoreError> {
         take_in_only(&self.intake, run, &post.arrivals).await?;

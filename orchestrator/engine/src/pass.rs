@@ -11,9 +11,10 @@
 
 use std::collections::BTreeSet;
 
-use dormouse_core::history::CommandId;
+use dormouse_core::CommandId;
+use dormouse_core::operations::NeverTaken;
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{ActivityTask, Arrival, Decision, LiveRun, Merge, Owed, Retake, RunKey, Status, TurnFailure};
+use dormouse_core::{ActivityTask, Arrival, Debt, Decision, LiveRun, Merge, Owed, Retake, RunKey, Status, TurnFailure};
 
 use crate::attempts::{SKEW, close_untaken};
 use crate::commit::{LoadError, Outcome, commit, row_change};
@@ -53,14 +54,18 @@ enum Stage {
     Ended(Status),
 }
 
-impl<'a, S: Surroundings> Pass<'a, S> {
+impl<'a, S: Surroundings + 'static> Pass<'a, S> {
     pub(crate) fn new(decider: &'a Decider<S>, run: &'a RunKey, post: &'a Post, live: LiveRun, belief: Belief) -> Self {
         // While it stood still, inputs were recorded without a dispatch.
         let stood_still = decider.ports.parkings.get(run).is_some();
         let lost = if stood_still { post.lost.max(Lost::LastDispatch) } else { post.lost };
         let mut recent = BTreeSet::new();
         if lost == Lost::LastDispatch && !planted(Bug::F1ForgetOutstanding) {
-            recent = live.state().recent_tasks().collect();
+            let debts = live.state().debts(Owed::Recent, decider.ports.now());
+            recent.extend(debts.into_iter().filter_map(|debt| match debt {
+                Debt::Task(task) => Some(task.id),
+                Debt::Unwanted(_) | Debt::Alarm(_) | Debt::NextRun(_) => None,
+            }));
         }
         Self { decider, run, post, live, belief, unshown: true, lost, recent, tasks: Vec::new(), early: false }
     }
@@ -97,7 +102,7 @@ impl<'a, S: Surroundings> Pass<'a, S> {
             if coming.run_id.is_some_and(|run_id| run_id != self.live.state().run_id()) {
                 continue;
             }
-            match self.live.state().accept(&coming.arrival, now) {
+            match self.live.state().accept_within(&coming.arrival, now, &self.decider.ports.choices.limits) {
                 Ok(inputs) => self.live.take_in(inputs),
                 Err(refusal) if self.belief == Belief::Fresh || planted(Bug::C3TrustCache) => {
                     tracing::debug!(run = %self.run, ?refusal, "not taken in");
@@ -120,7 +125,7 @@ impl<'a, S: Surroundings> Pass<'a, S> {
     async fn see_to_losses(&mut self) -> Result<(), StoreError> {
         let ports = &self.decider.ports;
         let state = self.live.state();
-        let mut ids: Vec<_> = state.activities.keys().copied().collect();
+        let mut ids: Vec<_> = state.pending.activities.open.keys().copied().collect();
         if ids.len() > SWEPT_ACTIVITIES && ports.choices.shared {
             let [a, b, c, d, ..] = ports.host.fresh_id();
             let first = u32::from_le_bytes([a, b, c, d]) as usize % ids.len();
@@ -145,7 +150,10 @@ impl<'a, S: Surroundings> Pass<'a, S> {
         for id in passed {
             let key = AttemptKey { run: self.live.state().run.clone(), activity: id };
             if close_untaken(&*self.decider.ports.store, &key).await?
-                && let Ok(inputs) = self.live.state().accept(&Arrival::NeverTaken { id }, self.decider.ports.now())
+                && let Ok(inputs) = self
+                    .live
+                    .state()
+                    .accept(&Arrival::NeverTaken(NeverTaken { id }), self.decider.ports.now())
             {
                 self.live.take_in(inputs);
             }

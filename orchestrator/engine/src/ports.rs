@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_core::{CommitId, Declared, Timestamp};
+use dormouse_core::{CommitId, Declared, Limits, Timestamp};
 
 use crate::parking::Parkings;
 use crate::seams::{ActivityQueue, Alarms, Closings, Host, RunQueue};
@@ -47,6 +47,8 @@ pub struct Choices {
     pub shared: bool,
     /// The largest input, signal or query argument, in bytes.
     pub max_payload_bytes: usize,
+    /// What bounds each run.
+    pub limits: Limits,
     /// What this build knows of names and types: other workflows, and JSON that does not fit, are refused before anything
     /// is written.
     pub declared: Arc<Declared>,

@@ -8,7 +8,7 @@ use crate::handle::{Decider, OnThread, Surroundings};
 use crate::states::read_history;
 use crate::store::StoreError;
 
-impl<S: Surroundings> Decider<S> {
+impl<S: Surroundings + 'static> Decider<S> {
     /// Answers a query by the run's handler, on its present state.
     ///
     /// # Errors
@@ -27,7 +27,7 @@ impl<S: Surroundings> Decider<S> {
         if records.is_empty() {
             return Err(ApiError::NotFound(format!("there is no run {run}")));
         }
-        let live = self.in_turn(run, || LiveRun::replay(&self.app, run, &records));
+        let live = self.replay(run, &records);
         self.ask(&live.map_err(|failure| refused(failure.into()))?, name, input)
     }
 

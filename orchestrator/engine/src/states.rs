@@ -8,9 +8,9 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use dormouse_core::history::{Batch, Damage, RunState};
+use dormouse_core::history::{Batch, Damage};
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{RunKey, TurnFailure};
+use dormouse_core::{RunKey, RunState, TurnFailure};
 use futures::lock::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::cache::Cache;

@@ -3,7 +3,8 @@
 
 use dormouse_core::{
     RunKey, Timestamp,
-    history::{Batch, BatchKind, RunState},
+    RunState,
+    history::{Batch, BatchKind},
 };
 use std::time::Duration;
 
@@ -78,17 +79,17 @@ fn stands_still(ports: &Ports, row: &RunRow) -> bool {
 /// How far in the future a run is due that waits for nothing but people.
 const FAR: Duration = Duration::from_hours(24 * 365 * 100);
 
-impl<S: Surroundings> Decider<S> {
+impl<S: Surroundings + 'static> Decider<S> {
     /// The sweep has looked: the run is due again later, said in one write with a batch of its own (rule F5).
     pub(crate) async fn raise_due(&self, run: &RunKey) -> Result<(), LoadError> {
         let now = self.ports.now();
-        if self.warm.borrow().peek(run, |live| live.state().due > now).unwrap_or(true) {
+        if self.warm.borrow().peek(run, |live| live.state().due.is_none_or(|due| due > now)).unwrap_or(true) {
             return Ok(());
         }
         // Not the warm state: a draft that waits for local results does not go along.
         let mut held = self.ports.states.hold(run).await;
         held.refresh().await?;
-        let Some(state) = held.state().filter(|state| state.closed.is_none() && state.due <= now) else {
+        let Some(state) = held.state().filter(|state| state.closed.is_none() && state.due.is_some_and(|due| due <= now)) else {
             return Ok(());
         };
         let batch = swept(&self.ports, state);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::planted::{Bug, planted};
+use dormouse_core::operations;
 use dormouse_core::{
     Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, DEFAULT_TASK_QUEUE, Failure, Payload, RetryState,
     RunKey, TimeoutKind, Timestamp, Verdict, panic_message,
@@ -67,19 +68,24 @@ pub async fn handle_task(
             return ports.activities.send(vec![ActivityTask { not_before: until, ..task }]).await;
         }
         Claiming::Held(_) => return Ok(()),
-        Claiming::Lost { attempt, last_heartbeat } => {
-            Arrival::AttemptLost { id: task.id, attempt, timeout: lost_to(&task), last_heartbeat }
-        }
+        Claiming::Lost { attempt, last_heartbeat } => Arrival::AttemptLost(operations::WorkerGone {
+            id: task.id,
+            attempt,
+            timeout: lost_to(&task),
+            last_heartbeat,
+        }),
         Claiming::Claimed(claim) => {
             let attempt = claim.attempt;
             match Attempt::begin(app, ports, &task, *claim).run().await {
                 Ended::Superseded => return Ok(()),
-                Ended::Succeeded(result) => Arrival::ActivityCompleted { id: task.id, attempt, result },
+                Ended::Succeeded(result) => {
+                    Arrival::ActivityCompleted(operations::ActivityCompleted { id: task.id, attempt, result })
+                }
                 Ended::Retry(not_before) => {
                     return ports.activities.send(vec![ActivityTask { not_before, ..task }]).await;
                 }
                 Ended::Failed(failure, retry_state) => {
-                    Arrival::ActivityFailed { id: task.id, attempt, failure, retry_state }
+                    Arrival::ActivityFailed(operations::ActivityFailed { id: task.id, attempt, failure, retry_state })
                 }
             }
         }
@@ -344,7 +350,7 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask, until: Op
             Some(Ok(Ok(result))) => {
                 let limit = ports.choices.max_payload_bytes;
                 if result.len() <= limit {
-                    return Arrival::LocalCompleted { id, attempt, result };
+                    return Arrival::LocalCompleted(operations::LocalCompleted { id, attempt, result });
                 }
                 Payload::too_large("result", result.len(), limit)
             }
@@ -357,12 +363,14 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask, until: Op
         };
         let now = ports.now();
         match call.retry().after_failure(attempt, &failure, now, None) {
-            Verdict::GiveUp(retry_state) => return Arrival::LocalFailed { id, attempt, failure, retry_state },
+            Verdict::GiveUp(retry_state) => {
+                return Arrival::LocalFailed(operations::LocalFailed { id, attempt, failure, retry_state });
+            }
             // Otherwise whoever goes on would count its attempts from the beginning, for ever.
             Verdict::RetryAt(retry_at)
                 if retry_at.since(now) > LONGEST_PAUSE || until.is_some_and(|until| retry_at + limit > until) =>
             {
-                return Arrival::LocalBackoff { id, attempt, failure, retry_at };
+                return Arrival::LocalBackoff(operations::LocalBackoff { id, attempt, failure, retry_at });
             }
             Verdict::RetryAt(retry_at) => ports.host.sleep(retry_at.since(now)).await,
         }

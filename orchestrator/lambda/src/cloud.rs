@@ -75,6 +75,7 @@ impl Cloud {
                 sweep_interval: settings.sweep_interval,
                 shared: true,
                 max_payload_bytes: MAX_PAYLOAD_BYTES,
+                limits: dormouse_core::Limits::DEFAULT,
                 declared: Arc::new(app.declared().clone()),
             },
         };

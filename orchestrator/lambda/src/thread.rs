@@ -15,6 +15,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dormouse_core::operations;
+
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{App, Arrival, Failure, Payload, RetryState, RunKey};
 use dormouse_engine::ApiError;
@@ -215,7 +217,8 @@ impl Desk for Invocations {
         if limit > LONGEST_LOCAL {
             let (id, attempt) = (task.id, task.attempt);
             let retry_state = RetryState::NonRetryableFailure;
-            let failed = arrived(Arrival::LocalFailed { id, attempt, failure: too_long(limit), retry_state });
+            let failure = too_long(limit);
+            let failed = arrived(Arrival::LocalFailed(operations::LocalFailed { id, attempt, failure, retry_state }));
             locals.running.push(Task::spawn(host, std::future::ready(Some(failed))));
             return;
         }

@@ -11,6 +11,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dormouse_core::operations;
+
 use dormouse_core::{
     ActivityTask, Arrival, Payload, RecordedOptions, RecordedRetry, RetryPolicy, RunId, RunKey, Timestamp, WorkflowKey,
 };
@@ -235,7 +237,7 @@ fn arrived(run: &RunKey, arrival: Arrival) -> RunMessage {
 }
 
 fn signal(run: &RunKey, request_id: &str, payload: Payload) -> RunMessage {
-    arrived(run, Arrival::Signal { request_id: request_id.into(), name: "news".into(), payload })
+    arrived(run, Arrival::Signal(operations::Signaled { request_id: request_id.into(), name: "news".into(), payload }))
 }
 
 fn json(text: impl Into<String>) -> Payload {

@@ -32,8 +32,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dormouse_core::RunState;
 use dormouse_core::api::StartBody;
-use dormouse_core::history::{Batch, Closed, RunState};
+use dormouse_core::history::{Batch, Closed};
+use dormouse_core::operations;
 use dormouse_core::{
     ActivityTask, App, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Payload, RunId, RunKey, Timestamp,
     WorkflowKey,
@@ -343,6 +345,7 @@ impl World {
                 sweep_interval: SWEEP,
                 shared: self.shared,
                 max_payload_bytes: 64 * 1024,
+                limits: dormouse_core::Limits::DEFAULT,
                 declared: Arc::new(self.app.declared().clone()),
             },
         };
@@ -568,14 +571,19 @@ impl Process {
 
     /// An activity's attempt succeeded: handles the news.
     pub fn complete(&self, task: &ActivityTask, attempt: u32, result: &impl Serialize) {
-        let arrival = Arrival::ActivityCompleted { id: task.id, attempt, result: payload(result) };
+        let arrival =
+            Arrival::ActivityCompleted(operations::ActivityCompleted { id: task.id, attempt, result: payload(result) });
         self.mail.arrive(&task.run, task.run_id, arrival);
         self.deliver();
     }
 
     /// A local activity succeeded: handles the news.
     pub fn complete_local(&self, task: &LocalTask, result: &impl Serialize) {
-        let arrival = Arrival::LocalCompleted { id: task.id, attempt: task.attempt, result: payload(result) };
+        let arrival = Arrival::LocalCompleted(operations::LocalCompleted {
+            id: task.id,
+            attempt: task.attempt,
+            result: payload(result),
+        });
         self.mail.arrive(&task.run, task.run_id, arrival);
         self.deliver();
     }
@@ -583,7 +591,8 @@ impl Process {
     /// A local activity failed and is tried again much later: handles the news.
     pub fn put_off_local(&self, task: &LocalTask, retry_at: Timestamp) {
         let failure = Failure::application("not now");
-        let arrival = Arrival::LocalBackoff { id: task.id, attempt: task.attempt, failure, retry_at };
+        let arrival =
+            Arrival::LocalBackoff(operations::LocalBackoff { id: task.id, attempt: task.attempt, failure, retry_at });
         self.mail.arrive(&task.run, task.run_id, arrival);
         self.deliver();
     }

@@ -12,8 +12,7 @@ fn first_turn<A, F: WorkflowFunction<A>>(workflow: F) -> TurnFailure {
     let app = Arc::new(App::new().workflow("test", workflow));
     let run = WorkflowKey::new("default", "w").unwrap().run(0);
     let request = StartRequest {
-        workflow_type: "test".into(),
-        input: Payload::NULL,
+        call: dormouse_core::Call::new("test", Payload::NULL),
         request_id: "r".into(),
         reuse: Default::default(),
         conflict: Default::default(),

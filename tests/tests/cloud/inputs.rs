@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dormouse::{ClientError, Payload, Status};
 use dormouse_core::WorkflowKey;
 use dormouse_core::history::{Batch, Event, Input, Turn};
+use dormouse_core::operations;
 use dormouse_engine::states::read_history;
 use dormouse_tests::cloud::{Cloud, large};
 use dormouse_tests::tell;
@@ -65,8 +66,8 @@ pub async fn a_hundred_inputs_at_once(cloud: &Cloud) {
     let mut heard = BTreeMap::<String, u32>::new();
     for (sequence, record) in read_history(&store, &run).await.unwrap().iter().enumerate() {
         for event in Batch::decode(sequence as u64, record).unwrap().events {
-            if let Event::Input(Input::Signaled { request_id, .. })
-            | Event::Turn(Turn { input: Some(Input::Signaled { request_id, .. }), .. }) = event
+            if let Event::Input(Input::Signaled(operations::Signaled { request_id, .. }))
+            | Event::Turn(Turn { input: Some(Input::Signaled(operations::Signaled { request_id, .. })), .. }) = event
             {
                 *heard.entry(request_id).or_default() += 1;
             }

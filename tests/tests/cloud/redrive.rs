@@ -23,7 +23,8 @@ pub async fn a_throttled_task_completes(cloud: &Cloud) {
     patiently(async || (task.times() == 1).then_some(()), "its task is sent", cloud).await;
 
     let run = WorkflowKey::new("default", id).unwrap().run(0);
-    let waits = async || read_state(&cloud.store(), &run).await.unwrap()?.activities.keys().next().copied();
+    let waits =
+        async || read_state(&cloud.store(), &run).await.unwrap()?.pending.activities.open.keys().next().copied();
     let activity = patiently(waits, "its activity is in the history", cloud).await;
     let state = read_state(&cloud.store(), &run).await.unwrap().unwrap();
     let task = state.task(activity).unwrap();

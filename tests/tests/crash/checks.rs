@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use dormouse::RetryState;
-use dormouse_core::history::{Batch, CommandId, Event, Input, RunState, Turn, turn_time};
+use dormouse_core::RunState;
+use dormouse_core::history::{Batch, CommandId, Event, Input, Turn, turn_time};
+use dormouse_core::operations;
 use dormouse_core::{LiveRun, Timestamp};
 use dormouse_engine::states::{read_history, read_state};
 use dormouse_engine::store::{RunFilter, RunRow, Store};
@@ -56,7 +58,7 @@ impl Told {
             };
             self.request_ids.extend(input.request_id().map(ToOwned::to_owned));
             match input {
-                Input::ActivityCompleted { id, attempt, .. } => {
+                Input::ActivityCompleted(operations::ActivityCompleted { id, attempt, .. }) => {
                     assert_eq!(
                         self.completed.insert(*id, (*attempt, at)),
                         None,
@@ -64,7 +66,9 @@ impl Told {
                         self.row.run
                     );
                 }
-                Input::ActivityFailed { attempt, retry_state, .. } => self.failed.push((*attempt, *retry_state)),
+                Input::ActivityFailed(operations::ActivityFailed { attempt, retry_state, .. }) => {
+                    self.failed.push((*attempt, *retry_state))
+                }
                 _ => {}
             }
         }

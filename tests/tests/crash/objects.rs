@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dormouse::{ListFilter, Status};
-use dormouse_core::history::{CommandId, RunState};
+use dormouse_core::RunState;
+use dormouse_core::history::CommandId;
 use dormouse_engine::attempts::AttemptRecord;
 use dormouse_engine::states::read_state;
 use dormouse_engine::store::{AttemptKey, RunFilter, Store};
@@ -77,7 +78,7 @@ impl Objects {
             .map(async |row| {
                 let state = read_state(&store, &row.run).await.unwrap().unwrap();
                 let mut claimed = Vec::new();
-                for activity in state.activities.keys().copied() {
+                for activity in state.pending.activities.open.keys().copied() {
                     let key = AttemptKey { run: row.run.clone(), activity };
                     let Some(standing) = store.attempt(&key).await.unwrap() else { continue };
                     let record = AttemptRecord::decode(&standing.record).unwrap();

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dormouse_core::history::{CommandId, RunState};
+use dormouse_core::RunState;
+use dormouse_core::history::CommandId;
 use dormouse_core::{RunKey, WorkflowKey};
 use dormouse_engine::attempts::{AttemptRecord, AttemptState};
 use dormouse_engine::store::Store;
@@ -77,7 +78,8 @@ impl Place {
             ledger.iter().map(|entry| (entry.run_id.as_str(), entry.activity_id.as_str(), entry.attempt)).collect();
         let mut hit = Hit::default();
         let mut look = |state: &RunState, activity: CommandId, record: &AttemptRecord| {
-            let open = state.activities.get(&activity).is_some_and(|pending| record.attempt > pending.lost);
+            let open =
+                state.pending.activities.open.get(&activity).is_some_and(|pending| record.attempt > pending.lost);
             hit.claimed += usize::from(open);
             let (run_id, activity) = (state.run_id().to_string(), activity.to_string());
             let in_ledger = done.contains(&(run_id.as_str(), activity.as_str(), record.attempt));

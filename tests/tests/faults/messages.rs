@@ -7,6 +7,8 @@ use std::time::Duration;
 use aws_sdk_sqs::types::QueueAttributeName;
 use dormouse_aws::blobs::Blobs;
 use dormouse_aws::queues::{LONGEST_BACKLOG, QueueSettings, Queues};
+use dormouse_core::Call;
+use dormouse_core::operations;
 use dormouse_core::{
     ActivityTask, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Payload, RecordedOptions, RecordedRetry,
     RetryPolicy, RetryState, RunId, StartRequest, TimeoutKind, Timestamp,
@@ -118,8 +120,7 @@ fn every_kind() -> Vec<(&'static str, Sent)> {
     let arrived = |arrival| Sent::Message(RunMessage::Arrived { run: run("w"), run_id: RUN_ID, arrival });
     let taken = |arrival| Sent::Announced(Wish::Take { arrival, pinned: true });
     let start = StartRequest {
-        workflow_type: "t".into(),
-        input: payload(),
+        call: Call::new("t", payload()),
         request_id: request_id(),
         reuse: IdReusePolicy::default(),
         conflict: IdConflictPolicy::default(),
@@ -138,31 +139,51 @@ fn every_kind() -> Vec<(&'static str, Sent)> {
     };
     vec![
         ("start", Sent::Announced(Wish::Start(start))),
-        ("take.signal", taken(Arrival::Signal { request_id: request_id(), name: "n".into(), payload: payload() })),
-        ("take.cancel", taken(Arrival::Cancel { request_id: request_id(), reason: String::new() })),
-        ("take.terminate", taken(Arrival::Terminate { request_id: request_id(), reason: String::new(), next: None })),
+        (
+            "take.signal",
+            taken(Arrival::Signal(operations::Signaled {
+                request_id: request_id(),
+                name: "n".into(),
+                payload: payload(),
+            })),
+        ),
+        (
+            "take.cancel",
+            taken(Arrival::Cancel(operations::CancelRequested { request_id: request_id(), reason: String::new() })),
+        ),
+        (
+            "take.terminate",
+            taken(Arrival::Terminate(operations::Terminated {
+                request_id: request_id(),
+                reason: String::new(),
+                next: None,
+            })),
+        ),
         ("accepted", Sent::Message(RunMessage::Accepted { run: run("w"), sequence: 1, record: "batch".into() })),
         ("sweep", Sent::Message(RunMessage::Sweep { run: run("w") })),
-        ("activity_completed", arrived(Arrival::ActivityCompleted { id: 3, attempt: 1, result: payload() })),
+        (
+            "activity_completed",
+            arrived(Arrival::ActivityCompleted(operations::ActivityCompleted { id: 3, attempt: 1, result: payload() })),
+        ),
         (
             "activity_failed",
-            arrived(Arrival::ActivityFailed {
+            arrived(Arrival::ActivityFailed(operations::ActivityFailed {
                 id: 3,
                 attempt: 1,
                 failure: failure(),
                 retry_state: RetryState::NonRetryableFailure,
-            }),
+            })),
         ),
         (
             "attempt_lost",
-            arrived(Arrival::AttemptLost {
+            arrived(Arrival::AttemptLost(operations::WorkerGone {
                 id: 3,
                 attempt: 1,
                 timeout: TimeoutKind::StartToClose,
                 last_heartbeat: None,
-            }),
+            })),
         ),
-        ("never_taken", arrived(Arrival::NeverTaken { id: 3 })),
+        ("never_taken", arrived(Arrival::NeverTaken(operations::NeverTaken { id: 3 }))),
         ("alarm_rang", arrived(Arrival::Alarm)),
         ("activity_task", Sent::Task(task)),
         ("alarm", Sent::Alarm(host.now() - Duration::from_secs(1))),

@@ -11,7 +11,9 @@ use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::Client;
 use dormouse_aws::blobs::Blobs;
 use dormouse_aws::store::DynamoStore;
+use dormouse_core::Call;
 use dormouse_core::history::{Batch, Event, Input};
+use dormouse_core::operations;
 use dormouse_core::{App, Arrival, IdConflictPolicy, IdReusePolicy, Payload, RunKey, StartRequest};
 use dormouse_engine::host::Machine;
 use dormouse_engine::intake::{Begun, Intake, Taken};
@@ -86,7 +88,8 @@ async fn a_writer() {
         callers.spawn(async move {
             let request_id = format!("{writer}-{number}");
             let payload = Payload::encode(&number).unwrap();
-            let signal = Arrival::Signal { request_id: request_id.clone(), name: "drop".into(), payload };
+            let signal =
+                Arrival::Signal(operations::Signaled { request_id: request_id.clone(), name: "drop".into(), payload });
             for _ in 0..MOST_TRIES {
                 match intake.take(&run, &signal, Some(true)).await {
                     // On standard output, which is a pipe: whoever reads it knows what was acknowledged, also of the
@@ -179,7 +182,7 @@ async fn signals(truth: &dyn Store, run: &RunKey) -> BTreeSet<String> {
     let mut times: BTreeMap<String, u32> = BTreeMap::new();
     for (sequence, record) in records.iter().enumerate() {
         for event in Batch::decode(sequence as u64, record).unwrap().events {
-            if let Event::Input(Input::Signaled { request_id, .. }) = event {
+            if let Event::Input(Input::Signaled(operations::Signaled { request_id, .. })) = event {
                 *times.entry(request_id).or_default() += 1;
             }
         }
@@ -194,8 +197,7 @@ async fn storm(setup: &Setup, place: Place, truth: Arc<dyn Store>, puts: &str, r
     for stormy in [false, true] {
         let run = run(if stormy { "stormy" } else { "calm" });
         let start = StartRequest {
-            workflow_type: "weather".into(),
-            input: Payload::encode(&()).unwrap(),
+            call: Call::new("weather", Payload::encode(&()).unwrap()),
             request_id: "start".into(),
             reuse: IdReusePolicy::default(),
             conflict: IdConflictPolicy::default(),

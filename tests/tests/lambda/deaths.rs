@@ -194,6 +194,7 @@ async fn invocation() {
             sweep_interval: Duration::from_mins(1),
             shared: true,
             max_payload_bytes: 64 * 1024,
+            limits: dormouse_core::Limits::DEFAULT,
             declared: Arc::new(app.declared().clone()),
         },
     };

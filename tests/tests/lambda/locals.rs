@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dormouse::{Activity, App, Failure, LocalActivityOptions, RetryPolicy, Workflow, join};
 use dormouse_core::history::{Event, Input, Turn};
+use dormouse_core::operations;
 use dormouse_engine::seams::RunMessage;
 use dormouse_testing::{Counts, Fault, On, World};
 use serde_json::json;
@@ -279,8 +280,11 @@ async fn attempts_count_across_invocations() {
     let backed_off = |event: &&Event| {
         matches!(
             event,
-            Event::Input(Input::LocalBackoff { attempt: 1, .. })
-                | Event::Turn(Turn { input: Some(Input::LocalBackoff { attempt: 1, .. }), .. })
+            Event::Input(Input::LocalBackoff(operations::LocalBackoff { attempt: 1, .. }))
+                | Event::Turn(Turn {
+                    input: Some(Input::LocalBackoff(operations::LocalBackoff { attempt: 1, .. })),
+                    ..
+                })
         )
     };
     assert_eq!(events.iter().filter(backed_off).count(), 1, "{events:?}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use dormouse_aws::dead_letters::{examine, judge};
 use dormouse_aws::queues::ReceiveError;
 use dormouse_aws::wire::{Alarm, Deferred, Message, Task, WireError};
+use dormouse_core::operations;
 use dormouse_core::history::{Event, Input};
 use dormouse_core::{
     ActivityOptions, ActivityTask, App, Arrival, CommitId, Failure, Payload, RunId, TimeoutKind, Timestamp, Workflow,
@@ -57,8 +58,12 @@ fn a_worker_that_died_is_reported_and_the_next_attempt_begins() {
         let dead = drive(examine(&process.ports, &letter(&task))).unwrap().unwrap();
         assert_eq!(dead.run.as_ref(), Some(&task.run));
         assert!(dead.reason.contains("the worker of attempt 1 is gone"), "{}", dead.reason);
-        let lost =
-            Arrival::AttemptLost { id: task.id, attempt: 1, timeout: TimeoutKind::Heartbeat, last_heartbeat: None };
+        let lost = Arrival::AttemptLost(operations::WorkerGone {
+            id: task.id,
+            attempt: 1,
+            timeout: TimeoutKind::Heartbeat,
+            last_heartbeat: None,
+        });
         let told = RunMessage::Arrived { run: task.run.clone(), run_id: task.run_id, arrival: lost };
         assert_eq!(dead.report, Some(told.clone()));
         assert_eq!(world.mail.messages().last(), Some(&told));
@@ -67,7 +72,8 @@ fn a_worker_that_died_is_reported_and_the_next_attempt_begins() {
     process.deliver();
     let next = world.mail.take_tasks();
     assert!(!next.is_empty() && next.iter().all(|task| task.lost == 1), "{next:?}");
-    let lost = |event: &Event| matches!(event, Event::Input(Input::AttemptLost { attempt: 1, .. }));
+    let lost =
+        |event: &Event| matches!(event, Event::Input(Input::AttemptLost(operations::AttemptLost { attempt: 1, .. })));
     let events: Vec<_> = world.batches(&task.run).into_iter().flat_map(|batch| batch.events).collect();
     assert_eq!(events.iter().filter(|event| lost(event)).count(), 1, "told twice, recorded once");
     let known = drive(examine(&process.ports, &letter(&next[0]))).unwrap().unwrap();
@@ -116,7 +122,10 @@ fn every_letter_has_a_reason() {
         let dead = judge(&letter(&task), record.as_ref(), epoch, now);
         assert!(dead.reason.contains(said), "{record:?}: {}", dead.reason);
         let attempt = dead.report.map(|report| match report {
-            RunMessage::Arrived { arrival: Arrival::AttemptLost { id: 3, attempt, last_heartbeat, .. }, .. } => {
+            RunMessage::Arrived {
+                arrival: Arrival::AttemptLost(operations::WorkerGone { id: 3, attempt, last_heartbeat, .. }),
+                ..
+            } => {
                 assert_eq!(last_heartbeat, Some(Payload::NULL));
                 attempt
             }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dormouse_core::operations;
+
 use dormouse_core::{ActivityTask, Arrival, Payload, RunId, RunKey, Timestamp};
 use dormouse_engine::seams::{
     ActivityQueue, Alarms, Intent, Overdue, RunMessage, RunQueue, SeamFuture, Sweeping, Ticket, Wish,
@@ -103,7 +105,9 @@ impl Kept {
                 }
             }
             Fault::Rewrite => {
-                if let RunMessage::Arrived { arrival: Arrival::Signal { payload, .. }, .. } = &mut message {
+                if let RunMessage::Arrived { arrival: Arrival::Signal(operations::Signaled { payload, .. }), .. } =
+                    &mut message
+                {
                     *payload = Payload::encode(&payload.to_value()).unwrap();
                 }
             }

@@ -10,6 +10,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use dormouse_aws::blobs::Blobs;
 use dormouse_aws::queues::{LONGEST_WAIT, QueueSettings, Queues, ReceiveError};
 use dormouse_aws::wire::{LARGEST_BODY, Message, Stored, WireError, encode};
+use dormouse_core::operations;
 use dormouse_core::{ActivityTask, Arrival, Payload, RunId, RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::host::{Machine, random_id, wall_clock};
 use dormouse_engine::seams::{ActivityQueue, Alarms, Intent, RunMessage, RunQueue, Wish};
@@ -240,11 +241,11 @@ pub(super) fn run(id: &str) -> RunKey {
 pub(super) const RUN_ID: RunId = RunId::from_bytes([7; 16]);
 
 pub(super) fn signal(text: &str) -> RunMessage {
-    let arrival = Arrival::Signal {
+    let arrival = Arrival::Signal(operations::Signaled {
         request_id: "r".into(),
         name: "news".into(),
         payload: Payload::from_json(format!("\"{text}\"").into()),
-    };
+    });
     RunMessage::Arrived { run: run("signaled"), run_id: RUN_ID, arrival }
 }
 
@@ -267,7 +268,7 @@ pub fn sends_what_it_says(endpoint: &str) {
 
 /// Its caller may die now.
 async fn announced_at_once(place: &Place) {
-    let arrival = Arrival::Cancel { request_id: "r".into(), reason: "enough".into() };
+    let arrival = Arrival::Cancel(operations::CancelRequested { request_id: "r".into(), reason: "enough".into() });
     let intent = Intent { run: run("announced"), wish: Wish::Take { arrival, pinned: false } };
     let ticket = place.queues.announce(intent.clone()).await.unwrap();
     assert_eq!(place.messages().await, [RunMessage::Intent(intent)], "with the ticket still held");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dormouse::{Payload, Status};
 use dormouse_core::history::{Event, Input};
+use dormouse_core::operations;
 use dormouse_core::{ActivityTask, Arrival, Failure, RetryState};
 use dormouse_engine::attempts::{AttemptRecord, AttemptState, Claiming, Standing, claim, mark_unwanted};
 use dormouse_engine::seams::Delivery;
@@ -108,7 +109,8 @@ fn a1_only_the_history_ends_a_lease() {
     }
     assert_eq!(ran.times(), 0, "whoever finds it tells the run");
     process.deliver();
-    let lost = |event: &Event| matches!(event, Event::Input(Input::AttemptLost { attempt: 1, .. }));
+    let lost =
+        |event: &Event| matches!(event, Event::Input(Input::AttemptLost(operations::AttemptLost { attempt: 1, .. })));
     let events: Vec<_> = world.batches(&run).into_iter().flat_map(|batch| batch.events).collect();
     assert_eq!(events.iter().filter(|event| lost(event)).count(), 1, "it is lost once");
     let next = world.mail.take_tasks();
@@ -135,7 +137,13 @@ fn a1_a_single_attempt_is_at_most_one() {
     assert_eq!(world.state(&run).status(), Status::Failed, "nobody knows whether it ran");
     let gave_up = |event: &Event| {
         let Event::Turn(turn) = event else { return false };
-        matches!(&turn.input, Some(Input::ActivityFailed { retry_state: RetryState::MaximumAttemptsReached, .. }))
+        matches!(
+            &turn.input,
+            Some(Input::ActivityFailed(operations::ActivityFailed {
+                retry_state: RetryState::MaximumAttemptsReached,
+                ..
+            }))
+        )
     };
     assert!(world.batches(&run).iter().flat_map(|batch| &batch.events).any(gave_up));
     work(&world, &process, task);
@@ -239,7 +247,8 @@ fn a1_retries_leave_the_history_alone() {
     }
     process.deliver();
     assert_eq!((ran.times(), world.state(&run).status()), (5, Status::Failed));
-    let late = Arrival::ActivityCompleted { id: task.id, attempt: 5, result: Payload::NULL };
+    let late =
+        Arrival::ActivityCompleted(operations::ActivityCompleted { id: task.id, attempt: 5, result: Payload::NULL });
     world.mail.arrive(&run, task.run_id, late);
     process.deliver();
     assert_eq!(world.records(&run).len(), 3);

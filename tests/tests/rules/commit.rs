@@ -5,6 +5,7 @@ use std::time::Duration;
 use dormouse::{IdConflictPolicy, Payload, Status};
 use dormouse_core::Arrival;
 use dormouse_core::history::BatchKind;
+use dormouse_core::operations;
 use dormouse_engine::intake::{Announce, Taken};
 use dormouse_engine::seams::RunMessage;
 use dormouse_testing::world::{drive, latest, run, start_body};
@@ -220,7 +221,11 @@ fn c3_a_refusal_never_comes_from_a_cache() {
     other.signal("w", "a", "word", &"a");
     one.deliver();
     let [task] = &world.mail.take_tasks()[..] else { panic!("the activity") };
-    let completed = Arrival::ActivityCompleted { id: task.id, attempt: 1, result: Payload::encode(&7).unwrap() };
+    let completed = Arrival::ActivityCompleted(operations::ActivityCompleted {
+        id: task.id,
+        attempt: 1,
+        result: Payload::encode(&7).unwrap(),
+    });
     let taken = drive(other.intake.take(&run, None, &completed, Announce::No)).unwrap().unwrap();
     assert!(matches!(taken, Taken::Recorded { .. }), "the intake looked again: {taken:?}");
     world.pass_sweeps(1);
@@ -231,7 +236,11 @@ fn c3_a_refusal_never_comes_from_a_cache() {
     one.signal("w", "b", "word", &"b");
     one.deliver();
     let Some(task) = world.mail.take_tasks().pop() else { panic!("the second activity") };
-    let completed = Arrival::ActivityCompleted { id: task.id, attempt: 1, result: Payload::encode(&7).unwrap() };
+    let completed = Arrival::ActivityCompleted(operations::ActivityCompleted {
+        id: task.id,
+        attempt: 1,
+        result: Payload::encode(&7).unwrap(),
+    });
     let arrived = RunMessage::Arrived { run: run.clone(), run_id: task.run_id, arrival: completed };
     other.handle(arrived).unwrap().unwrap();
     other.deliver();
@@ -293,7 +302,10 @@ fn c4_a_zombie_finds_its_key_taken() {
     let before = world.records(&run);
     assert_eq!(world.result(&run), Some(json!("in time")));
 
-    let late = [Arrival::Alarm, Arrival::ActivityCompleted { id: task.id, attempt: 1, result: Payload::NULL }];
+    let late = [
+        Arrival::Alarm,
+        Arrival::ActivityCompleted(operations::ActivityCompleted { id: task.id, attempt: 1, result: Payload::NULL }),
+    ];
     for arrival in late {
         zombie.handle(RunMessage::Arrived { run: run.clone(), run_id: task.run_id, arrival }).unwrap().unwrap();
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dormouse::{Payload, Status};
 use dormouse_core::history::{BatchKind, Event};
+use dormouse_core::operations;
 use dormouse_core::{Arrival, TurnFailure};
 use dormouse_engine::ApiError;
 use dormouse_engine::front::Target;
@@ -19,7 +20,7 @@ use super::workflows::{BROKEN, app};
 
 fn word(request_id: &str) -> Arrival {
     let payload = Payload::encode(request_id).unwrap();
-    Arrival::Signal { request_id: request_id.into(), name: "word".into(), payload }
+    Arrival::Signal(operations::Signaled { request_id: request_id.into(), name: "word".into(), payload })
 }
 
 /// The front door takes in, and decides nothing: every batch of its own holds inputs alone.
@@ -84,7 +85,7 @@ fn f1_a_message_that_comes_again_hands_out_what_is_outstanding() {
         let run = process.start("queued", "w", "r1", &2);
         let first = try_twice(world.mail.take_message(0));
         let result = Payload::encode(&7).unwrap();
-        let arrival = Arrival::ActivityCompleted { id: first.id, attempt: 1, result };
+        let arrival = Arrival::ActivityCompleted(operations::ActivityCompleted { id: first.id, attempt: 1, result });
         let second = try_twice(RunMessage::Arrived { run: run.clone(), run_id: first.run_id, arrival });
         assert_eq!(second.id, 2);
         process.complete(&second, 1, &7);
@@ -130,7 +131,7 @@ fn f1_a_parked_run_takes_inputs_in() {
     process.deliver();
     let again = world.row(&run).unwrap().parked.expect("it is still parked");
     assert!(again.attempts > parked.attempts && again.retry_at > world.now(), "tried again, less often: {again:?}");
-    assert!(!world.state(&run).activities.contains_key(&task.id), "the result is in the history");
+    assert!(!world.state(&run).pending.activities.open.contains_key(&task.id), "the result is in the history");
 
     let other = world.process();
     BROKEN.store(false, Ordering::SeqCst);
@@ -277,8 +278,7 @@ fn f3_a_late_start_begins_no_other_run() {
     process.signal("v", "s2", "word", &"done");
     process.deliver();
     let request = dormouse_core::StartRequest {
-        workflow_type: "words".into(),
-        input: Payload::encode(&1).unwrap(),
+        call: dormouse_core::Call::new("words", Payload::encode(&1).unwrap()),
         request_id: "r1".into(),
         reuse: Default::default(),
         conflict: Default::default(),

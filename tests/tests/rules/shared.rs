@@ -4,6 +4,7 @@ use dormouse::{IdConflictPolicy, Payload, Status};
 use dormouse_core::Arrival;
 use dormouse_core::RunKey;
 use dormouse_core::history::{BatchKind, Event, Input, Turn};
+use dormouse_core::operations;
 use dormouse_engine::seams::{Intent, RunMessage, Wish};
 use dormouse_testing::world::{Process, SWEEP, drive, latest, run, start_body};
 use dormouse_testing::{Counts, Fault, On, World};
@@ -18,7 +19,7 @@ fn world() -> World {
 /// A word that somebody announced and may not have recorded.
 fn announced(run: &RunKey, request_id: &str) -> RunMessage {
     let payload = Payload::encode(&request_id).unwrap();
-    let arrival = Arrival::Signal { request_id: request_id.into(), name: "word".into(), payload };
+    let arrival = Arrival::Signal(operations::Signaled { request_id: request_id.into(), name: "word".into(), payload });
     RunMessage::Intent(Intent { run: run.clone(), wish: Wish::Take { arrival, pinned: false } })
 }
 
@@ -31,8 +32,8 @@ fn times_recorded(world: &World, workflow_id: &str, request_id: &str) -> usize {
     let runs = (0..).map(|ordinal| run(workflow_id, ordinal)).take_while(|run| world.row(run).is_some());
     let events = runs.flat_map(|run| world.batches(&run)).flat_map(|batch| batch.events);
     let is_it = |event: &Event| {
-        matches!(event, Event::Input(Input::Signaled { request_id: found, .. })
-            | Event::Turn(Turn { input: Some(Input::Signaled { request_id: found, .. }), .. }) if found == request_id)
+        matches!(event, Event::Input(Input::Signaled(operations::Signaled { request_id: found, .. }))
+            | Event::Turn(Turn { input: Some(Input::Signaled(operations::Signaled { request_id: found, .. })), .. }) if found == request_id)
     };
     events.filter(is_it).count()
 }
@@ -126,7 +127,7 @@ fn c2_a_look_at_the_store_keeps_the_results_of_local_activities() {
     other.signal("w", "a", "word", &"a");
     world.mail.drop_messages();
     let result = Payload::encode(&7).unwrap();
-    let completed = Arrival::LocalCompleted { id: task.id, attempt: task.attempt, result };
+    let completed = Arrival::LocalCompleted(operations::LocalCompleted { id: task.id, attempt: task.attempt, result });
     let arrived = |arrival| RunMessage::Arrived { run: run.clone(), run_id: task.run_id, arrival };
     one.count_anew();
     // Nothing is due, says the memory; so the store is asked.

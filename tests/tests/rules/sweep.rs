@@ -34,7 +34,7 @@ fn f6_heals_the_message_of_a_start() {
     let process = world.process();
     let run = process.start("nap", "w", "r1", &3600);
     world.mail.drop_messages();
-    heals(&world, &run, &process, || !world.state(&run).timers.is_empty());
+    heals(&world, &run, &process, || !world.state(&run).pending.timers.open.is_empty());
 }
 
 #[test]

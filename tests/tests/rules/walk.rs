@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use dormouse_core::operations;
+
 use dormouse_core::history::{Event, Input, Turn};
 use dormouse_core::{ActivityTask, Arrival};
 use dormouse_core::{Failure, IdConflictPolicy, Payload, RunKey, TimeoutKind};
@@ -110,7 +112,10 @@ impl Walk {
         }
         let (place, at) = (self.dice.below(waiting), self.any_process());
         let message = self.world.mail.take_message(place);
-        let local = matches!(&message, RunMessage::Arrived { arrival: Arrival::LocalCompleted { .. }, .. });
+        let local = matches!(
+            &message,
+            RunMessage::Arrived { arrival: Arrival::LocalCompleted(operations::LocalCompleted { .. }), .. }
+        );
         if !self.calm && !local && self.dice.one_in(10) {
             return;
         }
@@ -154,9 +159,12 @@ impl Walk {
             Some(Err(_)) => return self.tasks.push(task),
             Some(Ok(Claiming::Nothing | Claiming::Held(_))) => return,
             Some(Ok(Claiming::NotYet(not_before))) => return self.tasks.push(ActivityTask { not_before, ..task }),
-            Some(Ok(Claiming::Lost { attempt, last_heartbeat })) => {
-                Arrival::AttemptLost { id: task.id, attempt, timeout: TimeoutKind::StartToClose, last_heartbeat }
-            }
+            Some(Ok(Claiming::Lost { attempt, last_heartbeat })) => Arrival::AttemptLost(operations::WorkerGone {
+                id: task.id,
+                attempt,
+                timeout: TimeoutKind::StartToClose,
+                last_heartbeat,
+            }),
             Some(Ok(Claiming::Claimed(claim))) => {
                 let times = self.claimed.entry((task.run.clone(), task.id, claim.attempt)).or_default();
                 *times += 1;
@@ -168,11 +176,11 @@ impl Walk {
                 if self.dice.one_in(8) {
                     let (failure, retry_state) =
                         (Failure::application("no"), dormouse::RetryState::NonRetryableFailure);
-                    Arrival::ActivityFailed { id, attempt, failure, retry_state }
+                    Arrival::ActivityFailed(operations::ActivityFailed { id, attempt, failure, retry_state })
                 } else {
                     let nothing = task.activity_type == "late";
                     let result = if nothing { Payload::NULL } else { Payload::encode(&1).unwrap() };
-                    Arrival::ActivityCompleted { id, attempt, result }
+                    Arrival::ActivityCompleted(operations::ActivityCompleted { id, attempt, result })
                 }
             }
         };
@@ -182,7 +190,8 @@ impl Walk {
     fn locals(&mut self) {
         for task in self.world.mail.take_locals() {
             let result = Payload::encode(&1).unwrap();
-            let arrival = Arrival::LocalCompleted { id: task.id, attempt: task.attempt, result };
+            let arrival =
+                Arrival::LocalCompleted(operations::LocalCompleted { id: task.id, attempt: task.attempt, result });
             self.world.mail.arrive(&task.run, task.run_id, arrival);
         }
     }
@@ -261,8 +270,10 @@ impl Walk {
             assert_eq!((row.status, row.run_id), (state.status(), state.run_id()), "the index row tells the truth");
             for event in self.world.batches(&run).iter().flat_map(|batch| &batch.events) {
                 // Recorded as it came, or with the turn that heard it.
-                if let Event::Input(Input::Signaled { request_id, .. })
-                | Event::Turn(Turn { input: Some(Input::Signaled { request_id, .. }), .. }) = event
+                if let Event::Input(Input::Signaled(operations::Signaled { request_id, .. }))
+                | Event::Turn(Turn {
+                    input: Some(Input::Signaled(operations::Signaled { request_id, .. })), ..
+                }) = event
                 {
                     *heard.entry((run.workflow.workflow_id.to_string(), request_id.clone())).or_default() += 1;
                 }

@@ -1,4 +1,6 @@
+use dormouse_core::Call;
 use dormouse_core::history::{CarriedSignal, NextRun};
+use dormouse_core::operations;
 use dormouse_core::{
     Arrival, Failure, FailureKind, IdConflictPolicy, IdReusePolicy, Payload, RecordedOptions, RecordedRetry,
     RetryState, StartRequest, TimeoutKind,
@@ -209,18 +211,23 @@ fn outcomes_as_workers_of_other_languages_write_them() {
     let completed =
         r#"{"kind": "activity_completed", "v": 1, "run": RUN, "activity_id": 3, "attempt": 1, "result": RESULT}"#;
     for result in ["null", "{\"b\":[1.50, 2]}", "\"\\ud800\"", &("[".repeat(5_000) + &"]".repeat(5_000))] {
-        let expected = Arrival::ActivityCompleted { id: 3, attempt: 1, result: json(result) };
+        let expected =
+            Arrival::ActivityCompleted(operations::ActivityCompleted { id: 3, attempt: 1, result: json(result) });
         assert_eq!(arrival(&completed.replace("RESULT", result)), expected);
     }
     let short =
         r#"{"v":1,"kind":"activity_failed","run":RUN,"activity_id":"3","attempt":2,"failure":{"message":"no"}}"#;
-    let Arrival::ActivityFailed { failure, retry_state, .. } = arrival(short) else { panic!() };
+    let Arrival::ActivityFailed(operations::ActivityFailed { failure, retry_state, .. }) = arrival(short) else {
+        panic!()
+    };
     assert_eq!(retry_state, RetryState::NonRetryableFailure);
     assert_eq!(failure, Failure { place: None, ..Failure::application("no") });
     let long = r#"{"v":1,"kind":"activity_failed","run":RUN,"activity_id":"3","attempt":2,"failure":{"message":"no",
         "type":"CardDeclined","non_retryable":true,"details":{"z": 1,"a" :2.50},"cause":{"message":"why","details":null}},
         "retry_state":"maximum_attempts_reached"}"#;
-    let Arrival::ActivityFailed { failure, retry_state, .. } = arrival(long) else { panic!() };
+    let Arrival::ActivityFailed(operations::ActivityFailed { failure, retry_state, .. }) = arrival(long) else {
+        panic!()
+    };
     assert_eq!((retry_state, failure.type_name()), (RetryState::MaximumAttemptsReached, Some("CardDeclined")));
     let details = |failure: &Failure| match &failure.kind {
         FailureKind::Application { details, .. } => details.clone(),
@@ -237,9 +244,14 @@ fn failures_look_like_everywhere_else() {
     let failure = Failure::activity("charge", 3, 5, RetryState::MaximumAttemptsReached, cause.clone());
     let application = Failure::application("x").with_type("T").with_details(&[1]).caused_by(failure.clone());
     for failure in [cause, failure, application, Failure::terminated("because"), dormouse_core::Canceled.into()] {
-        let arrival = Arrival::ActivityFailed { id: 1, attempt: 1, failure, retry_state: RetryState::Timeout };
+        let arrival = Arrival::ActivityFailed(operations::ActivityFailed {
+            id: 1,
+            attempt: 1,
+            failure,
+            retry_state: RetryState::Timeout,
+        });
         let body = encode(&arrived(arrival.clone())).unwrap();
-        let Arrival::ActivityFailed { failure, .. } = &arrival else { panic!() };
+        let Arrival::ActivityFailed(operations::ActivityFailed { failure, .. }) = &arrival else { panic!() };
         let value: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(value["failure"], serde_json::to_value(failure).unwrap());
         assert_eq!(decode(&body).unwrap(), arrived(arrival));
@@ -253,11 +265,16 @@ fn endless_chains_of_causes_are_told_in_one_sentence() {
         let cause = Some(Box::new(failure));
         failure = Failure { cause, ..Failure::application(n.to_string()) };
     }
-    let arrival = Arrival::ActivityFailed { id: 1, attempt: 1, failure, retry_state: RetryState::Timeout };
+    let arrival = Arrival::ActivityFailed(operations::ActivityFailed {
+        id: 1,
+        attempt: 1,
+        failure,
+        retry_state: RetryState::Timeout,
+    });
     let Ok(Message::Run(RunMessage::Arrived { arrival, .. })) = decode(&encode(&arrived(arrival)).unwrap()) else {
         panic!()
     };
-    let Arrival::ActivityFailed { failure, .. } = arrival else { panic!() };
+    let Arrival::ActivityFailed(operations::ActivityFailed { failure, .. }) = arrival else { panic!() };
     assert!(failure.cause.is_none() && failure.message.starts_with("999: 998: ") && failure.message.ends_with(": 0"));
 }
 
@@ -414,38 +431,42 @@ fn arrivals() -> impl Strategy<Value = Arrival> {
     let next =
         (text(), payloads(), option::of(text()), carried).prop_map(|(workflow_type, input, request_id, carried)| {
             let carried = carried.into_iter().map(|(name, payload)| CarriedSignal { name, payload }).collect();
-            Box::new(NextRun { workflow_type, input, request_id, carried })
+            Box::new(NextRun { call: Call::new(workflow_type, input), request_id, carried })
         });
     prop_oneof![
-        (text(), text(), payloads()).prop_map(|(request_id, name, payload)| Arrival::Signal {
+        (text(), text(), payloads()).prop_map(|(request_id, name, payload)| Arrival::Signal(operations::Signaled {
             request_id,
             name,
             payload
-        }),
-        (text(), text()).prop_map(|(request_id, reason)| Arrival::Cancel { request_id, reason }),
-        (text(), text(), option::of(next)).prop_map(|(request_id, reason, next)| Arrival::Terminate {
-            request_id,
-            reason,
-            next
-        }),
-        (id(), attempt(), payloads()).prop_map(|(id, attempt, result)| Arrival::ActivityCompleted {
-            id,
-            attempt,
-            result
-        }),
+        })),
+        (text(), text())
+            .prop_map(|(request_id, reason)| Arrival::Cancel(operations::CancelRequested { request_id, reason })),
+        (text(), text(), option::of(next)).prop_map(|(request_id, reason, next)| Arrival::Terminate(
+            operations::Terminated { request_id, reason, next }
+        )),
+        (id(), attempt(), payloads()).prop_map(|(id, attempt, result)| Arrival::ActivityCompleted(
+            operations::ActivityCompleted { id, attempt, result }
+        )),
         (id(), attempt(), failures(), retry_states()).prop_map(|(id, attempt, failure, retry_state)| {
-            Arrival::ActivityFailed { id, attempt, failure, retry_state }
+            Arrival::ActivityFailed(operations::ActivityFailed { id, attempt, failure, retry_state })
         }),
         (id(), attempt(), timeouts(), option::of(payloads())).prop_map(|(id, attempt, timeout, last_heartbeat)| {
-            Arrival::AttemptLost { id, attempt, timeout, last_heartbeat }
+            Arrival::AttemptLost(operations::WorkerGone { id, attempt, timeout, last_heartbeat })
         }),
-        id().prop_map(|id| Arrival::NeverTaken { id }),
-        (id(), attempt(), payloads()).prop_map(|(id, attempt, result)| Arrival::LocalCompleted { id, attempt, result }),
+        id().prop_map(|id| Arrival::NeverTaken(operations::NeverTaken { id })),
+        (id(), attempt(), payloads()).prop_map(|(id, attempt, result)| Arrival::LocalCompleted(
+            operations::LocalCompleted { id, attempt, result }
+        )),
         (id(), attempt(), failures(), retry_states()).prop_map(|(id, attempt, failure, retry_state)| {
-            Arrival::LocalFailed { id, attempt, failure, retry_state }
+            Arrival::LocalFailed(operations::LocalFailed { id, attempt, failure, retry_state })
         }),
         (id(), attempt(), failures(), any::<u64>()).prop_map(|(id, attempt, failure, at)| {
-            Arrival::LocalBackoff { id, attempt, failure, retry_at: Timestamp::from_millis(at) }
+            Arrival::LocalBackoff(operations::LocalBackoff {
+                id,
+                attempt,
+                failure,
+                retry_at: Timestamp::from_millis(at),
+            })
         }),
         Just(Arrival::Alarm),
     ]
@@ -505,7 +526,7 @@ fn messages() -> impl Strategy<Value = Message> {
     ];
     let start = (any::<String>(), payloads(), any::<String>(), reuse, conflict).prop_map(
         |(workflow_type, input, request_id, reuse, conflict)| {
-            Wish::Start(StartRequest { workflow_type, input, request_id, reuse, conflict })
+            Wish::Start(StartRequest { call: Call::new(workflow_type, input), request_id, reuse, conflict })
         },
     );
     let take = (arrivals(), any::<bool>()).prop_map(|(arrival, pinned)| Wish::Take { arrival, pinned });

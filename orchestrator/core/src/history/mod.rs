@@ -1,14 +1,14 @@
-//! Histories: what they are made of, how they are stored, what they amount to.
+//! Histories: what they are made of, how they are stored, how people read them.
 
 mod event;
+mod flags;
 mod record;
-mod state;
 mod view;
 
-pub use event::{CarriedSignal, Command, CommandId, EarlierRequest, Event, Input, NextRun, Started, Turn};
-pub use record::{Batch, BatchKind, Damage, VERSION};
-pub use state::{
-    Closed, EARLIER_REQUESTS, PendingActivity, PendingLocal, REQUEST_WINDOW, RunState, is_closed, request_hash,
-    turn_time,
-};
+pub use event::{DecidedBy, Event, Turn, turn_time};
+pub use flags::Flags;
+pub use record::{Batch, BatchKind, Damage, VERSION, is_closed};
 pub use view::readable;
+
+pub use crate::ids::CommandId;
+pub use crate::operations::{CarriedSignal, Closed, Command, EarlierRequest, Input, NextRun, Started};

@@ -11,7 +11,7 @@ use crate::ids::{BatchHash, CommitId};
 use crate::time::Timestamp;
 
 /// The version that this build writes.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// One commit: all the events that became true together.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -76,6 +76,16 @@ pub enum Damage {
         /// The batch whose link does not fit.
         sequence: u64,
     },
+    /// Decided by behaviours of the engine that this build does not know.
+    #[error(
+        "batch {sequence} was decided by behaviour {behaviour} of the engine, which this build does not know; deploy a newer build"
+    )]
+    UnknownBehaviour {
+        /// Its place in the history.
+        sequence: u64,
+        /// The behaviour, counted from 1.
+        behaviour: u32,
+    },
     /// The events contradict those before.
     #[error("batch {sequence} contradicts the history before it: {problem}")]
     Contradiction {
@@ -116,4 +126,24 @@ impl Batch {
         }
         Ok(batch)
     }
+}
+
+/// Whether a history, given whole or by its last batches, ends with a closed run. Only the last batch that is not the
+/// sweep's is looked at: after it nothing else can stand.
+///
+/// # Errors
+/// [`Damage`] when a batch that is looked at does not decode. `first` is the sequence of the first record.
+pub fn is_closed(first: u64, records: &[Bytes]) -> Result<bool, Damage> {
+    for (index, record) in records.iter().enumerate().rev() {
+        let batch = Batch::decode(first + index as u64, record)?;
+        if batch.kind != BatchKind::Swept {
+            // A termination in an accepted batch need not be its last event.
+            return Ok(batch.events.iter().any(|event| match event {
+                Event::Input(input) => input.closes().is_some(),
+                Event::Command(command) => command.closes().is_some(),
+                Event::Turn(_) | Event::DecidedBy(_) => false,
+            }));
+        }
+    }
+    Ok(false)
 }

@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::event::{Command, Event, Input, Turn};
+use super::event::{DecidedBy, Event, Turn, turn_time};
 use super::record::Batch;
 use crate::api::HistoryEvent;
-use crate::failure::Failure;
 use crate::time::Timestamp;
 
 /// What one batch says about the workflow, numbered on from `first_id` without gaps. That the code ran, or that the sweep
@@ -19,92 +18,17 @@ pub fn readable(batch: &Batch, first_id: u64) -> Vec<HistoryEvent> {
     };
     for event in &batch.events {
         match event {
-            Event::Input(input) => push(batch.time, input_view(input)),
-            Event::Command(command) => push(batch.time, command_view(command)),
+            Event::Input(input) => push(batch.time, input.view()),
+            Event::Command(command) => push(batch.time, command.view()),
+            Event::DecidedBy(DecidedBy { build, flags }) => {
+                let behaviours: Vec<_> = flags.numbers().collect();
+                push(batch.time, ("DecidedBy", json!({ "build": build, "behaviours": behaviours })));
+            }
             Event::Turn(Turn { at_offset_ms, input: Some(input), .. }) => {
-                push(super::turn_time(batch.time, *at_offset_ms), input_view(input));
+                push(turn_time(batch.time, *at_offset_ms), input.view());
             }
             Event::Turn(Turn { input: None, .. }) => {}
         }
     }
     events
-}
-
-fn failure_view(failure: &Failure) -> Value {
-    // Every field of a failure is plain data.
-    serde_json::to_value(failure).unwrap_or_else(|error| Value::String(error.to_string()))
-}
-
-fn input_view(input: &Input) -> (&'static str, Value) {
-    match input {
-        Input::Started(started) => (
-            "WorkflowStarted",
-            json!({
-                "workflow_type": started.workflow_type,
-                "run_id": started.run_id,
-                "input": started.input,
-                "request_id": started.request_id,
-                "continued_from": started.continued_from,
-                "carried_signals": started.carried,
-            }),
-        ),
-        Input::Signaled { request_id, name, payload } => {
-            ("SignalReceived", json!({ "name": name, "payload": payload, "request_id": request_id }))
-        }
-        Input::CancelRequested { request_id, reason } => {
-            ("CancelRequested", json!({ "reason": reason, "request_id": request_id }))
-        }
-        Input::Terminated { request_id, reason, next } => {
-            ("WorkflowTerminated", json!({ "reason": reason, "request_id": request_id, "replaced": next.is_some() }))
-        }
-        Input::ActivityCompleted { id, attempt, result } => {
-            ("ActivityCompleted", json!({ "activity_id": id, "attempt": attempt, "result": result }))
-        }
-        Input::ActivityFailed { id, attempt, failure, retry_state } => (
-            "ActivityFailed",
-            json!({ "activity_id": id, "attempt": attempt, "failure": failure_view(failure), "retry_state": retry_state }),
-        ),
-        Input::AttemptLost { id, attempt, retry_at } => {
-            ("ActivityAttemptLost", json!({ "activity_id": id, "attempt": attempt, "retry_at": retry_at }))
-        }
-        Input::TimerFired { id } => ("TimerFired", json!({ "timer_id": id })),
-        Input::LocalCompleted { id, attempt, result } => {
-            ("LocalActivityCompleted", json!({ "activity_id": id, "attempt": attempt, "result": result }))
-        }
-        Input::LocalFailed { id, attempt, failure, retry_state } => (
-            "LocalActivityFailed",
-            json!({ "activity_id": id, "attempt": attempt, "failure": failure_view(failure), "retry_state": retry_state }),
-        ),
-        Input::LocalBackoff { id, attempt, failure, retry_at } => (
-            "LocalActivityBackoff",
-            json!({ "activity_id": id, "attempt": attempt, "failure": failure_view(failure), "retry_at": retry_at }),
-        ),
-    }
-}
-
-fn command_view(command: &Command) -> (&'static str, Value) {
-    match command {
-        Command::ScheduleActivity { id, activity_type, input, options, place } => (
-            "ActivityScheduled",
-            json!({ "activity_id": id, "activity_type": activity_type, "input": input, "options": options, "place": place }),
-        ),
-        Command::CancelActivity { id } => ("ActivityCancelRequested", json!({ "activity_id": id })),
-        Command::ScheduleLocal { id, activity_type, place, .. } => {
-            ("LocalActivityScheduled", json!({ "activity_id": id, "activity_type": activity_type, "place": place }))
-        }
-        Command::StartTimer { id, fire_at, place } => {
-            ("TimerStarted", json!({ "timer_id": id, "fire_at": fire_at, "place": place }))
-        }
-        Command::CancelTimer { id } => ("TimerCanceled", json!({ "timer_id": id })),
-        Command::Publish { name, value, place } => {
-            ("ValuePublished", json!({ "name": name, "value": value, "place": place }))
-        }
-        Command::Complete { result } => ("WorkflowCompleted", json!({ "result": result })),
-        Command::Fail { failure } => ("WorkflowFailed", json!({ "failure": failure_view(failure) })),
-        Command::Cancel { failure } => ("WorkflowCanceled", json!({ "failure": failure_view(failure) })),
-        Command::ContinueAsNew { next } => (
-            "WorkflowContinuedAsNew",
-            json!({ "workflow_type": next.workflow_type, "input": next.input, "carried_signals": next.carried }),
-        ),
-    }
 }

@@ -1,6 +1,7 @@
 //! Calls of activities. A call is no future: it becomes one when it is started or awaited, and that is the moment at
 //! which the command is issued.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
@@ -11,12 +12,12 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::Workflow;
-use super::machine::{LocalCall, Outcome, Waiter};
 use super::waits::Waiting;
-use crate::failure::{Canceled, Failure, here};
-use crate::history::{Command, CommandId};
-use crate::options::{ActivityOptions, LocalActivityOptions, RetryPolicy};
+use crate::failure::{Canceled, Failure};
+use crate::ids::CommandId;
+use crate::options::{ActivityOptions, LocalActivityOptions, RecordedRetry, RetryPolicy};
 use crate::payload::Payload;
+use crate::program::{Ended, Waiter};
 
 /// Stands where the options of an [`ActivityCall`] are missing: an activity needs a start-to-close or a
 /// schedule-to-close limit before it can be awaited.
@@ -50,7 +51,7 @@ impl CloseLimit for ActivityOptions {
 #[must_use = "a call does nothing until it is awaited or started"]
 pub struct ActivityCall<O, Options = ActivityOptions> {
     cx: Workflow,
-    activity_type: &'static str,
+    activity_type: Cow<'static, str>,
     input: Result<Payload, Failure>,
     options: Options,
     place: &'static Location<'static>,
@@ -60,7 +61,7 @@ pub struct ActivityCall<O, Options = ActivityOptions> {
 impl<O> ActivityCall<O, NeedsCloseLimit> {
     pub(super) fn new(
         cx: Workflow,
-        activity_type: &'static str,
+        activity_type: Cow<'static, str>,
         input: Result<Payload, Failure>,
         place: &'static Location<'static>,
     ) -> Self {
@@ -112,18 +113,8 @@ impl<O: DeserializeOwned, Options> ActivityCall<O, Options> {
     {
         let Self { cx, activity_type, input, options, place, .. } = self;
         let options = options.into_options();
-        let id = input.and_then(|input| {
-            let opened =
-                cx.machine.borrow_mut().open(cx.shielded, Some(activity_type), |_, id| Command::ScheduleActivity {
-                    id,
-                    activity_type: activity_type.into(),
-                    input,
-                    options: options.recorded(),
-                    place: here(place),
-                });
-            Ok(opened?)
-        });
-        Pending::new(cx, id)
+        let id = input.and_then(|input| cx.raw.activity(&activity_type, input, options.recorded(), place.into()));
+        Pending::new(cx, id, place)
     }
 }
 
@@ -139,7 +130,7 @@ impl<O: DeserializeOwned, Options: CloseLimit> IntoFuture for ActivityCall<O, Op
 #[must_use = "a call does nothing until it is awaited or started"]
 pub struct LocalActivityCall<O> {
     cx: Workflow,
-    activity_type: &'static str,
+    activity_type: Cow<'static, str>,
     input: Result<Payload, Failure>,
     options: LocalActivityOptions,
     place: &'static Location<'static>,
@@ -149,7 +140,7 @@ pub struct LocalActivityCall<O> {
 impl<O> LocalActivityCall<O> {
     pub(super) fn new(
         cx: Workflow,
-        activity_type: &'static str,
+        activity_type: Cow<'static, str>,
         input: Result<Payload, Failure>,
         options: LocalActivityOptions,
         place: &'static Location<'static>,
@@ -171,21 +162,11 @@ impl<O: DeserializeOwned> LocalActivityCall<O> {
         let id = match options.problem() {
             Some(problem) => Err(problem),
             None => input.and_then(|input| {
-                let mut machine = cx.machine.borrow_mut();
-                let fingerprint = input.fingerprint();
-                let id = machine.open(cx.shielded, Some(activity_type), |_, id| Command::ScheduleLocal {
-                    id,
-                    activity_type: activity_type.into(),
-                    fingerprint,
-                    place: here(place),
-                })?;
-                let scheduled_at = machine.now;
-                let call = LocalCall { activity_type: activity_type.into(), input, options, scheduled_at };
-                machine.local_calls.insert(id, call);
-                Ok(id)
+                let LocalActivityOptions { start_to_close, retry } = &options;
+                cx.raw.local_activity(&activity_type, input, *start_to_close, RecordedRetry::from(retry), place.into())
             }),
         };
-        Pending::new(cx, id)
+        Pending::new(cx, id, place)
     }
 }
 
@@ -207,8 +188,8 @@ pub struct Pending<O> {
 }
 
 impl<O> Pending<O> {
-    fn new(cx: Workflow, id: Result<CommandId, Failure>) -> Self {
-        Self { waiting: Waiting::new(&cx), cx, id: id.map_err(Some), output: PhantomData }
+    fn new(cx: Workflow, id: Result<CommandId, Failure>, place: &'static Location<'static>) -> Self {
+        Self { waiting: Waiting::new(&cx, place), cx, id: id.map_err(Some), output: PhantomData }
     }
 }
 
@@ -223,17 +204,16 @@ impl<O: DeserializeOwned> Future for Pending<O> {
                 None => panic!("an activity was awaited again after it had ended"),
             },
         };
-        let outcome = self.cx.machine.borrow_mut().outcome(id, context.waker());
-        let Some(outcome) = outcome else {
+        let Some(ended) = self.cx.raw.outcome_or_wake(id, context.waker()) else {
             self.waiting.wait(Waiter::Command);
             return Poll::Pending;
         };
         self.waiting.end();
         self.id = Err(None);
-        Poll::Ready(match outcome {
-            Outcome::Value(value) => value.decode(),
-            Outcome::Failed(failure) => Err(failure),
-            Outcome::Canceled | Outcome::Fired => Err(Canceled.into()),
+        Poll::Ready(match ended {
+            Ended::Value(value) => value.decode(),
+            Ended::Failed(failure) => Err(failure),
+            Ended::Canceled | Ended::Fired => Err(Canceled.into()),
         })
     }
 }
@@ -241,7 +221,7 @@ impl<O: DeserializeOwned> Future for Pending<O> {
 impl<O> Drop for Pending<O> {
     fn drop(&mut self) {
         if let Ok(id) = self.id {
-            self.cx.machine.borrow_mut().abandon(id);
+            self.cx.raw.abandon(id);
         }
     }
 }

@@ -2,32 +2,31 @@
 
 mod call;
 mod combine;
-mod machine;
+mod future;
 mod random;
 mod waits;
 
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::Location;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use call::{ActivityCall, CloseLimit, LocalActivityCall, NeedsCloseLimit, Pending};
-pub use machine::LocalCall;
-pub(crate) use machine::{Machine, Mode};
+pub(crate) use future::FutureProgram;
 pub use random::Random;
 pub use waits::{Signals, Sleep, Timeout, WaitSignal, WaitUntil};
 
-use crate::app::{ActivityFunction, ActivityTarget, WorkflowFunction};
-use crate::failure::{Failure, here};
-use crate::history::{Command, NextRun};
-use crate::ids::{RunId, RunKey};
+use crate::app::{ActivityFunction, ActivityTarget, App, WorkflowFunction};
+use crate::failure::Failure;
 use crate::names::{Query, Signal};
+use crate::operations::Call;
 use crate::options::LocalActivityOptions;
 use crate::payload::Payload;
+use crate::program::{Mode, Place, Raw, SideEffect, WorkflowInfo};
 use crate::time::Timestamp;
 
 /// A workflow's context. It stays on its thread: nothing that it gives can be sent elsewhere, so no other executor
@@ -37,33 +36,24 @@ use crate::time::Timestamp;
 /// *Waiting*: [`sleep`](Self::sleep), [`signal`](Self::signal), [`signals`](Self::signals),
 /// [`wait_until`](Self::wait_until), [`timeout`](Self::timeout), [`canceled`](Self::canceled).
 /// *Telling*: [`publish`](Self::publish), [`answer`](Self::answer).
-/// *Determinism*: [`now`](Self::now), [`random`](Self::random), [`uuid`](Self::uuid).
+/// *Determinism*: [`now`](Self::now), [`random`](Self::random), [`uuid`](Self::uuid),
+/// [`side_effect`](Self::side_effect), [`is_replaying`](Self::is_replaying).
 /// *Ending*: [`continue_as_new`](Self::continue_as_new), [`detached`](Self::detached).
 #[derive(Clone)]
 pub struct Workflow {
-    machine: Rc<RefCell<Machine>>,
-    shielded: bool,
-}
-
-/// The type of the failure that carries a continue-as-new out of the workflow.
-pub(crate) const CONTINUE_AS_NEW: &str = "ContinueAsNew";
-
-/// Who a workflow is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WorkflowInfo {
-    /// The run.
-    pub run: RunKey,
-    /// The run's identity.
-    pub run_id: RunId,
-    /// The workflow's wire name.
-    pub workflow_type: String,
-    /// When the run began.
-    pub started_at: Timestamp,
+    raw: Raw,
+    app: Arc<App>,
 }
 
 impl Workflow {
-    pub(crate) fn new(machine: Rc<RefCell<Machine>>) -> Self {
-        Self { machine, shielded: false }
+    pub(crate) fn new(raw: Raw, app: Arc<App>) -> Self {
+        Self { raw, app }
+    }
+
+    /// The context that this one stands on: owned names, payloads, ids of commands.
+    #[must_use]
+    pub fn raw(&self) -> &Raw {
+        &self.raw
     }
 
     /// Calls an activity on a worker: a function of this application, or a [`RemoteActivity`](crate::RemoteActivity).
@@ -77,8 +67,8 @@ impl Workflow {
         function: F,
         input: &F::Input,
     ) -> ActivityCall<F::Output, NeedsCloseLimit> {
-        let name = function.wire_name(&self.machine.borrow().app);
-        ActivityCall::new(self.clone(), name, Payload::encode(input), Location::caller())
+        let name = function.wire_name(&self.app);
+        ActivityCall::new(self.clone(), name.into(), Payload::encode(input), Location::caller())
     }
 
     /// Calls an activity right where the workflow is decided: no queue, one write for its result. For short work.
@@ -92,8 +82,8 @@ impl Workflow {
         input: &F::Input,
     ) -> LocalActivityCall<F::Output> {
         let options = LocalActivityOptions::default();
-        let name = function.wire_name(&self.machine.borrow().app);
-        LocalActivityCall::new(self.clone(), name, Payload::encode(input), options, Location::caller())
+        let name = function.wire_name(&self.app);
+        LocalActivityCall::new(self.clone(), name.into(), Payload::encode(input), options, Location::caller())
     }
 
     /// Waits at no cost. The timer starts now, not at the first poll; dropping the future cancels it.
@@ -104,18 +94,21 @@ impl Workflow {
 
     /// Waits for the next signal of this name. Early signals are kept until somebody asks; one whose JSON does not
     /// fit `T` is passed over, with a warning in the log.
+    #[track_caller]
     pub fn signal<T: DeserializeOwned>(&self, signal: Signal<T>) -> WaitSignal<T> {
-        WaitSignal::new(self.clone(), signal)
+        WaitSignal::new(self.clone(), signal, Location::caller())
     }
 
     /// All signals of this name, in order of arrival.
+    #[track_caller]
     pub fn signals<T: DeserializeOwned>(&self, signal: Signal<T>) -> Signals<T> {
-        Signals::new(self.clone(), signal)
+        Signals::new(self.clone(), signal, Location::caller())
     }
 
     /// Waits until the condition holds. It is looked at again after every event.
+    #[track_caller]
     pub fn wait_until<C: Fn() -> bool>(&self, condition: C) -> WaitUntil<C> {
-        WaitUntil::new(self.clone(), condition)
+        WaitUntil::new(self.clone(), condition, Location::caller())
     }
 
     /// Waits for `future`, but no longer than this: `Ok(None)` when the time is up. No timer is created when the
@@ -126,16 +119,20 @@ impl Workflow {
     }
 
     /// Resolves when somebody asks the workflow to stop.
-    pub async fn canceled(&self) {
-        let machine = Rc::clone(&self.machine);
+    #[track_caller]
+    pub fn canceled(&self) -> impl Future<Output = ()> + use<> {
+        let raw = self.raw.clone();
         // A condition outside the scope that is being canceled: it ends by holding.
-        let _ = self.detached().wait_until(move || machine.borrow().is_canceled()).await;
+        let canceled = self.detached().wait_until(move || raw.machine().borrow().is_canceled());
+        async move {
+            let _ = canceled.await;
+        }
     }
 
     /// The same context, out of cancellation's reach: for cleaning up.
     #[must_use]
     pub fn detached(&self) -> Workflow {
-        Workflow { machine: Rc::clone(&self.machine), shielded: true }
+        Workflow { raw: self.raw.detached(), app: Arc::clone(&self.app) }
     }
 
     /// Publishes a query's value: anyone may read it from storage, without running code.
@@ -152,22 +149,19 @@ impl Workflow {
         query: Query<T, A>,
         handler: impl Fn(A) -> T + 'static,
     ) {
-        let answer = Rc::new(move |input: &Payload| Payload::encode(&handler(input.decode()?)));
-        self.machine.borrow().act("answer");
-        // Bound to a name: what the former handler holds may need the machine when it is dropped.
-        let _former = self.machine.borrow_mut().answers.insert(query.name(), answer);
+        self.raw.answer(query.name(), move |input| Payload::encode(&handler(input.decode()?)));
     }
 
     /// The recorded time of this turn. It does not pass while code runs.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.machine.borrow().now
+        self.raw.now()
     }
 
     /// A stream of random numbers, the same on every replay. Streams of different names are independent.
     #[must_use]
     pub fn random(&self, name: &str) -> Random {
-        Random::new(Rc::clone(&self.machine), name)
+        Random::new(self.raw.clone(), name)
     }
 
     /// A random (version 4) UUID, the same on every replay.
@@ -178,16 +172,59 @@ impl Workflow {
         uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
+    /// Gives what the closure gives, recorded once: a replay gives the recorded value back and does not run the closure.
+    /// For a value that the code cannot compute alike twice (a setting, a number from another crate's generator) and
+    /// that costs no more than computing it; what can fail or takes time is an activity.
+    ///
+    /// The closure runs once for the history, but a turn that was not committed is taken again, and the closure with
+    /// it. It may not use this context.
+    ///
+    /// ```
+    /// # use dormouse_core::{Failure, Workflow};
+    /// async fn greeting(cx: Workflow, name: String) -> Result<String, Failure> {
+    ///     let salutation: String = cx.side_effect("salutation", || {
+    ///         std::env::var("SALUTATION").unwrap_or_else(|_| "Hello".into())
+    ///     });
+    ///     Ok(format!("{salutation}, {name}"))
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    /// When the value does not serialize, when a recorded one does not fit `T`, or in a query's handler: the run is
+    /// parked with that message, or the query fails.
+    #[track_caller]
+    pub fn side_effect<T: Serialize + DeserializeOwned>(&self, name: &str, value: impl FnOnce() -> T) -> T {
+        let place = Place::from(Location::caller());
+        match self.raw.side_effect(name, &place) {
+            SideEffect::New => {
+                self.raw.machine().borrow_mut().mode = Mode::SideEffect;
+                let value = value();
+                self.raw.machine().borrow_mut().mode = Mode::Turn;
+                let recorded = Payload::encode(&value)
+                    .unwrap_or_else(|failure| panic!("the side effect {name:?} cannot be recorded: {failure}"));
+                self.raw.record_side_effect(name, recorded, &place);
+                value
+            }
+            SideEffect::Recorded(recorded) => recorded.decode().unwrap_or_else(|failure| {
+                panic!("the recorded value of the side effect {name:?} does not fit: {failure}")
+            }),
+            // There is no value to go on with. The divergence is known; this only ends the turn.
+            SideEffect::Diverged => std::panic::resume_unwind(Box::new("the code no longer follows its history")),
+        }
+    }
+
+    /// Whether a recorded turn is being run again, as after a restart: what it asks for was asked for before. For what
+    /// is no part of the workflow, like counting its calls; code that decides by it diverges. `tracing` needs no such
+    /// care: what a recorded turn logs is not logged again.
+    #[must_use]
+    pub fn is_replaying(&self) -> bool {
+        self.raw.is_replaying()
+    }
+
     /// Who this workflow is.
     #[must_use]
     pub fn info(&self) -> WorkflowInfo {
-        let machine = self.machine.borrow();
-        WorkflowInfo {
-            run: machine.run.clone(),
-            run_id: machine.run_id,
-            workflow_type: machine.workflow_type.to_string(),
-            started_at: machine.started_at,
-        }
+        self.raw.info()
     }
 
     /// Ends this run and begins the next with a fresh history, in one write: `return cx.continue_as_new(me, &input)`.
@@ -201,16 +238,13 @@ impl Workflow {
     pub fn continue_as_new<A, F: WorkflowFunction<A>, T>(&self, function: F, input: &F::Input) -> Result<T, Failure> {
         let _ = function;
         let input = Payload::encode(input)?;
-        let mut machine = self.machine.borrow_mut();
-        machine.act("continue as new");
-        let Some(name) = machine.app.name_of::<F>() else {
+        let Some(name) = self.app.name_of::<F>() else {
             panic!(
                 "workflow {} is not registered; add `.workflow(\"...\", ...)` to the App",
                 std::any::type_name::<F>()
             )
         };
-        machine.next_run = Some(NextRun { workflow_type: name.into(), input, request_id: None, carried: Vec::new() });
-        Err(Failure::unplaced("the workflow continues as new").with_type(CONTINUE_AS_NEW).non_retryable())
+        Err(self.raw.continue_as_new(Call::new(name, input)))
     }
 }
 
@@ -231,7 +265,7 @@ impl<T: Serialize + Clone> Published<T> {
     /// Changes the value.
     #[track_caller]
     pub fn set(&self, value: T) {
-        self.cx.machine.borrow().act("publish");
+        self.cx.raw.machine().borrow().act("publish");
         self.value.replace(value);
         self.record(Location::caller());
     }
@@ -242,13 +276,12 @@ impl<T: Serialize + Clone> Published<T> {
         self.value.borrow().clone()
     }
 
-    fn record(&self, place: &Location<'_>) {
+    fn record(&self, place: &'static Location<'static>) {
         let value = match Payload::encode(&*self.value.borrow()) {
             Ok(value) => value,
             Err(failure) => panic!("the value of query {:?} cannot be published: {failure}", self.query.name()),
         };
-        let command = Command::Publish { name: self.query.name().into(), value, place: here(place) };
-        self.cx.machine.borrow_mut().issue(command);
+        self.cx.raw.publish(self.query.name(), value, &place.into());
     }
 }
 

@@ -1,22 +1,20 @@
 //! Random numbers that replay alike.
 
-use std::cell::RefCell;
 use std::convert::Infallible;
-use std::rc::Rc;
 
 use rand_core::{Rng, TryRng};
 
-use super::Machine;
+use crate::program::Raw;
 
 /// One named stream of random numbers. It is a `rand_core` generator, so the crate `rand` works on it.
 pub struct Random {
-    machine: Rc<RefCell<Machine>>,
+    raw: Raw,
     name: String,
 }
 
 impl Random {
-    pub(super) fn new(machine: Rc<RefCell<Machine>>, name: &str) -> Self {
-        Self { machine, name: name.to_owned() }
+    pub(super) fn new(raw: Raw, name: &str) -> Self {
+        Self { raw, name: name.to_owned() }
     }
 
     /// A number at least 0 and below 1.
@@ -36,15 +34,15 @@ impl TryRng for Random {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        Ok(self.machine.borrow_mut().stream(&self.name).next_u32())
+        Ok(self.raw.draw(&self.name, |stream| stream.next_u32()))
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        Ok(self.machine.borrow_mut().stream(&self.name).next_u64())
+        Ok(self.raw.draw(&self.name, |stream| stream.next_u64()))
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        self.machine.borrow_mut().stream(&self.name).fill_bytes(bytes);
+        self.raw.draw(&self.name, |stream| stream.fill_bytes(bytes));
         Ok(())
     }
 }

@@ -1,40 +1,40 @@
 //! What a workflow can wait for besides activities: time, signals, conditions.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::panic::Location;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::machine::Waiter;
-use super::{Machine, Workflow};
-use crate::failure::{Canceled, here};
-use crate::history::{Command, CommandId};
+use super::Workflow;
+use crate::failure::Canceled;
+use crate::ids::CommandId;
 use crate::names::Signal;
+use crate::program::{Ended, Place, Raw, Waiter};
 
 /// Counts a future among those that wait for the engine, from its first Pending until it ends or is dropped.
 pub(super) struct Waiting {
-    machine: Rc<RefCell<Machine>>,
+    raw: Raw,
     id: Option<u64>,
+    /// Where the workflow asked for it.
+    place: Place,
 }
 
 impl Waiting {
-    pub(super) fn new(cx: &Workflow) -> Self {
-        Self { machine: Rc::clone(&cx.machine), id: None }
+    pub(super) fn new(cx: &Workflow, place: &'static Location<'static>) -> Self {
+        Self { raw: cx.raw.clone(), id: None, place: place.into() }
     }
 
     pub(super) fn wait(&mut self, waiter: Waiter) {
         // Bound to a name, so that foreign wakers are dropped after the machine's borrow.
-        let _before = self.machine.borrow_mut().wait(&mut self.id, waiter);
+        let _before = self.raw.wait(&mut self.id, waiter, &self.place);
     }
 
     pub(super) fn end(&mut self) {
         let id = self.id.take();
-        let _before = self.machine.borrow_mut().wait_no_more(id);
+        let _before = self.raw.wait_no_more(id);
     }
 }
 
@@ -56,13 +56,9 @@ pub struct Sleep {
 }
 
 impl Sleep {
-    pub(super) fn start(cx: Workflow, duration: Duration, place: &Location<'_>) -> Self {
-        let timer = cx.machine.borrow_mut().open(cx.shielded, None, |machine, id| Command::StartTimer {
-            id,
-            fire_at: machine.now + duration,
-            place: here(place),
-        });
-        Self { waiting: Waiting::new(&cx), cx, timer: timer.map_err(Err) }
+    pub(super) fn start(cx: Workflow, duration: Duration, place: &'static Location<'static>) -> Self {
+        let timer = cx.raw.timer(duration, place.into());
+        Self { waiting: Waiting::new(&cx, place), cx, timer: timer.map_err(Err) }
     }
 }
 
@@ -70,20 +66,18 @@ impl Future for Sleep {
     type Output = Result<(), Canceled>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        use super::machine::Outcome;
         let id = match self.timer {
             Ok(id) => id,
             Err(ended) => return Poll::Ready(ended),
         };
-        let outcome = self.cx.machine.borrow_mut().outcome(id, context.waker());
-        let Some(outcome) = outcome else {
+        let Some(ended) = self.cx.raw.outcome_or_wake(id, context.waker()) else {
             self.waiting.wait(Waiter::Command);
             return Poll::Pending;
         };
         self.waiting.end();
-        let ended = match outcome {
-            Outcome::Fired => Ok(()),
-            _ => Err(Canceled),
+        let ended = match ended {
+            Ended::Fired => Ok(()),
+            Ended::Canceled | Ended::Value(_) | Ended::Failed(_) => Err(Canceled),
         };
         self.timer = Err(ended);
         Poll::Ready(ended)
@@ -93,7 +87,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Ok(id) = self.timer {
-            self.cx.machine.borrow_mut().drop_timer(id);
+            self.cx.raw.give_up(id);
         }
     }
 }
@@ -107,8 +101,8 @@ pub struct WaitSignal<T> {
 }
 
 impl<T: DeserializeOwned> WaitSignal<T> {
-    pub(super) fn new(cx: Workflow, signal: Signal<T>) -> Self {
-        Self { waiting: Waiting::new(&cx), cx, signal }
+    pub(super) fn new(cx: Workflow, signal: Signal<T>, place: &'static Location<'static>) -> Self {
+        Self { waiting: Waiting::new(&cx, place), cx, signal }
     }
 
     /// The next signal that decodes. One that does not fit is passed over: failing the workflow would let any caller
@@ -116,11 +110,11 @@ impl<T: DeserializeOwned> WaitSignal<T> {
     fn take(&self) -> Option<T> {
         loop {
             // The borrow ends before the value's own code runs.
-            let payload = self.cx.machine.borrow_mut().take_signal(self.signal.name())?;
+            let payload = self.cx.raw.take_signal(self.signal.name())?;
             match payload.decode() {
                 Ok(value) => return Some(value),
                 Err(failure) => tracing::warn!(
-                    workflow = %self.cx.machine.borrow().run, signal = self.signal.name(), %failure,
+                    workflow = %self.cx.raw.info().run, signal = self.signal.name(), %failure,
                     "a signal does not fit its declared type and is passed over"
                 ),
             }
@@ -136,12 +130,11 @@ impl<T: DeserializeOwned> Future for WaitSignal<T> {
             self.waiting.end();
             return Poll::Ready(Ok(value));
         }
-        let canceled = self.cx.machine.borrow().is_canceled() && !self.cx.shielded;
-        if canceled {
+        if self.cx.raw.is_canceled() {
             self.waiting.end();
             return Poll::Ready(Err(Canceled));
         }
-        let waiter = Waiter::Signal(self.signal.name(), context.waker().clone());
+        let waiter = Waiter::Signal(self.signal.name().into(), context.waker().clone());
         self.waiting.wait(waiter);
         Poll::Pending
     }
@@ -153,8 +146,8 @@ pub struct Signals<T> {
 }
 
 impl<T: DeserializeOwned> Signals<T> {
-    pub(super) fn new(cx: Workflow, signal: Signal<T>) -> Self {
-        Self { next: WaitSignal::new(cx, signal) }
+    pub(super) fn new(cx: Workflow, signal: Signal<T>, place: &'static Location<'static>) -> Self {
+        Self { next: WaitSignal::new(cx, signal, place) }
     }
 
     /// The next signal, once it arrives.
@@ -188,8 +181,8 @@ pub struct WaitUntil<C> {
 }
 
 impl<C: Fn() -> bool> WaitUntil<C> {
-    pub(super) fn new(cx: Workflow, condition: C) -> Self {
-        Self { waiting: Waiting::new(&cx), cx, condition }
+    pub(super) fn new(cx: Workflow, condition: C, place: &'static Location<'static>) -> Self {
+        Self { waiting: Waiting::new(&cx, place), cx, condition }
     }
 }
 
@@ -201,8 +194,7 @@ impl<C: Fn() -> bool + Unpin> Future for WaitUntil<C> {
             self.waiting.end();
             return Poll::Ready(Ok(()));
         }
-        let canceled = self.cx.machine.borrow().is_canceled() && !self.cx.shielded;
-        if canceled {
+        if self.cx.raw.is_canceled() {
             self.waiting.end();
             return Poll::Ready(Err(Canceled));
         }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dormouse_core::history::{Batch, BatchKind, Command, Event, Input, RunState};
+use dormouse_core::RunState;
+use dormouse_core::history::{Batch, BatchKind, Command, Event, Input};
+use dormouse_core::operations;
 use dormouse_core::{
-    Activity, ActivityOptions, App, Arrival, CommitId, Decision, Failure, LiveRun, Merge, Payload, Refusal,
+    Activity, ActivityOptions, App, Arrival, Call, CommitId, Decision, Failure, LiveRun, Merge, Payload, Refusal,
     RetryPolicy, RetryState, RunId, RunKey, Signal, StartRequest, Status, Timestamp, TurnFailure, WorkflowFunction,
     WorkflowKey,
 };
@@ -199,8 +201,7 @@ pub fn run_key(ordinal: u64) -> RunKey {
 
 pub fn start_request(workflow_type: &str, input: Payload) -> StartRequest {
     StartRequest {
-        workflow_type: workflow_type.into(),
-        input,
+        call: Call::new(workflow_type, input),
         request_id: "r".into(),
         reuse: Default::default(),
         conflict: Default::default(),
@@ -219,7 +220,7 @@ pub fn inputs(batch: &Batch) -> Vec<Input> {
     let inputs = batch.events.iter().filter_map(|event| match event {
         Event::Input(input) => Some(input.clone()),
         Event::Turn(turn) => turn.input.clone(),
-        Event::Command(_) => None,
+        Event::Command(_) | Event::DecidedBy(_) => None,
     });
     inputs.collect()
 }
@@ -228,21 +229,27 @@ pub fn inputs(batch: &Batch) -> Vec<Input> {
 pub fn show(command: &Command) -> String {
     let text = |payload: &Payload| String::from_utf8_lossy(payload.as_bytes()).into_owned();
     match command {
-        Command::ScheduleActivity { id, activity_type, input, .. } => {
+        Command::ScheduleActivity(operations::ScheduleActivity { id, activity_type, input, .. }) => {
             format!("activity {id} {activity_type}({})", text(input))
         }
-        Command::CancelActivity { id } => format!("cancel activity {id}"),
-        Command::ScheduleLocal { id, activity_type, .. } => format!("local {id} {activity_type}"),
-        Command::StartTimer { id, fire_at, .. } => format!("timer {id} at {}", fire_at.as_millis()),
-        Command::CancelTimer { id } => format!("cancel timer {id}"),
-        Command::Publish { name, value, .. } => format!("publish {name}={}", text(value)),
-        Command::Complete { result } => format!("complete {}", text(result)),
-        Command::Fail { failure } => format!("fail {failure}"),
-        Command::Cancel { failure } => format!("close {failure}"),
-        Command::ContinueAsNew { next } => format!(
+        Command::CancelActivity(operations::CancelActivity { id }) => format!("cancel activity {id}"),
+        Command::CancelLocal(operations::CancelLocal { id }) => format!("cancel local {id}"),
+        Command::ScheduleLocal(operations::ScheduleLocal { id, activity_type, .. }) => {
+            format!("local {id} {activity_type}")
+        }
+        Command::StartTimer(operations::StartTimer { id, fire_at, .. }) => {
+            format!("timer {id} at {}", fire_at.as_millis())
+        }
+        Command::CancelTimer(operations::CancelTimer { id }) => format!("cancel timer {id}"),
+        Command::RecordMarker(operations::RecordMarker { name, value, .. }) => format!("marker {name}={}", text(value)),
+        Command::Publish(operations::Publish { name, value, .. }) => format!("publish {name}={}", text(value)),
+        Command::Complete(operations::Complete { result }) => format!("complete {}", text(result)),
+        Command::Fail(operations::Fail { failure }) => format!("fail {failure}"),
+        Command::Cancel(operations::Cancel { failure }) => format!("close {failure}"),
+        Command::ContinueAsNew(operations::ContinueAsNew { next }) => format!(
             "continue {}({}) carrying {:?}",
-            next.workflow_type,
-            text(&next.input),
+            next.call.workflow_type,
+            text(&next.call.input),
             next.carried.iter().map(|signal| format!("{}={}", signal.name, text(&signal.payload))).collect::<Vec<_>>()
         ),
     }
@@ -253,25 +260,29 @@ pub fn json(text: &str) -> Payload {
 }
 
 pub fn completed(id: u64, result: &str) -> Arrival {
-    Arrival::ActivityCompleted { id, attempt: 1, result: json(result) }
+    Arrival::ActivityCompleted(operations::ActivityCompleted { id, attempt: 1, result: json(result) })
 }
 
 pub fn failed(id: u64, attempt: u32, failure: Failure, retry_state: RetryState) -> Arrival {
-    Arrival::ActivityFailed { id, attempt, failure, retry_state }
+    Arrival::ActivityFailed(operations::ActivityFailed { id, attempt, failure, retry_state })
 }
 
 pub fn local(id: u64, result: &str) -> Arrival {
-    Arrival::LocalCompleted { id, attempt: 1, result: json(result) }
+    Arrival::LocalCompleted(operations::LocalCompleted { id, attempt: 1, result: json(result) })
 }
 
 pub fn signal(request_id: &str, name: &str, payload: &str) -> Arrival {
-    Arrival::Signal { request_id: request_id.into(), name: name.into(), payload: json(payload) }
+    Arrival::Signal(operations::Signaled { request_id: request_id.into(), name: name.into(), payload: json(payload) })
 }
 
 pub fn cancel(request_id: &str) -> Arrival {
-    Arrival::Cancel { request_id: request_id.into(), reason: "enough".into() }
+    Arrival::Cancel(operations::CancelRequested { request_id: request_id.into(), reason: "enough".into() })
 }
 
 pub fn terminate(request_id: &str) -> Arrival {
-    Arrival::Terminate { request_id: request_id.into(), reason: "away with it".into(), next: None }
+    Arrival::Terminate(operations::Terminated {
+        request_id: request_id.into(),
+        reason: "away with it".into(),
+        next: None,
+    })
 }

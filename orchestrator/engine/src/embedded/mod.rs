@@ -132,6 +132,7 @@ impl Embedded {
                 sweep_interval: settings.sweep_interval,
                 shared: false,
                 max_payload_bytes: settings.max_payload_bytes.min(MAX_PAYLOAD_BYTES),
+                limits: dormouse_core::Limits::DEFAULT,
                 declared: Arc::new(app.declared().clone()),
             },
         };

@@ -1,5 +1,8 @@
 //! Run queue and activity queue.
 
+use dormouse_core::Call;
+use dormouse_core::operations;
+
 use dormouse_core::{Failure, IdConflictPolicy, IdReusePolicy, Payload, RetryState, StartRequest, TimeoutKind};
 use dormouse_engine::seams::{Intent, Overdue, Sweeping, Wish};
 
@@ -17,8 +20,7 @@ async fn send_tasks(bench: &Bench, tasks: &[ActivityTask]) {
 
 fn start(run: &RunKey, request_id: &str, input: Payload) -> Intent {
     let request = StartRequest {
-        workflow_type: "test".into(),
-        input,
+        call: Call::new("test", input),
         request_id: request_id.into(),
         reuse: IdReusePolicy::RejectDuplicate,
         conflict: IdConflictPolicy::UseExisting,
@@ -28,19 +30,34 @@ fn start(run: &RunKey, request_id: &str, input: Payload) -> Intent {
 
 pub(super) async fn every_kind_of_message_arrives(bench: Bench) {
     let run = run("kinds");
-    let arrival = Arrival::Cancel { request_id: "r".into(), reason: "enough".into() };
+    let arrival = Arrival::Cancel(operations::CancelRequested { request_id: "r".into(), reason: "enough".into() });
     let failure = Failure::application("no").with_type("Declined").caused_by(Failure::terminated("because"));
-    let lost =
-        Arrival::AttemptLost { id: 4, attempt: 2, timeout: TimeoutKind::Heartbeat, last_heartbeat: Some(json("7")) };
+    let lost = Arrival::AttemptLost(operations::WorkerGone {
+        id: 4,
+        attempt: 2,
+        timeout: TimeoutKind::Heartbeat,
+        last_heartbeat: Some(json("7")),
+    });
     let sent = [
         RunMessage::Intent(start(&run, "r1", json("1"))),
         RunMessage::Intent(Intent { run: run.clone(), wish: Wish::Take { arrival, pinned: true } }),
         RunMessage::Accepted { run: run.clone(), sequence: 5, record: vec![0, 255, 13, 10].into() },
         signal(&run, "r2", json("{}")),
-        arrived(&run, Arrival::ActivityCompleted { id: 3, attempt: 1, result: Payload::NULL }),
-        arrived(&run, Arrival::ActivityFailed { id: 3, attempt: 1, failure, retry_state: RetryState::Timeout }),
+        arrived(
+            &run,
+            Arrival::ActivityCompleted(operations::ActivityCompleted { id: 3, attempt: 1, result: Payload::NULL }),
+        ),
+        arrived(
+            &run,
+            Arrival::ActivityFailed(operations::ActivityFailed {
+                id: 3,
+                attempt: 1,
+                failure,
+                retry_state: RetryState::Timeout,
+            }),
+        ),
         arrived(&run, lost),
-        arrived(&run, Arrival::NeverTaken { id: 9 }),
+        arrived(&run, Arrival::NeverTaken(operations::NeverTaken { id: 9 })),
         arrived(&run, Arrival::Alarm),
         RunMessage::Sweep { run: run.clone() },
     ];
@@ -130,7 +147,10 @@ pub(super) async fn payloads_keep_their_bytes(bench: Bench) {
     for (id, payload) in (0..).zip(odd_payloads()) {
         messages.push(signal(&run, &id.to_string(), payload.clone()));
         messages.push(RunMessage::Intent(start(&run, &id.to_string(), payload.clone())));
-        messages.push(arrived(&run, Arrival::ActivityCompleted { id, attempt: 1, result: payload.clone() }));
+        messages.push(arrived(
+            &run,
+            Arrival::ActivityCompleted(operations::ActivityCompleted { id, attempt: 1, result: payload.clone() }),
+        ));
         // At once, soon, and late: each way must keep them.
         for (way, wait) in (0..).zip([Duration::ZERO, bench.pace.near, bench.pace.far]) {
             tasks.push(ActivityTask { input: payload.clone(), ..task(&run, id * 3 + way, now + wait) });
@@ -167,7 +187,10 @@ pub(super) async fn hostile_ids_are_ids(bench: Bench) {
     let (mut messages, mut tasks) = (Vec::new(), Vec::new());
     for run in hostile_runs() {
         let id = run.workflow.workflow_id.to_string();
-        messages.push(arrived(&run, Arrival::Signal { request_id: id.clone(), name: id.clone(), payload: json("1") }));
+        messages.push(arrived(
+            &run,
+            Arrival::Signal(operations::Signaled { request_id: id.clone(), name: id.clone(), payload: json("1") }),
+        ));
         messages.push(RunMessage::Intent(start(&run, &id, json("1"))));
         tasks.push(ActivityTask { activity_type: id.clone(), ..task(&run, u64::MAX, now) });
         tasks.push(ActivityTask { activity_type: id, ..task(&run, 1, now + bench.pace.far) });

@@ -9,28 +9,29 @@ use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::app::{App, WorkflowFuture};
-use crate::divergence::{Asked, TurnFailure};
+use super::limits::{EVENT_BYTES, Limits};
+use super::state::{RunState, reckoned};
+use crate::app::App;
 use crate::failure::Failure;
-use crate::history::{Batch, BatchKind, Command, CommandId, Damage, Event, Input, RunState, Turn, turn_time};
-use crate::ids::{CommitId, RunKey};
+use crate::history::{Batch, BatchKind, Damage, DecidedBy, Event, Flags, Turn, turn_time};
+use crate::ids::{CommandId, CommitId, RunKey};
+use crate::operations::{Cancel, Command, Complete, ContinueAsNew, Fail, Input};
 use crate::payload::Payload;
 use crate::planted::{Bug, planted};
+use crate::program::{CONTINUE_AS_NEW, LocalCall, Machine, Mode, Program, Raw, TurnFailure, Turned};
 use crate::time::Timestamp;
-use crate::workflow::{CONTINUE_AS_NEW, LocalCall, Machine, Mode, Workflow};
 
-/// A run in memory, its future poised after the last turn.
+/// A run in memory, its code poised after the last turn.
 pub struct LiveRun {
     state: RunState,
     machine: Rc<RefCell<Machine>>,
-    future: Option<WorkflowFuture>,
+    app: Arc<App>,
+    terms: Terms,
+    program: Option<Box<dyn Program>>,
     turns: u64,
     arrived: VecDeque<Input>,
     draft: Vec<Event>,
@@ -38,21 +39,25 @@ pub struct LiveRun {
     draft_base: Timestamp,
     /// The next turn takes all waiting inputs at once.
     take_all: bool,
-    bell: Arc<Bell>,
 }
 
-/// Rings when something within the workflow's future wants to be polled again in the same turn.
-#[derive(Default)]
-struct Bell(AtomicBool);
+/// Under which terms a run is decided in this process.
+#[derive(Clone, Default)]
+pub struct Terms {
+    /// The build that decides, for the history; empty when it has no name.
+    pub build: Arc<str>,
+    /// What bounds the run.
+    pub limits: Limits,
+    /// Told before each turn that is run, recorded or new, and which it is, from 1: what watches for turns that never
+    /// end counts a replay of many turns as many.
+    pub before_turn: Option<Rc<dyn Fn(u64)>>,
+}
 
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Relaxed);
+impl std::fmt::Debug for Terms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Terms").field("build", &self.build).field("limits", &self.limits).finish_non_exhaustive()
     }
 }
-
-/// How often a turn polls the future while it keeps waking itself.
-const MAX_POLLS: u32 = 10_000;
 
 /// What a decision comes to.
 #[derive(Debug)]
@@ -86,162 +91,124 @@ pub enum Merge {
 }
 
 impl LiveRun {
-    /// Replays a history, given whole and in order.
+    /// Replays a history, given whole and in order, under the default terms.
     ///
     /// # Errors
     /// [`TurnFailure`] when the history is damaged or the code does not follow it.
     pub fn replay(app: &Arc<App>, run: &RunKey, records: &[Bytes]) -> Result<Self, TurnFailure> {
+        Self::replay_under(app, run, records, &Terms::default())
+    }
+
+    /// Replays a history, given whole and in order, under these terms.
+    ///
+    /// # Errors
+    /// [`TurnFailure`] when the history is damaged or the code does not follow it.
+    pub fn replay_under(app: &Arc<App>, run: &RunKey, records: &[Bytes], terms: &Terms) -> Result<Self, TurnFailure> {
         let Some((first, rest)) = records.split_first() else {
             let problem = "there is no batch 0".to_owned();
             return Err(Damage::Contradiction { sequence: 0, problem }.into());
         };
         let (state, _) = RunState::begin(run.clone(), first)?;
         let started = &state.started;
-        let machine =
-            Machine::new(run.clone(), started.run_id, &started.workflow_type, state.started_at, Arc::clone(app));
-        let machine = Rc::new(RefCell::new(machine));
+        let machine = Machine::new(run.clone(), started.run_id, &started.call.workflow_type, state.started_at);
         let mut live = Self {
             draft_base: state.time,
             state,
-            machine,
-            future: None,
+            machine: Rc::new(RefCell::new(machine)),
+            app: Arc::clone(app),
+            terms: terms.clone(),
+            program: None,
             turns: 0,
             arrived: VecDeque::new(),
             draft: Vec::new(),
             take_all: false,
-            bell: Arc::default(),
         };
-        for record in rest {
-            live.follow(record)?;
-        }
-        Ok(live)
+        let followed = without_logs(|| rest.iter().try_for_each(|record| live.follow(record)));
+        live.warn_of_changes();
+        followed.map(|()| live)
     }
 
     /// Follows one more recorded batch.
     fn follow(&mut self, record: &Bytes) -> Result<(), TurnFailure> {
-        let waiting = self.state.inbox.clone();
-        let batch = self.state.append(record)?;
+        let (batch, taken) = self.state.append_taking(record)?;
         if batch.kind == BatchKind::Decided {
-            self.retrace(&batch.events, batch.time, waiting)?;
+            self.retrace(batch.events, batch.time, taken)?;
         }
         Ok(())
     }
 
-    /// Runs recorded turns again and holds what the code asks for against what was recorded.
-    fn retrace(&mut self, events: &[Event], time: Timestamp, mut waiting: VecDeque<Input>) -> Result<(), TurnFailure> {
-        for event in events {
-            match event {
-                Event::Turn(turn) => {
-                    self.nothing_left()?;
-                    let inputs: Vec<_> = waiting.drain(..turn.taken as usize).chain(turn.input.clone()).collect();
-                    self.run_turn(turn_time(time, turn.at_offset_ms), &inputs)?;
-                }
-                Event::Command(recorded) => {
-                    let attempted = self.machine.borrow_mut().issued.pop_front();
-                    self.compare(recorded, attempted)?;
-                }
-                Event::Input(_) => {}
+    /// Runs recorded turns again: each is given the commands that the history holds for it, and must ask for them.
+    /// `taken` are the waiting inputs that the turns took, in order.
+    fn retrace(&mut self, events: Vec<Event>, time: Timestamp, mut taken: VecDeque<Input>) -> Result<(), TurnFailure> {
+        let mut events = events.into_iter().peekable();
+        while let Some(event) = events.next() {
+            let turn = match event {
+                Event::Turn(turn) => turn,
+                // Not delivered, or of no concern to the code. Commands stand behind their turns.
+                Event::Input(_) | Event::DecidedBy(_) | Event::Command(_) => continue,
+            };
+            let mut expected = VecDeque::new();
+            while let Some(Event::Command(command)) = events.next_if(|event| matches!(event, Event::Command(_))) {
+                expected.push_back(command);
             }
-        }
-        self.nothing_left()
-    }
-
-    fn compare(&self, recorded: &Command, attempted: Option<Command>) -> Result<(), TurnFailure> {
-        let diverged = |attempted: Asked| TurnFailure::Diverged {
-            turn: self.turns,
-            recorded: Asked::For(Box::new(recorded.clone())),
-            attempted,
-        };
-        let Some(attempted) = attempted else {
-            return Err(diverged(Asked::Nothing));
-        };
-        let same = recorded.kind() == attempted.kind()
-            && recorded.name() == attempted.name()
-            && recorded.id() == attempted.id();
-        if !same {
-            return Err(diverged(Asked::For(Box::new(attempted))));
-        }
-        if arguments_changed(recorded, &attempted) {
-            tracing::warn!(
-                run = %self.state.run, command = %Asked::For(Box::new(attempted)),
-                "a recorded command is repeated with other arguments; the recorded ones stand"
-            );
+            self.machine.borrow_mut().script.begin(expected);
+            let inputs = taken.drain(..turn.taken as usize).chain(turn.input);
+            self.run_turn(turn_time(time, turn.at_offset_ms), inputs)?;
         }
         Ok(())
     }
 
-    fn nothing_left(&mut self) -> Result<(), TurnFailure> {
-        match self.machine.borrow_mut().issued.pop_front() {
-            None => Ok(()),
-            Some(attempted) => Err(TurnFailure::Diverged {
-                turn: self.turns,
-                recorded: Asked::Nothing,
-                attempted: Asked::For(Box::new(attempted)),
-            }),
-        }
+    /// Says what recorded turns did otherwise than before, without going astray. Not while logs are off.
+    fn warn_of_changes(&self) {
+        let Some(changed) = self.machine.borrow_mut().script.take_changed() else { return };
+        let differences: Vec<_> = changed.differences.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            run = %self.state.run, command = %changed.command, differences = differences.join("; "),
+            "a recorded command is repeated with other arguments; the recorded ones stand (told once)"
+        );
     }
 
-    /// One turn: deliver, then poll until nothing stirs. What the code asks for is in the machine afterwards.
-    fn run_turn(&mut self, at: Timestamp, inputs: &[Input]) -> Result<(), TurnFailure> {
+    /// One turn: deliver, then run the code until nothing stirs. What it asks for is in the machine afterwards.
+    fn run_turn(&mut self, at: Timestamp, inputs: impl Iterator<Item = Input>) -> Result<(), TurnFailure> {
         self.turns += 1;
         let turn = self.turns;
+        if let Some(before_turn) = &self.terms.before_turn {
+            before_turn(turn);
+        }
         {
             let mut machine = self.machine.borrow_mut();
             machine.now = at;
             machine.mode = Mode::Turn;
-            inputs.iter().for_each(|input| machine.deliver(input));
+            inputs.for_each(|input| machine.deliver(&input));
         }
-        let polled = catch_unwind(AssertUnwindSafe(|| self.poll_until_still()));
-        match polled {
-            Err(panic) => Err(TurnFailure::panicked(turn, &*panic)),
-            Ok(Err(failure)) => Err(failure),
-            Ok(Ok(Poll::Pending)) if self.machine.borrow().waiting() == 0 => Err(TurnFailure::ForeignFuture { turn }),
-            Ok(Ok(Poll::Pending)) => Ok(()),
-            Ok(Ok(Poll::Ready(result))) => {
-                let close = self.closing_command(result);
-                self.machine.borrow_mut().issued.push_back(close);
-                Ok(())
-            }
+        let turned = catch_unwind(AssertUnwindSafe(|| self.run_code()));
+        let closing = match turned {
+            Ok(Ok(Turned::Ended(result))) => Some(self.closing_command(result)),
+            // What diverged first is the failure, whatever the code did from then on.
+            _ if self.machine.borrow().script.has_diverged() => None,
+            Ok(Ok(Turned::Waits)) => None,
+            Ok(Ok(Turned::Stuck)) => return Err(TurnFailure::ForeignFuture { turn }),
+            Ok(Err(failure)) => return Err(failure),
+            Err(panic) => return Err(TurnFailure::panicked(turn, &*panic)),
+        };
+        let mut machine = self.machine.borrow_mut();
+        if let Some(closing) = closing {
+            machine.issue(closing, None);
         }
+        machine.end_script(turn)
     }
 
-    /// Polls the future until it is ready or nothing within it stirs. Events wake nobody by themselves (every turn
-    /// polls), but parts of the future may wake each other, and what one part did may make a condition true that
-    /// another looked at before.
-    fn poll_until_still(&mut self) -> Result<Poll<Result<Payload, Failure>>, TurnFailure> {
-        let mut still = false;
-        for _ in 0..MAX_POLLS {
-            self.bell.0.store(false, Relaxed);
-            if let Poll::Ready(result) = self.poll_future()? {
-                return Ok(Poll::Ready(result));
-            }
-            let woken = self.bell.0.load(Relaxed);
-            let mut machine = self.machine.borrow_mut();
-            let stirred = std::mem::take(&mut machine.progress) || woken;
-            // Once more after the last stir, for what a condition did not see.
-            let look = stirred || !still;
-            still = !stirred;
-            if !(woken || (look && machine.wake_conditions())) {
-                return Ok(Poll::Pending);
-            }
+    fn run_code(&mut self) -> Result<Turned, TurnFailure> {
+        if let Some(program) = &mut self.program {
+            return Ok(program.turn());
         }
-        Err(TurnFailure::ForeignFuture { turn: self.turns })
-    }
-
-    fn poll_future(&mut self) -> Result<Poll<Result<Payload, Failure>>, TurnFailure> {
-        if self.future.is_none() {
-            let started = &self.state.started;
-            let cx = Workflow::new(Rc::clone(&self.machine));
-            let app = Arc::clone(&self.machine.borrow().app);
-            match app.begin_workflow(&started.workflow_type, cx, &started.input) {
-                Some(Ok(future)) => self.future = Some(future),
-                Some(Err(failure)) => return Ok(Poll::Ready(Err(failure))),
-                None => return Err(TurnFailure::UnknownWorkflow { workflow_type: started.workflow_type.clone() }),
-            }
+        let call = &self.state.started.call;
+        let raw = Raw::new(Rc::clone(&self.machine));
+        match self.app.begin_workflow(&call.workflow_type, raw, &call.input) {
+            Some(Ok(program)) => Ok(self.program.insert(program).turn()),
+            Some(Err(failure)) => Ok(Turned::Ended(Err(failure))),
+            None => Err(TurnFailure::UnknownWorkflow { workflow_type: call.workflow_type.clone() }),
         }
-        let Some(future) = &mut self.future else { unreachable!("it was just put there") };
-        let waker = Waker::from(Arc::clone(&self.bell));
-        Ok(future.as_mut().poll(&mut Context::from_waker(&waker)))
     }
 
     fn closing_command(&self, result: Result<Payload, Failure>) -> Command {
@@ -251,14 +218,14 @@ impl LiveRun {
         let next = machine.next_run.take().filter(|_| continues);
         if let Some(mut next) = next {
             next.carried = machine.unconsumed();
-            return Command::ContinueAsNew { next: Box::new(next) };
+            return ContinueAsNew { next: Box::new(next) }.into();
         }
         match result {
-            Ok(result) => Command::Complete { result },
+            Ok(result) => Complete { result }.into(),
             Err(failure) if failure.is_canceled() && machine.is_canceled() => {
-                Command::Cancel { failure: failure.storable() }
+                Cancel { failure: failure.storable() }.into()
             }
-            Err(failure) => Command::Fail { failure: failure.storable() },
+            Err(failure) => Fail { failure: failure.storable() }.into(),
         }
     }
 
@@ -283,11 +250,10 @@ impl LiveRun {
             if self.draft.is_empty() {
                 self.draft_base = now;
             }
-            let inputs: Vec<Input>;
+            let at_offset_ms = offset(self.draft_base, now);
             let turn = if !self.state.inbox.is_empty() {
                 let taken = if self.take_all { self.state.inbox.len() } else { 1 };
-                inputs = self.state.inbox.iter().take(taken).cloned().collect();
-                Turn { at_offset_ms: offset(self.draft_base, now), taken: taken as u32, input: None }
+                Turn { at_offset_ms, taken: taken as u32, input: None }
             } else if let Some(input) = self.arrived.pop_front() {
                 if !self.state.still_fits(&input) {
                     continue;
@@ -296,35 +262,53 @@ impl LiveRun {
                     self.draft_event(Event::Input(input))?;
                     continue;
                 }
-                inputs = vec![input.clone()];
-                Turn { at_offset_ms: offset(self.draft_base, now), taken: 0, input: Some(input) }
+                Turn { at_offset_ms, taken: 0, input: Some(input) }
             } else {
                 break;
             };
             self.take_all = false;
-            // Inputs that wait behind a closing turn would never be seen: `apply` of the close drops them.
+            // Inputs that wait behind a closing turn would never be seen: the fold of the close drops them.
             let unseen = self.state.inbox.len() > turn.taken as usize;
-            self.draft_event(Event::Turn(turn))?;
-            self.run_turn(now, &inputs)?;
-            loop {
-                let Some(command) = self.machine.borrow_mut().issued.pop_front() else { break };
-                let closes = command.closes();
-                self.draft_event(Event::Command(command))?;
-                if closes && unseen && !planted(Bug::C2CloseDeaf) {
-                    return Ok(Decision::Retake(self.retake()));
-                }
+            if self.take_turn(turn, now)? && unseen && !planted(Bug::C2CloseDeaf) {
+                return Ok(Decision::Retake(self.retake()));
             }
         }
         Ok(Decision::Decided)
     }
 
-    fn draft_event(&mut self, event: Event) -> Result<(), TurnFailure> {
+    /// Takes one turn and drafts it, within the limits. Whether it closes the run.
+    fn take_turn(&mut self, turn: Turn, now: Timestamp) -> Result<bool, TurnFailure> {
+        let number = self.turns + 1;
+        let too_large = |(limit, at_most)| Err(TurnFailure::TooLarge { turn: number, limit, at_most });
+        if let Some(reached) = self.terms.limits.reached_by_history(self.state.events, self.state.bytes) {
+            return too_large(reached);
+        }
+        let own = turn.input.clone();
+        let taken = self.draft_event(Event::Turn(turn))?;
+        let mut events = taken.len() as u64 + u64::from(own.is_some());
+        let mut bytes: u64 = taken.iter().chain(&own).map(reckoned).sum();
+        self.run_turn(now, taken.into_iter().chain(own))?;
+        let issued = std::mem::take(&mut self.machine.borrow_mut().issued);
+        events += issued.len() as u64;
+        bytes += issued.iter().map(|command| (EVENT_BYTES + command.bytes()) as u64).sum::<u64>();
+        if let Some(exceeded) = self.terms.limits.exceeded_by_turn(events, bytes) {
+            return too_large(exceeded);
+        }
+        for command in issued {
+            self.draft_event(Event::Command(command))?;
+        }
+        Ok(self.state.closed.is_some())
+    }
+
+    /// Folds an event in and keeps it for the next batch. Gives the waiting inputs that a turn takes.
+    fn draft_event(&mut self, event: Event) -> Result<VecDeque<Input>, TurnFailure> {
         let sequence = self.state.next_sequence;
-        self.state
+        let taken = self
+            .state
             .apply(&event, self.draft_base)
             .map_err(|problem| TurnFailure::Damaged(Damage::Contradiction { sequence, problem }))?;
         self.draft.push(event);
-        Ok(())
+        Ok(taken)
     }
 
     /// Gives up what closed the run: its last turn, or a termination. What that was told on the spot is told again.
@@ -353,12 +337,13 @@ impl LiveRun {
             self.arrived = kept.into_iter().filter_map(told_on_the_spot).chain(arrived).collect();
             return Ok(false);
         }
-        let waiting = self.state.inbox.clone();
         self.draft_base = base;
+        let mut taken = VecDeque::new();
         for event in &kept {
-            self.draft_event(event.clone())?;
+            taken.append(&mut self.draft_event(event.clone())?);
         }
-        self.retrace(&kept, base, waiting)?;
+        // What these turns logged, they logged when they were decided.
+        without_logs(|| self.retrace(kept, base, taken))?;
         self.arrived = arrived;
         Ok(true)
     }
@@ -370,7 +355,7 @@ impl LiveRun {
             let told = match event {
                 Event::Input(input) => Some(input),
                 Event::Turn(turn) => turn.input.as_ref(),
-                Event::Command(_) => None,
+                Event::Command(_) | Event::DecidedBy(_) => None,
             };
             told.is_none_or(|input| state.still_fits(input)) && state.apply(event, base).is_ok()
         })
@@ -380,11 +365,13 @@ impl LiveRun {
     /// that is what makes a local step one write.
     #[must_use]
     pub fn must_commit(&self) -> bool {
-        let may_wait = |event: &Event| {
-            matches!(event, Event::Turn(Turn { input: None, .. }) | Event::Command(Command::ScheduleLocal { .. }))
+        let may_wait = |event: &Event| match event {
+            Event::Turn(turn) => turn.input.is_none(),
+            Event::Command(command) => command.may_wait(),
+            Event::Input(_) | Event::DecidedBy(_) => false,
         };
         // One that backs off has its result later than a write should wait.
-        let runs = self.state.locals.values().any(|local| local.retry_at <= self.state.decided_at);
+        let runs = self.state.pending.locals.open.values().any(|local| local.retry_at <= self.state.decided_at);
         !self.draft.iter().all(may_wait) || (!self.draft.is_empty() && !runs)
     }
 
@@ -393,15 +380,27 @@ impl LiveRun {
     pub fn seal(&self, commit_id: CommitId, clock: Timestamp, sweep: Duration) -> Batch {
         let time = self.state.recorded_time(clock);
         let later = offset(self.draft_base, time);
-        let mut events = self.draft.clone();
-        for event in &mut events {
-            if let Event::Turn(turn) = event {
-                turn.at_offset_ms -= later;
-            }
-        }
+        let takes_over = self.takes_over().map(Event::DecidedBy);
+        let events = takes_over.into_iter().chain(self.draft.iter().cloned().map(|event| match event {
+            Event::Turn(turn) => Event::Turn(Turn { at_offset_ms: turn.at_offset_ms - later, ..turn }),
+            other => other,
+        }));
+        let events = events.collect();
         let due = self.state.due_after(time, sweep);
-        let due = if self.state.closed.is_some() { due } else { due.filter(|due| *due < self.state.due) };
+        let due = if self.state.closed.is_some() {
+            due
+        } else {
+            due.filter(|due| self.state.due.is_none_or(|known| *due < known))
+        };
         Batch { commit_id, previous: self.state.head, time, kind: BatchKind::Decided, events, due }
+    }
+
+    /// Who decides from here on, where that is another build than before or one that knows more behaviours.
+    fn takes_over(&self) -> Option<DecidedBy> {
+        let before = &self.state.decided_by;
+        let flags = before.flags.and(Flags::KNOWN);
+        let build = &*self.terms.build;
+        (*before.build != *build || before.flags != flags).then(|| DecidedBy { build: build.to_owned(), flags })
     }
 
     /// The sealed draft is in the history.
@@ -416,7 +415,7 @@ impl LiveRun {
         let Ok(batch) = Batch::decode(self.state.next_sequence, record) else {
             return Merge::Reload;
         };
-        let ends = |event: &Event| matches!(event, Event::Input(Input::Terminated { .. }));
+        let ends = |event: &Event| matches!(event, Event::Input(input) if input.closes().is_some());
         if batch.kind == BatchKind::Decided || batch.events.iter().any(ends) {
             return Merge::Reload;
         }
@@ -455,7 +454,9 @@ impl LiveRun {
     pub fn catch_up(&mut self, records: &[Bytes]) -> bool {
         records.iter().all(|record| {
             if self.draft.is_empty() && self.arrived.is_empty() {
-                return self.follow(record).is_ok();
+                let followed = without_logs(|| self.follow(record)).is_ok();
+                self.warn_of_changes();
+                return followed;
             }
             matches!(self.merge(record), Merge::Merged)
         })
@@ -465,10 +466,8 @@ impl LiveRun {
     /// beyond `now`.
     pub fn local_calls(&self, now: Timestamp) -> Vec<(CommandId, u32, LocalCall)> {
         let machine = self.machine.borrow();
-        self.state
-            .locals
-            .iter()
-            .filter(|(_, local)| local.retry_at <= now)
+        let open = self.state.pending.locals.open.iter();
+        open.filter(|(_, local)| local.retry_at <= now)
             .filter_map(|(id, local)| Some((*id, local.attempts + 1, machine.local_calls.get(id)?.clone())))
             .collect()
     }
@@ -481,11 +480,13 @@ impl LiveRun {
         let answer = {
             let mut machine = self.machine.borrow_mut();
             let Some(answer) = machine.answers.get(name).cloned() else {
-                if let Some(value) = self.state.published.get(name) {
+                if let Some(value) = self.state.pending.published.values.get(name) {
                     return Ok(value.clone());
                 }
-                let known = machine.answers.keys().map(|name| (*name).to_owned());
-                return Err(QueryFailure::Unknown(known.chain(self.state.published.keys().cloned()).collect()));
+                let known = machine.answers.keys().map(|name| name.to_string());
+                return Err(QueryFailure::Unknown(
+                    known.chain(self.state.pending.published.values.keys().cloned()).collect(),
+                ));
             };
             machine.mode = Mode::Query;
             answer
@@ -505,11 +506,11 @@ impl Drop for LiveRun {
     fn drop(&mut self) {
         // Leaving memory is neither canceling a timer nor abandoning an activity.
         self.machine.borrow_mut().mode = Mode::Unloading;
-        let future = self.future.take();
+        let program = self.program.take();
         // Taken out first: what handlers hold may need the machine when it is dropped. They may also hold the machine,
         // which would keep both alive for ever.
         let answers = std::mem::take(&mut self.machine.borrow_mut().answers);
-        if catch_unwind(AssertUnwindSafe(|| drop((future, answers)))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| drop((program, answers)))).is_err() {
             tracing::warn!(run = %self.state.run, "the workflow's code panicked while it left memory");
         }
     }
@@ -534,6 +535,11 @@ pub enum QueryFailure {
     Failed(Failure),
 }
 
+/// Runs this with `tracing` switched off for the thread: what recorded turns log was logged when they were new.
+fn without_logs<T>(replay: impl FnOnce() -> T) -> T {
+    tracing::dispatcher::with_default(&tracing::Dispatch::none(), replay)
+}
+
 fn offset(base: Timestamp, at: Timestamp) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX) - i64::try_from(base.as_millis()).unwrap_or(i64::MAX)
 }
@@ -542,8 +548,9 @@ fn offset(base: Timestamp, at: Timestamp) -> i64 {
 fn about(event: &Event) -> Option<CommandId> {
     match event {
         Event::Input(input) | Event::Turn(Turn { input: Some(input), .. }) => input.about(),
-        Event::Command(Command::CancelActivity { id } | Command::CancelTimer { id }) => Some(*id),
-        Event::Turn(_) | Event::Command(_) => None,
+        // What it asks for anew, nobody else can have spoken of.
+        Event::Command(command) => command.id(),
+        Event::Turn(_) | Event::DecidedBy(_) => None,
     }
 }
 
@@ -552,20 +559,6 @@ fn told_on_the_spot(event: Event) -> Option<Input> {
     match event {
         Event::Input(input) => Some(input),
         Event::Turn(turn) => turn.input,
-        Event::Command(_) => None,
-    }
-}
-
-fn arguments_changed(recorded: &Command, attempted: &Command) -> bool {
-    match (recorded, attempted) {
-        (
-            Command::ScheduleActivity { input: a, options: x, .. },
-            Command::ScheduleActivity { input: b, options: y, .. },
-        ) => a != b || x != y,
-        (Command::ScheduleLocal { fingerprint: a, .. }, Command::ScheduleLocal { fingerprint: b, .. }) => a != b,
-        (Command::StartTimer { fire_at: a, .. }, Command::StartTimer { fire_at: b, .. }) => a != b,
-        (Command::Publish { value: a, .. }, Command::Publish { value: b, .. }) => a != b,
-        (Command::Complete { result: a }, Command::Complete { result: b }) => a != b,
-        _ => false,
+        Event::Command(_) | Event::DecidedBy(_) => None,
     }
 }

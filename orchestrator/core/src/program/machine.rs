@@ -5,38 +5,60 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-use crate::app::App;
+use super::divergence::TurnFailure;
+use super::place::Place;
+use super::script::{Asking, Script};
 use crate::failure::{Canceled, Failure};
-use crate::history::{CarriedSignal, Command, CommandId, Input, NextRun};
-use crate::ids::{RunId, RunKey, derive};
-use crate::options::{LocalActivityOptions, RecordedRetry};
+use crate::ids::{CommandId, RunId, RunKey, derive};
+use crate::operations::kind::{Delivery, Outcome};
+use crate::operations::{CarriedSignal, Command, Input, NextRun, RecordMarker};
+use crate::options::RecordedRetry;
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
-/// What came back for a command.
-#[derive(Clone, Debug)]
-pub(crate) enum Outcome {
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// An activity gave this.
     Value(Payload),
+    /// An activity failed for good.
     Failed(Failure),
+    /// A timer's time has come.
     Fired,
+    /// The workflow was asked to stop before it ended.
     Canceled,
 }
 
 #[derive(Debug)]
 struct Slot {
     name: Option<Rc<str>>,
+    /// Where the workflow asked for it.
+    place: Place,
+    /// What is issued when cancellation reaches it.
+    cancel: fn(CommandId) -> Command,
     shielded: bool,
-    outcome: Option<Outcome>,
+    ended: Option<Ended>,
     waker: Option<Waker>,
     /// Nobody will ask for the outcome; the slot stays, so that cancellation reaches the activity.
     abandoned: bool,
+}
+
+/// What a command needs that something comes back for.
+pub(crate) struct Opening {
+    /// Its wire name, if it has one.
+    pub(crate) name: Option<Rc<str>>,
+    /// Where the workflow asks for it.
+    pub(crate) place: Place,
+    /// What is issued when cancellation reaches it.
+    pub(crate) cancel: fn(CommandId) -> Command,
+    /// Whether cancellation cannot reach it.
+    pub(crate) shielded: bool,
 }
 
 /// What a future of ours waits for, and whom to wake.
@@ -44,7 +66,7 @@ pub(crate) enum Waiter {
     /// The outcome of a command; its slot knows whom to wake.
     Command,
     /// A signal of this name.
-    Signal(&'static str, Waker),
+    Signal(Rc<str>, Waker),
     /// Anything that may change a condition.
     Condition(Waker),
 }
@@ -56,8 +78,10 @@ pub struct LocalCall {
     pub activity_type: String,
     /// Its argument.
     pub input: Payload,
-    /// Its limits and retry policy.
-    pub options: LocalActivityOptions,
+    /// How long each attempt may take.
+    pub start_to_close: Duration,
+    /// The retry policy.
+    pub retry: RecordedRetry,
     /// When the workflow asked for it.
     pub scheduled_at: Timestamp,
 }
@@ -66,31 +90,52 @@ impl LocalCall {
     /// How long each attempt may take.
     #[must_use]
     pub fn start_to_close(&self) -> Duration {
-        self.options.start_to_close
+        self.start_to_close
     }
 
     /// The retry policy.
     #[must_use]
     pub fn retry(&self) -> RecordedRetry {
-        RecordedRetry::from(&self.options.retry)
+        self.retry.clone()
     }
 }
 
 pub(crate) type Answer = Rc<dyn Fn(&Payload) -> Result<Payload, Failure>>;
 
+/// What the history knows of a side effect.
+pub(crate) enum Marker {
+    /// Nothing: its closure runs, and what it gives is recorded.
+    New,
+    /// The closure ran before and gave this.
+    Recorded(Payload),
+    /// The code no longer follows its history: there is no value to go on with.
+    Diverged,
+}
+
 /// What the code may do just now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
-    /// The future is being polled.
+    /// The code runs.
     Turn,
     /// A query handler runs: nothing may change.
     Query,
+    /// A side effect's closure runs: it gives a value, and nothing else.
+    SideEffect,
     /// The run is leaving memory: what is dropped now means nothing.
     Unloading,
 }
 
-fn read_only(what: &str) -> ! {
-    panic!("a query handler tried to act ({what}): queries are read-only")
+impl Mode {
+    /// Says why nothing may change now, when it may not.
+    fn allow(self, what: &str) {
+        match self {
+            Self::Turn | Self::Unloading => {}
+            Self::Query => panic!("a query handler tried to act ({what}): queries are read-only"),
+            Self::SideEffect => panic!(
+                "a side effect's closure tried to act ({what}): it does not run on replay, so it may only give a value"
+            ),
+        }
+    }
 }
 
 pub(crate) struct Machine {
@@ -98,12 +143,13 @@ pub(crate) struct Machine {
     pub(crate) run_id: RunId,
     pub(crate) workflow_type: Rc<str>,
     pub(crate) started_at: Timestamp,
-    pub(crate) app: Arc<App>,
     pub(crate) now: Timestamp,
     pub(crate) mode: Mode,
+    /// What the code asked for in this turn and no history holds yet.
     pub(crate) issued: VecDeque<Command>,
+    pub(crate) script: Script,
     pub(crate) local_calls: BTreeMap<CommandId, LocalCall>,
-    pub(crate) answers: BTreeMap<&'static str, Answer>,
+    pub(crate) answers: BTreeMap<Rc<str>, Answer>,
     pub(crate) next_run: Option<NextRun>,
     /// Whether a future of ours has ended since this was last asked.
     pub(crate) progress: bool,
@@ -113,22 +159,22 @@ pub(crate) struct Machine {
     signals: BTreeMap<String, VecDeque<Payload>>,
     /// Futures of ours that are waiting, in the order in which they began to: when there is none, the code waits for
     /// something that is not ours.
-    waiters: BTreeMap<u64, Waiter>,
+    waiters: BTreeMap<u64, (Waiter, Place)>,
     last_waiter: u64,
     streams: HashMap<String, ChaCha8Rng>,
 }
 
 impl Machine {
-    pub(crate) fn new(run: RunKey, run_id: RunId, workflow_type: &str, started_at: Timestamp, app: Arc<App>) -> Self {
+    pub(crate) fn new(run: RunKey, run_id: RunId, workflow_type: &str, started_at: Timestamp) -> Self {
         Self {
             run,
             run_id,
             workflow_type: workflow_type.into(),
             started_at,
-            app,
             now: started_at,
             mode: Mode::Turn,
             issued: VecDeque::new(),
+            script: Script::default(),
             local_calls: BTreeMap::new(),
             answers: BTreeMap::new(),
             next_run: None,
@@ -148,71 +194,89 @@ impl Machine {
     /// Issues a command that something will come back for. In a canceled scope nothing is issued.
     pub(crate) fn open(
         &mut self,
-        shielded: bool,
-        name: Option<&str>,
+        opening: Opening,
         command: impl FnOnce(&Self, CommandId) -> Command,
     ) -> Result<CommandId, Canceled> {
+        let Opening { name, place, cancel, shielded } = opening;
         if self.canceled && !shielded {
             return Err(Canceled);
         }
         let id = self.last_id + 1;
         let command = command(self, id);
-        self.issue(command);
+        self.issue(command, Some(&place));
         self.last_id = id;
-        let slot = Slot { name: name.map(Into::into), shielded, outcome: None, waker: None, abandoned: false };
+        let slot = Slot { name, place, cancel, shielded, ended: None, waker: None, abandoned: false };
         self.slots.insert(id, slot);
         Ok(id)
     }
 
-    /// Issues a command that nothing comes back for.
+    /// Issues a command that nothing comes back for. In a recorded turn it is held against the history at once.
     ///
     /// # Panics
-    /// Inside a query handler: a query changes nothing.
-    pub(crate) fn issue(&mut self, command: Command) {
-        match self.mode {
-            Mode::Turn => self.issued.push_back(command),
-            Mode::Query => read_only(command.kind()),
-            Mode::Unloading => {}
+    /// Inside a query handler or a side effect's closure: neither changes anything.
+    pub(crate) fn issue(&mut self, command: Command, place: Option<&Place>) {
+        self.act(command.kind());
+        if self.mode == Mode::Unloading {
+            return;
         }
+        match self.script.ask(command, place) {
+            Asking::New(command) => self.issued.push_back(command),
+            Asking::Recorded(_) | Asking::Diverged => {}
+        }
+    }
+
+    /// Looks for the recorded value of a side effect before its closure would run.
+    ///
+    /// # Panics
+    /// Inside a query handler or a side effect's closure: neither changes anything.
+    pub(crate) fn marker(&mut self, name: &str, place: &Place) -> Marker {
+        self.act("a side effect");
+        let attempted = RecordMarker { name: name.into(), value: Payload::NULL, place: place.to_string() };
+        match self.script.ask(attempted.into(), Some(place)) {
+            Asking::New(_) => Marker::New,
+            Asking::Recorded(Command::RecordMarker(recorded)) => Marker::Recorded(recorded.value),
+            Asking::Recorded(_) | Asking::Diverged => Marker::Diverged,
+        }
+    }
+
+    /// The turn is over: what a history holds beyond what the code asked for is divergence.
+    pub(crate) fn end_script(&mut self, turn: u64) -> Result<(), TurnFailure> {
+        let Self { script, waiters, .. } = self;
+        script.end(turn, || waits_at(waiters))
     }
 
     /// Something is about to change that replays must change alike.
     ///
     /// # Panics
-    /// Inside a query handler: a query changes nothing.
+    /// Inside a query handler or a side effect's closure: neither changes anything.
     pub(crate) fn act(&self, what: &str) {
-        if self.mode == Mode::Query {
-            read_only(what);
-        }
+        self.mode.allow(what);
     }
 
-    pub(crate) fn outcome(&mut self, id: CommandId, waker: &Waker) -> Option<Outcome> {
+    /// The outcome of a command, if it has one: once. Otherwise this is woken when it has.
+    pub(crate) fn outcome(&mut self, id: CommandId, waker: Option<&Waker>) -> Option<Ended> {
         self.act("await");
         let slot = self.slots.get_mut(&id)?;
-        if slot.outcome.is_none() {
-            slot.waker = Some(waker.clone());
+        if slot.ended.is_none() {
+            slot.waker = waker.cloned();
             return None;
         }
-        self.slots.remove(&id).and_then(|slot| slot.outcome)
-    }
-
-    pub(crate) fn name(&self, id: CommandId) -> Option<Rc<str>> {
-        self.slots.get(&id).and_then(|slot| slot.name.clone())
+        self.slots.remove(&id).and_then(|slot| slot.ended)
     }
 
     /// The future of this timer is gone, and the timer with it.
-    pub(crate) fn drop_timer(&mut self, id: CommandId) {
+    pub(crate) fn give_up(&mut self, id: CommandId) {
         if let Some(slot) = self.slots.remove(&id)
-            && slot.outcome.is_none()
+            && slot.ended.is_none()
         {
-            self.issue(Command::CancelTimer { id });
+            self.issue((slot.cancel)(id), Some(&slot.place));
         }
     }
 
     /// The future of this activity is gone: its outcome may go where it came from.
     pub(crate) fn abandon(&mut self, id: CommandId) {
         match self.slots.get_mut(&id) {
-            Some(slot) if slot.outcome.is_none() => slot.abandoned = true,
+            Some(slot) if slot.ended.is_none() => slot.abandoned = true,
             _ => drop(self.slots.remove(&id)),
         }
     }
@@ -224,18 +288,18 @@ impl Machine {
 
     /// Enters a future among those that wait, or tells what it waits for now. What it said before comes back, to be
     /// dropped when the machine is no longer borrowed.
-    pub(crate) fn wait(&mut self, id: &mut Option<u64>, waiter: Waiter) -> Option<Waiter> {
+    pub(crate) fn wait(&mut self, id: &mut Option<u64>, waiter: Waiter, place: &Place) -> Option<Waiter> {
         let id = *id.get_or_insert_with(|| {
             self.last_waiter += 1;
             self.last_waiter
         });
-        self.waiters.insert(id, waiter)
+        self.waiters.insert(id, (waiter, place.clone())).map(|(waiter, _)| waiter)
     }
 
     /// A future waits no longer.
     pub(crate) fn wait_no_more(&mut self, id: Option<u64>) -> Option<Waiter> {
         self.progress = true;
-        self.waiters.remove(&id?)
+        self.waiters.remove(&id?).map(|(waiter, _)| waiter)
     }
 
     /// How many futures wait.
@@ -245,9 +309,9 @@ impl Machine {
 
     /// Has every condition looked at again. False when there is none.
     pub(crate) fn wake_conditions(&self) -> bool {
-        let conditions = self.waiters.values().filter_map(|waiter| match waiter {
+        let conditions = self.waiters.values().filter_map(|(waiter, _)| match waiter {
             Waiter::Condition(waker) => Some(waker),
-            _ => None,
+            Waiter::Command | Waiter::Signal(..) => None,
         });
         conditions.inspect(|waker| waker.wake_by_ref()).count() > 0
     }
@@ -276,36 +340,38 @@ impl Machine {
     // --- what the history brings ---
 
     pub(crate) fn deliver(&mut self, input: &Input) {
-        match input {
-            Input::Started(started) => {
-                for signal in &started.carried {
-                    self.buffer(&signal.name, signal.payload.clone());
-                }
+        match input.deliver() {
+            Delivery::Signals(signals) => {
+                signals.iter().for_each(|signal| self.buffer(&signal.name, signal.payload.clone()));
             }
-            Input::Signaled { name, payload, .. } => self.buffer(name, payload.clone()),
-            Input::CancelRequested { .. } => self.cancel(),
-            Input::ActivityCompleted { id, result, .. } | Input::LocalCompleted { id, result, .. } => {
-                self.resolve(*id, Outcome::Value(result.clone()));
+            Delivery::Signal(name, payload) => self.buffer(name, payload.clone()),
+            Delivery::Cancel => self.cancel(),
+            Delivery::Outcome(id, outcome) => {
+                let ended = match outcome {
+                    Outcome::Value(value) => Ended::Value(value.clone()),
+                    Outcome::Fired => Ended::Fired,
+                    Outcome::Failed(attempt, retry_state, failure) => {
+                        let name = self.slots.get(&id).and_then(|slot| slot.name.as_deref()).unwrap_or_default();
+                        Ended::Failed(Failure::activity(name, id, attempt, retry_state, failure.clone()))
+                    }
+                };
+                self.resolve(id, ended);
             }
-            Input::ActivityFailed { id, attempt, failure, retry_state }
-            | Input::LocalFailed { id, attempt, failure, retry_state } => {
-                let name = self.name(*id).unwrap_or_else(|| "".into());
-                let failure = Failure::activity(&name, *id, *attempt, *retry_state, failure.clone());
-                self.resolve(*id, Outcome::Failed(failure));
-            }
-            Input::TimerFired { id } => self.resolve(*id, Outcome::Fired),
-            Input::Terminated { .. } | Input::AttemptLost { .. } | Input::LocalBackoff { .. } => {}
+            Delivery::Nothing => {}
         }
         self.wake_conditions();
     }
 
     fn buffer(&mut self, name: &str, payload: Payload) {
-        self.signals.entry(name.to_owned()).or_default().push_back(payload);
+        match self.signals.get_mut(name) {
+            Some(buffer) => buffer.push_back(payload),
+            None => drop(self.signals.insert(name.to_owned(), VecDeque::from([payload]))),
+        }
         self.wake_for_signals(|wanted| wanted == name);
     }
 
     fn wake_for_signals(&self, wakes: impl Fn(&str) -> bool) {
-        for waiter in self.waiters.values() {
+        for (waiter, _) in self.waiters.values() {
             if let Waiter::Signal(name, waker) = waiter
                 && wakes(name)
             {
@@ -314,17 +380,17 @@ impl Machine {
         }
     }
 
-    fn resolve(&mut self, id: CommandId, outcome: Outcome) {
+    fn resolve(&mut self, id: CommandId, ended: Ended) {
         self.local_calls.remove(&id);
         // No slot: the workflow dropped the future, or was canceled.
         if let Some(slot) = self.slots.get_mut(&id)
-            && slot.outcome.is_none()
+            && slot.ended.is_none()
         {
             if slot.abandoned {
                 self.slots.remove(&id);
                 return;
             }
-            slot.outcome = Some(outcome);
+            slot.ended = Some(ended);
             if let Some(waker) = slot.waker.take() {
                 waker.wake();
             }
@@ -337,12 +403,12 @@ impl Machine {
         let open: Vec<_> = self
             .slots
             .iter()
-            .filter(|(_, slot)| slot.outcome.is_none() && !slot.shielded)
-            .map(|(id, slot)| (*id, slot.name.is_some()))
+            .filter(|(_, slot)| slot.ended.is_none() && !slot.shielded)
+            .map(|(id, slot)| (*id, slot.cancel, slot.place.clone()))
             .collect();
-        for (id, is_activity) in open {
-            self.issue(if is_activity { Command::CancelActivity { id } } else { Command::CancelTimer { id } });
-            self.resolve(id, Outcome::Canceled);
+        for (id, cancel, place) in open {
+            self.issue(cancel(id), Some(&place));
+            self.resolve(id, Ended::Canceled);
         }
         self.wake_for_signals(|_| true);
     }
@@ -356,4 +422,17 @@ impl Machine {
             })
             .collect()
     }
+}
+
+/// Where in the source the code waits, in the order in which it began to; a few are enough.
+fn waits_at(waiters: &BTreeMap<u64, (Waiter, Place)>) -> Vec<String> {
+    const SHOWN: usize = 3;
+    let mut places: Vec<_> = waiters.values().map(|(_, place)| place.to_string()).collect();
+    places.dedup();
+    if places.len() > SHOWN {
+        let more = places.len() - SHOWN;
+        places.truncate(SHOWN);
+        places.push(format!("{more} more places"));
+    }
+    places
 }
