@@ -17,8 +17,8 @@ use dormouse_core::{LiveRun, RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::commit::read_history;
 use dormouse_engine::front::Target;
 use dormouse_engine::store::{
-    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreFuture, Stretch, Swap,
-    Versioned,
+    AttemptKey, Creation, ListCursor, Newest, Parked, Retirement, RowChange, RunFilter, RunRow, Store, StoreFuture,
+    Stretch, Swap, Versioned,
 };
 use dormouse_engine::stores::sqlite::SqliteStore;
 use dormouse_testing::{CountingStore, Fault, FaultyStore, On};
@@ -87,8 +87,8 @@ impl Store for SlowDeciders {
     fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch> {
         self.inner.read(run, from)
     }
-    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
-        self.inner.latest(workflow)
+    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
+        self.inner.newest(workflow)
     }
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
         self.inner.row(run)
@@ -121,6 +121,9 @@ impl Store for SlowDeciders {
     }
     fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>> {
         self.inner.attempt(key)
+    }
+    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
+        self.inner.retire(now, retention, limit)
     }
     fn epoch(&self) -> u64 {
         self.inner.epoch()

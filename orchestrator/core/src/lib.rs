@@ -47,7 +47,7 @@ pub use options::{
 pub use outstanding::ActivityTask;
 pub use path_part::{InvalidPathPart, read_path_part, write_path_part};
 pub use payload::{MAX_PAYLOAD_BYTES, Payload};
-pub use status::{Status, UnknownStatus};
+pub use status::{Status, StatusName, UnknownStatus};
 pub use time::{Timestamp, millis};
 pub use workflow::{
     ActivityCall, CloseLimit, LocalActivityCall, LocalCall, NeedsCloseLimit, Pending, Published, Random, Signals,

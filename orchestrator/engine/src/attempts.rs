@@ -318,19 +318,23 @@ pub async fn mark_unwanted(store: &dyn Store, key: &AttemptKey) -> Result<(), St
         heartbeat: None,
         cancel_requested: true,
     };
-    let (mut record, mut expected) = (closed, None);
+    let (mut record, mut expected) = (closed.clone(), None);
     loop {
         match swap(store, key, expected, &record.encode()?).await? {
             Swap::Done(_) | Swap::Stale(None) => return Ok(()),
             Swap::Stale(Some(found)) => {
-                record = AttemptRecord::decode(&found.record)?;
-                if record.cancel_requested {
-                    return Ok(());
-                }
-                record.cancel_requested = true;
-                if let AttemptState::Waiting { .. } = record.state {
-                    record.state = AttemptState::Closed;
-                }
+                record = match AttemptRecord::decode(&found.record) {
+                    Ok(record) if record.cancel_requested => return Ok(()),
+                    Ok(AttemptRecord {
+                        state: AttemptState::Waiting { .. }, last_failure, heartbeat, attempt, ..
+                    }) => AttemptRecord { attempt, last_failure, heartbeat, ..closed.clone() },
+                    Ok(record) => AttemptRecord { cancel_requested: true, ..record },
+                    // Another build's, or damaged: nothing in it is wanted any more, and the run must come to its end.
+                    Err(error) => {
+                        tracing::warn!(run = %key.run, activity = key.activity, %error, "replaced: its run gave it up");
+                        closed.clone()
+                    }
+                };
                 expected = Some(found.version);
             }
         }

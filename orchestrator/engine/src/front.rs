@@ -366,7 +366,7 @@ impl FrontDoor {
 
     async fn resolve(&self, target: &Target) -> Result<RunRow, ApiError> {
         let workflow = self.workflow(&target.workflow_id)?;
-        let latest = self.ports.store.latest(&workflow).await?.ok_or_else(|| no_such(target))?;
+        let latest = self.ports.store.newest(&workflow).await?.row().ok_or_else(|| no_such(target))?;
         let Some(run_id) = target.run_id else { return Ok(latest) };
         let mut row = latest;
         loop {

@@ -8,12 +8,16 @@
 //! (rule C1). [`StoreError::Refused`]: nothing was written. "Exists" is an answer, not an error, and it is not proof of
 //! having lost: the caller compares commit ids. A backend never retries a write by itself.
 
+mod passed_over;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use dormouse_core::{RunId, RunKey, Status, Timestamp, WorkflowKey};
 use futures::future::BoxFuture;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use self::passed_over::PassedOver;
 
 /// What a store's methods return.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -88,7 +92,13 @@ pub struct RunRow {
     /// When somebody must look at it next. `None`: nothing is owed.
     pub due: Option<Timestamp>,
     /// Why it stands still, if it does. Void after any later commit.
+    #[serde(default, deserialize_with = "parked")]
     pub parked: Option<Parked>,
+}
+
+/// Reads a parking that may be another build's.
+fn parked<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Parked>, D::Error> {
+    Ok(Option::<serde_json::Value>::deserialize(deserializer)?.map(Parked::from))
 }
 
 fn nowhere() -> RunKey {
@@ -111,6 +121,32 @@ pub struct Parked {
     /// The code takes its process along: before it is tried again nothing is tried, whatever arrives.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ends_process: bool,
+}
+
+impl Parked {
+    /// Reads what stands in a row, as JSON. One that cannot be read hides no row: it says so, and is void, as another
+    /// build's is.
+    #[must_use]
+    pub fn stored(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_else(|error| Self::unreadable(&error.to_string()))
+    }
+
+    fn unreadable(why: &str) -> Self {
+        Self {
+            reason: format!("what was said of its parking cannot be read, it may be another build's: {why}"),
+            build: String::new(),
+            sequence: u64::MAX,
+            attempts: 0,
+            retry_at: Timestamp::default(),
+            ends_process: false,
+        }
+    }
+}
+
+impl From<serde_json::Value> for Parked {
+    fn from(value: serde_json::Value) -> Self {
+        serde_json::from_value(value).unwrap_or_else(|error| Self::unreadable(&error.to_string()))
+    }
 }
 
 /// What a commit does to the index row, in the same transaction where the backend has one.
@@ -172,8 +208,33 @@ pub enum Newest {
     Retired(u64),
 }
 
+impl Newest {
+    /// The row, if the run is still there.
+    #[must_use]
+    pub fn row(self) -> Option<RunRow> {
+        match self {
+            Self::Run(row) => Some(*row),
+            Self::Nothing | Self::Retired(_) => None,
+        }
+    }
+}
+
 /// No run is deleted earlier than this after it closed: longer than anybody who saw it open is at work (rule C4).
 pub const SHORTEST_RETENTION: Duration = Duration::from_hours(24);
+
+/// What [`Store::retire`] refuses.
+///
+/// # Errors
+/// [`StoreError::Refused`] when `retention` is below [`SHORTEST_RETENTION`].
+pub fn check_retention(retention: Duration) -> Result<(), StoreError> {
+    if retention >= SHORTEST_RETENTION {
+        return Ok(());
+    }
+    Err(StoreError::Refused(format!(
+        "a retention of {retention:?} is too short: somebody may still be at work on a run that closed less than \
+         {SHORTEST_RETENTION:?} ago"
+    )))
+}
 
 /// What a call of [`Store::retire`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -209,13 +270,17 @@ pub struct AttemptKey {
 
 /// A store of histories, index rows and attempt records.
 ///
-/// *Histories*: [`create`](Store::create), [`read`](Store::read). *Index*: [`latest`](Store::latest),
+/// *Histories*: [`create`](Store::create), [`read`](Store::read). *Index*: [`newest`](Store::newest),
 /// [`row`](Store::row), [`list`](Store::list), [`due`](Store::due), [`settle`](Store::settle), [`park`](Store::park).
 /// *Attempts*: [`swap`](Store::swap), [`attempt`](Store::attempt).
 ///
 /// Reads by key are consistent: they see every write that was acknowledged before they began. [`list`](Store::list)
 /// and [`due`](Store::due) may be late, by moments: what they do not show yet, they show when asked again, and what
 /// they still show may have changed. So nothing is decided by them: the sweep looks again, and reads each run itself.
+///
+/// What cannot be read stops nobody but itself. [`list`](Store::list) and [`due`](Store::due) pass such a row over and
+/// say so once ([`PassedOver`]); a page is short only where there are no more. Whoever asks for the row, or for the
+/// attempt record, is refused with its name. A status of another build is none of that: it is kept and shown.
 pub trait Store: Send + Sync + 'static {
     /// Creates the batch at `sequence` if nothing is there, and makes `change` to the run's row with it.
     /// When it answers [`Creation::Created`], both are durable. When it answers [`Creation::Exists`], the row is
@@ -235,16 +300,8 @@ pub trait Store: Send + Sync + 'static {
     /// Reads consecutive batches from sequence `from` on; as many as fit one page. Nothing there: an empty stretch.
     fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch>;
 
-    /// The row of the workflow's run with the highest ordinal.
-    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>>;
-
-    /// As [`latest`](Store::latest), and whether a run was retired: for the start of the next. Stores that keep
-    /// everything need not say more than that.
-    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
-        Box::pin(
-            async move { Ok(self.latest(workflow).await?.map_or(Newest::Nothing, |row| Newest::Run(Box::new(row)))) },
-        )
-    }
+    /// The workflow's run with the highest ordinal, be it retired: the next has the one after it.
+    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest>;
 
     /// The row of one run.
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>>;
@@ -285,10 +342,7 @@ pub trait Store: Send + Sync + 'static {
     /// everything do nothing.
     ///
     /// Refused when `retention` is below [`SHORTEST_RETENTION`].
-    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
-        let _ = (now, retention, limit);
-        Box::pin(std::future::ready(Ok(Retirement::default())))
-    }
+    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement>;
 
     /// Grows each time a process takes the store over: claims of earlier epochs belong to dead processes.
     /// Stores that many processes share answer 0.

@@ -3,7 +3,15 @@
 //! ```no_run
 //! # use std::sync::Arc;
 //! # use dormouse_engine::stores::object::ObjectStore;
-//! let make = async || ObjectStore::new(Arc::new(object_store::memory::InMemory::new()), "anywhere");
+//! # use dormouse_testing::conformance::{Subject, damage_objects};
+//! let make = async || {
+//!     let objects = Arc::new(object_store::memory::InMemory::new());
+//!     let store = Arc::new(ObjectStore::new(objects.clone(), "anywhere"));
+//!     Subject { store: store.clone(), damage: Box::new(move |damage| {
+//!         let (objects, store) = (objects.clone(), store.clone());
+//!         Box::pin(async move { damage_objects(&*objects, "anywhere", &damage).await; store as _ })
+//!     }) }
+//! };
 //! let report = futures::executor::block_on(dormouse_testing::store_conformance(make));
 //! println!("{report}");
 //! ```
@@ -13,6 +21,7 @@
 
 mod attempts;
 mod batches;
+mod damage;
 mod due;
 mod rows;
 
@@ -26,17 +35,28 @@ use dormouse_engine::store::{Creation, RowChange, Store, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+pub use self::damage::{Damage, damage_objects};
+
+/// A fresh store, and a way to what it keeps behind its back.
+pub struct Subject {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Does this to what is kept, as a failing disk or another build would. Answers the store as it is then: as
+    /// whoever opens it next has it, where its owner remembers.
+    pub damage: Box<dyn Fn(Damage) -> BoxFuture<'static, Arc<dyn Store>> + Send + Sync>,
+}
+
 /// One case: its name, and what it does to a fresh store.
-pub type Case = (&'static str, fn(Arc<dyn Store>) -> BoxFuture<'static, ()>);
+pub type Case = (&'static str, fn(Subject) -> BoxFuture<'static, ()>);
 
 macro_rules! cases {
-    ($($room:ident: $($case:ident),+;)+) => {
-        &[$($((concat!(stringify!($room), "::", stringify!($case)), |store| Box::pin($room::$case(store)))),+),+]
+    ($subject:ident, $what:expr; $($room:ident: $($case:ident),+;)+) => {
+        &[$($((concat!(stringify!($room), "::", stringify!($case)), |$subject| Box::pin($room::$case($what)))),+),+]
     };
 }
 
-/// All cases.
-pub const CASES: &[Case] = cases! {
+/// The cases that only use the store.
+pub const CASES: &[Case] = cases! { subject, subject.store;
     batches:
         creates_only_if_absent,
         nothing_is_an_empty_stretch,
@@ -74,6 +94,15 @@ pub const CASES: &[Case] = cases! {
         an_answer_may_be_lost;
 };
 
+/// The cases in which something cannot be read.
+pub const DAMAGED: &[Case] = cases! { subject, subject;
+    damage:
+        an_unreadable_row_hides_no_other,
+        a_status_of_another_build_is_a_status,
+        an_unreadable_parking_hides_no_row,
+        an_unreadable_attempt_concerns_itself_alone;
+};
+
 /// What has run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -93,11 +122,11 @@ impl fmt::Display for Report {
 ///
 /// # Panics
 /// At the first case that fails; the message names it.
-pub async fn store_conformance<S: Store>(make: impl AsyncFn() -> S) -> Report {
-    let mut passed = Vec::with_capacity(CASES.len());
-    for (name, case) in CASES {
-        let store: Arc<dyn Store> = Arc::new(make().await);
-        if let Err(panic) = AssertUnwindSafe(case(store)).catch_unwind().await {
+pub async fn store_conformance(make: impl AsyncFn() -> Subject) -> Report {
+    let mut passed = Vec::with_capacity(CASES.len() + DAMAGED.len());
+    for (name, case) in CASES.iter().chain(DAMAGED) {
+        let subject = make().await;
+        if let Err(panic) = AssertUnwindSafe(case(subject)).catch_unwind().await {
             panic!("store conformance, case {name}: {}", message(&*panic));
         }
         passed.push(*name);

@@ -23,8 +23,8 @@ pub struct Counts {
     pub row_changes: u64,
     /// Pages of history.
     pub reads: u64,
-    /// Index rows by workflow.
-    pub latest: u64,
+    /// Newest runs of workflows.
+    pub newest: u64,
     /// Index rows by run.
     pub rows: u64,
     /// Pages of listings.
@@ -53,7 +53,7 @@ impl Counts {
     /// All requests that read and write nothing.
     #[must_use]
     pub fn all_reads(&self) -> u64 {
-        self.reads + self.latest + self.rows + self.lists + self.dues + self.attempts
+        self.reads + self.newest + self.rows + self.lists + self.dues + self.attempts
     }
 
     /// All requests that write, or try to.
@@ -139,12 +139,8 @@ impl Store for CountingStore {
         self.counted(self.inner.read(run, from), |counts| counts.reads += 1, |_, _| ())
     }
 
-    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
-        self.counted(self.inner.latest(workflow), |counts| counts.latest += 1, |_, _| ())
-    }
-
     fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
-        self.counted(self.inner.newest(workflow), |counts| counts.latest += 1, |_, _| ())
+        self.counted(self.inner.newest(workflow), |counts| counts.newest += 1, |_, _| ())
     }
 
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {

@@ -147,10 +147,6 @@ impl Store for FaultyStore {
         })
     }
 
-    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
-        self.inner.latest(workflow)
-    }
-
     fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
         self.inner.newest(workflow)
     }

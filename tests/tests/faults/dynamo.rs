@@ -172,7 +172,7 @@ async fn dynamodb_reads_are_asked_again() {
                 let (read, row, latest, attempt) = tokio::join!(
                     store.read(&run, 0),
                     store.row(&run),
-                    store.latest(&run.workflow),
+                    store.newest(&run.workflow),
                     store.attempt(&key),
                 );
                 assert_eq!(proxy.outstanding(), [], "{name}");
@@ -208,7 +208,7 @@ async fn dynamodb_answers_of_null_are_no_answers() {
         let answers = [
             store.read(&run, 0).await.map(drop),
             store.row(&run).await.map(drop),
-            store.latest(&run.workflow).await.map(drop),
+            store.newest(&run.workflow).await.map(drop),
             store.attempt(&key).await.map(drop),
             store.list("default", &RunFilter::default(), None, 10).await.map(drop),
             store.due(at(1_000_000), None, 10).await.map(drop),

@@ -19,18 +19,19 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
-use dormouse_core::{Status, Timestamp};
+use dormouse_core::{RunKey, Status, Timestamp};
 use dormouse_engine::aws::blobs::Blobs;
 use dormouse_engine::aws::store::{DynamoStore, attempt_address};
 use dormouse_engine::store::{
     AttemptKey, Creation, Newest, Parked, RowChange, RunFilter, Store, StoreError, Stretch, Swap,
 };
+use dormouse_testing::conformance::Damage;
 use dormouse_testing::store_conformance;
 use futures::executor::block_on;
 use object_store::memory::InMemory;
 use tokio::runtime::Runtime;
 
-use super::{opening, run};
+use super::{opening, run, subject};
 
 /// Where the clients' requests run, as long as the tests do.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
@@ -121,9 +122,42 @@ fn dynamodb_conforms() {
     for part in parts("DynamoDB") {
         let (place, objects) = bucket()
             .unwrap_or_else(|| ("memory".into(), Arc::new(InMemory::new()) as Arc<dyn object_store::ObjectStore>));
-        let report = block_on(store_conformance(async || part.store(&part.table(), Arc::clone(&objects))));
+        let report = block_on(store_conformance(async || {
+            let table = part.table();
+            let (store, client) = (part.store(&table, Arc::clone(&objects)), client(&part.url));
+            subject(Arc::new(store), move |damage| {
+                let done = RUNTIME.spawn(self::damage(client.clone(), table.clone(), damage));
+                async move { done.await.unwrap() }
+            })
+        }));
         dormouse_tests::tell!("DynamoDB as {} at {}, objects in {place}: {report}", part.name, part.url);
     }
+}
+
+/// Damages an item of the table.
+async fn damage(client: Client, table: String, damage: Damage) {
+    let row = |run: &RunKey| {
+        let workflow = format!("run#{}/{}", run.workflow.namespace, run.workflow.workflow_id);
+        (workflow, format!("{:020}#row", run.ordinal))
+    };
+    let ((p, s), attribute, value) = match &damage {
+        Damage::Row(run) => (row(run), "run_id", "no id"),
+        Damage::Status(run, status) => (row(run), "status", *status),
+        Damage::Parking(run) => (row(run), "parked", "{"),
+        Damage::Attempt(key) => (attempt_address(key), "version", "new"),
+    };
+    client
+        .update_item()
+        .table_name(table)
+        .key("p", AttributeValue::S(p))
+        .key("s", AttributeValue::S(s))
+        .update_expression("SET #a = :a")
+        .condition_expression("attribute_exists(p)")
+        .expression_attribute_names("#a", attribute)
+        .expression_attribute_values(":a", AttributeValue::S(value.to_owned()))
+        .send()
+        .await
+        .unwrap();
 }
 
 /// What a worker with any SDK finds, and may leave behind.
@@ -200,7 +234,7 @@ fn a_batch_without_a_row_makes_no_run() {
             assert_eq!(store.create(&stray, 3, "stray".into(), None).await, Ok(Creation::Created));
             assert_eq!(store.newest(&first.workflow).await, Ok(Newest::Nothing));
             store.create(&first, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
-            assert_eq!(store.latest(&first.workflow).await.unwrap().map(|row| row.run), Some(first.clone()));
+            assert_eq!(store.newest(&first.workflow).await.unwrap().row().map(|row| row.run), Some(first.clone()));
             assert_eq!(store.row(&stray).await, Ok(None));
             assert!(store.read(&stray, 0).await.unwrap().gap);
         });
@@ -225,9 +259,9 @@ fn one_bad_row_does_not_hide_the_others() {
                 .table_name(&table)
                 .key("p", AttributeValue::S("run#default/w7".into()))
                 .key("s", AttributeValue::S("00000000000000000000#row".into()))
-                .update_expression("SET #status = :new")
-                .expression_attribute_names("#status", "status")
-                .expression_attribute_values(":new", AttributeValue::S("Hibernating".into()))
+                .update_expression("SET #run_id = :new")
+                .expression_attribute_names("#run_id", "run_id")
+                .expression_attribute_values(":new", AttributeValue::S("no id".into()))
                 .send()
                 .await
                 .unwrap();
@@ -236,7 +270,7 @@ fn one_bad_row_does_not_hide_the_others() {
             assert_eq!(store.due(at(5_000), None, 100).await.unwrap().len(), 19);
             assert_eq!(store.list("default", &RunFilter::default(), None, 100).await.unwrap().len(), 19);
             assert!(matches!(store.row(&runs[7]).await, Err(StoreError::Refused(_))));
-            assert!(matches!(store.latest(&runs[7].workflow).await, Err(StoreError::Refused(_))));
+            assert!(matches!(store.newest(&runs[7].workflow).await, Err(StoreError::Refused(_))));
         });
     }
 }

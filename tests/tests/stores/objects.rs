@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use dormouse_core::{Status, Timestamp};
-use dormouse_engine::store::{Creation, Parked, RowChange, RunFilter, Store, StoreError};
+use dormouse_engine::store::{AttemptKey, Creation, Parked, RowChange, RunFilter, Store, StoreError};
 use dormouse_engine::stores::object::ObjectStore;
 use futures::StreamExt;
 use futures::executor::block_on;
@@ -36,6 +36,20 @@ pub enum Spoil {
     Overwrite,
     /// The same, but only of those that replace a version.
     OverwriteUpdates,
+    /// 401: whoever asks is not known, or not any more.
+    Unauthenticated,
+    /// 403: he may not, or not yet.
+    Denied,
+}
+
+/// What was asked of the objects, but for the owner's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Requests {
+    pub puts: usize,
+    pub gets: usize,
+    /// Pages of 1,000 keys.
+    pub lists: usize,
+    pub deletes: usize,
 }
 
 /// Objects in memory, some requests spoiled.
@@ -46,6 +60,7 @@ pub struct Spoiled {
     puts: watch::Sender<Option<(&'static str, Spoil)>>,
     /// The next listing does not show keys that end so.
     hidden: Mutex<Option<String>>,
+    requests: Arc<Mutex<Requests>>,
 }
 
 impl Spoiled {
@@ -68,11 +83,32 @@ impl Spoiled {
         spoil(&now)
     }
 
+    /// The requests up to now; begins at zero again.
+    pub fn take_requests(&self) -> Requests {
+        std::mem::take(&mut self.requests.lock().unwrap())
+    }
+
+    fn count(&self, location: &Path, count: impl FnOnce(&mut Requests)) {
+        if ![".owner", ".scratch"].iter().any(|own| location.as_ref().contains(own)) {
+            count(&mut self.requests.lock().unwrap());
+        }
+    }
+
     fn hide(&self, end: &str) {
         *self.hidden.lock().unwrap() = Some(end.to_owned());
     }
 
     fn stale(&self, listing: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.requests.lock().unwrap().lists += 1;
+        let (requests, mut shown) = (Arc::clone(&self.requests), 0);
+        let listing = listing
+            .inspect(move |_| {
+                shown += 1;
+                if shown > 1_000 && shown % 1_000 == 1 {
+                    requests.lock().unwrap().lists += 1;
+                }
+            })
+            .boxed();
         match self.hidden.lock().unwrap().take() {
             None => listing,
             Some(end) => listing
@@ -94,7 +130,9 @@ impl fmt::Display for Spoiled {
 #[async_trait]
 impl object_store::ObjectStore for Spoiled {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.count(location, |requests| requests.puts += 1);
         let lost = || Error::Generic { store: "spoiled", source: "lost".into() };
+        let path = location.to_string();
         let spoil = self.spoiled(location).await;
         let spoil = spoil.filter(|spoil| *spoil != Spoil::OverwriteUpdates || matches!(opts.mode, PutMode::Update(_)));
         match spoil {
@@ -103,6 +141,8 @@ impl object_store::ObjectStore for Spoiled {
             }
             None | Some(Spoil::Hold) => self.inner.put_opts(location, payload, opts).await,
             Some(Spoil::Before) => Err(lost()),
+            Some(Spoil::Unauthenticated) => Err(Error::Unauthenticated { path, source: "401".into() }),
+            Some(Spoil::Denied) => Err(Error::PermissionDenied { path, source: "403".into() }),
             Some(Spoil::After) => {
                 self.inner.put_opts(location, payload, opts).await?;
                 Err(lost())
@@ -116,12 +156,24 @@ impl object_store::ObjectStore for Spoiled {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.spoiled(location).await;
+        self.count(location, |requests| requests.gets += 1);
+        let path = location.to_string();
+        match self.spoiled(location).await {
+            Some(Spoil::Unauthenticated) => return Err(Error::Unauthenticated { path, source: "401".into() }),
+            Some(Spoil::Denied) => return Err(Error::PermissionDenied { path, source: "403".into() }),
+            _ => {}
+        }
         self.inner.get_opts(location, options).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        let requests = Arc::clone(&self.requests);
+        let counted = move |location: &Result<Path>| {
+            if location.as_ref().is_ok_and(|location| !location.as_ref().contains(".scratch")) {
+                requests.lock().unwrap().deletes += 1;
+            }
+        };
+        self.inner.delete_stream(locations.inspect(counted).boxed())
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -185,7 +237,7 @@ fn a_start_without_its_batch_is_not_shown() {
         assert!(matches!(lost, Err(StoreError::Unknown(_))), "{lost:?}");
         for store in [&store, &other] {
             assert_eq!(store.row(&second).await, Ok(None));
-            assert_eq!(store.latest(&first.workflow).await.unwrap().map(|row| row.run), Some(first.clone()));
+            assert_eq!(store.newest(&first.workflow).await.unwrap().row().map(|row| row.run), Some(first.clone()));
             assert_eq!(store.list("default", &RunFilter::default(), None, 10).await.unwrap().len(), 1);
             assert_eq!(store.due(at(9_000), None, 10).await.unwrap().len(), 1);
             let refused = store.create(&second, 1, "x".into(), None).await;
@@ -201,7 +253,7 @@ fn a_start_without_its_batch_is_not_shown() {
         };
         assert_eq!(other.create(&second, 0, "another".into(), Some(opening)).await, Ok(Creation::Created));
         for store in [&store, &other] {
-            let row = store.latest(&first.workflow).await.unwrap().expect("a row");
+            let row = store.newest(&first.workflow).await.unwrap().row().expect("a row");
             assert_eq!((row.run, row.workflow_type.as_str(), row.due), (second.clone(), "another", Some(at(3_000))));
         }
     });
@@ -291,6 +343,36 @@ fn a_conflict_where_nothing_is_written_is_unknown() {
         objects.spoil(Some(("/log/", Spoil::Conflict)));
         let unknown = store.create(&run, 1, "one".into(), None).await;
         assert!(matches!(unknown, Err(StoreError::Unknown(_))), "{unknown:?}");
+        objects.spoil(None);
+        assert_eq!(store.create(&run, 1, "one".into(), None).await, Ok(Creation::Created));
+    });
+}
+
+/// Credentials expire while a process lives, and are renewed: nothing is given up for that.
+#[test]
+fn a_moment_without_credentials_is_unknown() {
+    let (objects, store, _) = two();
+    let run = run("expired", 0);
+    let key = AttemptKey { run: run.clone(), activity: 1 };
+    block_on(async {
+        store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+        store.swap(&key, None, "one".into()).await.unwrap();
+        for spoil in [Spoil::Unauthenticated, Spoil::Denied] {
+            objects.spoil(Some(("", spoil)));
+            let told = [
+                store.create(&run, 1, "one".into(), None).await.map(drop),
+                store.create(&run, 1, "one".into(), Some(RowChange::Due(at(9)))).await.map(drop),
+                store.read(&run, 0).await.map(drop),
+                store.row(&run).await.map(drop),
+                store.swap(&key, Some(1), "two".into()).await.map(drop),
+                store.attempt(&key).await.map(drop),
+                store.park(&run, None).await,
+                store.settle(&run).await,
+            ];
+            for (n, told) in told.into_iter().enumerate() {
+                assert!(matches!(told, Err(StoreError::Unknown(_))), "request {n}, {spoil:?}: {told:?}");
+            }
+        }
         objects.spoil(None);
         assert_eq!(store.create(&run, 1, "one".into(), None).await, Ok(Creation::Created));
     });

@@ -5,14 +5,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dormouse_engine::store::{AttemptKey, Creation, Parked, RowChange, Store, StoreError, Swap};
+use dormouse_core::{RunId, Status, Timestamp};
+use dormouse_engine::store::{
+    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreError, Swap,
+};
 use dormouse_engine::stores::object::{ObjectStore, OwnError, OwnerSettings, Ownership, SHORTEST_LEASE};
+use dormouse_testing::conformance::{Subject, damage_objects};
 use dormouse_testing::store_conformance;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore as _;
 use object_store::memory::InMemory;
 
-use super::objects::{Spoil, Spoiled, at};
+use super::objects::{Requests, Spoil, Spoiled, at};
 use super::{opening, run};
 
 const LEASE: Duration = SHORTEST_LEASE;
@@ -41,7 +45,26 @@ async fn keys(objects: &InMemory) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owned_store_conforms() {
-    let report = store_conformance(async || own(&Arc::default(), "a").await.unwrap().0).await;
+    let report = store_conformance(async || {
+        let objects = Arc::new(InMemory::new());
+        let way = Spoiled::over(&objects);
+        let (store, ownership) = own(&way, "a").await.unwrap();
+        // The owner remembers: what was damaged is found by the next.
+        let owner = Arc::new(tokio::sync::Mutex::new(Some(ownership)));
+        let damage = move |damage| {
+            let (objects, way, owner) = (Arc::clone(&objects), Arc::clone(&way), Arc::clone(&owner));
+            Box::pin(async move {
+                let mut owner = owner.lock().await;
+                damage_objects(&*objects, "p", &damage).await;
+                owner.take().unwrap().release().await.unwrap();
+                let (store, next) = own(&way, "next").await.unwrap();
+                *owner = Some(next);
+                Arc::new(store) as Arc<dyn Store>
+            }) as _
+        };
+        Subject { store: Arc::new(store), damage: Box::new(damage) }
+    })
+    .await;
     dormouse_tests::tell!("owned objects in memory: {report}");
 }
 
@@ -258,4 +281,77 @@ async fn what_is_no_owner_is_not_taken_for_one() {
     let short = OwnerSettings { lease: LEASE / 2, ..OwnerSettings::default() };
     let refused = store(&here).own("the objects", short, |_| ()).await.map(drop);
     assert!(matches!(refused, Err(OwnError::TooShort(_))), "{refused:?}");
+}
+
+/// What is closed and settled costs nothing any more: no sweep, no listing and no start reads its row.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_closed_runs_cost_no_request_each() {
+    const CLOSED: usize = 10_000;
+    const OPEN: usize = 20;
+    let (here, there, _) = two();
+    let (store, ownership) = own(&here, "a").await.unwrap();
+    let close = |n| RowChange::Close { status: Status::Completed, closed_at: at(5_000 + n), due: None };
+    let closed = (0..CLOSED as u64).map(|n| {
+        let (store, run) = (store.clone(), run(&format!("closed-{}", n / 2), n % 2));
+        async move {
+            let opening = RowChange::Open {
+                run_id: RunId::from_bytes([7; 16]),
+                workflow_type: "test".into(),
+                started_at: at(1_000 + n / 3),
+                due: at(2_000),
+            };
+            store.create(&run, 0, "batch 0".into(), Some(opening)).await.unwrap();
+            store.create(&run, 1, "the end".into(), Some(close(n))).await.unwrap();
+        }
+    });
+    futures::stream::iter(closed).buffer_unordered(16).collect::<()>().await;
+    for n in 0..OPEN {
+        store.create(&run(&format!("open-{n}"), 0), 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+    }
+    // What is closed is put away by and by.
+    for _ in 0..=CLOSED / 1_000 {
+        assert_eq!(store.due(at(9_000), None, 500).await.unwrap().len(), OPEN);
+    }
+
+    let spent = here.take_requests();
+    dormouse_tests::tell!("{CLOSED} runs of two batches, and {OPEN} open ones: {spent:?}");
+    assert_eq!(store.due(at(9_000), None, 500).await.unwrap().len(), OPEN);
+    let sweep = here.take_requests();
+    assert!(sweep.gets <= OPEN && sweep.lists == 1 && sweep.puts + sweep.deletes == 0, "a sweep: {sweep:?}");
+
+    let newest = store.list("default", &RunFilter::default(), None, 100).await.unwrap();
+    assert_eq!(newest.len(), 100);
+    let page = here.take_requests();
+    assert_eq!(page, Requests { lists: 1, ..Requests::default() }, "a page of a listing");
+    let mut listed = newest;
+    while listed.len() < CLOSED + OPEN {
+        let after = listed.last().map(cursor).unwrap();
+        let page = store.list("default", &RunFilter::default(), Some(&after), 1_000).await.unwrap();
+        assert!(!page.is_empty(), "{} are listed", listed.len());
+        listed.extend(page);
+    }
+    assert!(listed.is_sorted_by_key(|row| std::cmp::Reverse(cursor(row))));
+    let failed = RunFilter { status: Some(Status::Failed), ..RunFilter::default() };
+    assert_eq!(store.list("default", &failed, None, 10).await, Ok(vec![]));
+    let whole = here.take_requests();
+    assert!(whole.gets == 0 && whole.lists <= 2 * (CLOSED / 1_000 + 11), "whole listings: {whole:?}");
+
+    ownership.release().await.unwrap();
+    let (store, _ownership) = own(&there, "b").await.unwrap();
+    assert_eq!(store.due(Timestamp::from_millis(u64::MAX), None, 500).await.unwrap().len(), OPEN);
+    let start = there.take_requests();
+    let expected = Requests { gets: OPEN, lists: 1, ..Requests::default() };
+    assert_eq!(start, expected, "a start");
+    dormouse_tests::tell!(
+        "a sweep: {sweep:?}; a page of 100: {page:?}; all pages, twice: {whole:?}; a start: {start:?}"
+    );
+    assert_eq!(store.list("default", &RunFilter::default(), None, 20_000).await, Ok(listed));
+}
+
+fn cursor(row: &RunRow) -> ListCursor {
+    ListCursor {
+        started_at: row.started_at,
+        workflow_id: row.run.workflow.workflow_id.to_string(),
+        ordinal: row.run.ordinal,
+    }
 }

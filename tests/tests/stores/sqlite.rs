@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use dormouse_core::Timestamp;
-use dormouse_engine::store::{Creation, RowChange, RunFilter, Store, StoreError};
+use dormouse_core::{RunKey, Timestamp};
+use dormouse_engine::store::{AttemptKey, Creation, RowChange, RunFilter, Store, StoreError};
 use dormouse_engine::stores::sqlite::{OpenError, SqliteStore};
+use dormouse_testing::conformance::Damage;
 use futures::FutureExt;
 use futures::executor::block_on;
 
@@ -14,6 +15,26 @@ use super::{opening, run};
 
 /// Set for the process that is to write and to be killed: its data directory.
 const WRITE_INTO: &str = "DORMOUSE_TEST_WRITE_INTO";
+
+/// Damages the file in this directory.
+pub fn damage(dir: &Path, damage: &Damage) {
+    let file = rusqlite::Connection::open(dir.join("dormouse.db")).unwrap();
+    let change = |set: &str, run: &RunKey, table: &str, and: &str| {
+        let text = format!(
+            "UPDATE {table} SET {set} WHERE {and} run = (SELECT run FROM runs WHERE workflow_id = '{}')",
+            run.workflow.workflow_id
+        );
+        assert_eq!(file.execute(&text, []).unwrap(), 1, "{text}");
+    };
+    match damage {
+        Damage::Row(run) => change("run_id = 'no id'", run, "runs", ""),
+        Damage::Status(run, status) => change(&format!("status = '{status}'"), run, "runs", ""),
+        Damage::Parking(run) => change("parked = '{'", run, "runs", ""),
+        Damage::Attempt(AttemptKey { run, activity }) => {
+            change("version = 'new'", run, "attempts", &format!("activity = {activity} AND"))
+        }
+    }
+}
 
 #[test]
 fn a_second_opening_is_refused_while_the_first_lives() {

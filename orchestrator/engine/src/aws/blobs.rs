@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use super::on;
 use crate::seams::SeamFuture;
 use crate::store::StoreError;
+use crate::stores::object::fault::failed;
 
 /// A bucket. Cloning is cheap. Keys are paths of parts that are safe in an object's key.
 #[derive(Debug, Clone)]
@@ -73,11 +74,4 @@ impl Blobs {
 
 fn path(key: &str) -> Result<Path, StoreError> {
     Path::parse(key).map_err(|error| StoreError::Refused(error.to_string()))
-}
-
-fn failed(error: Error) -> StoreError {
-    match error {
-        Error::Generic { .. } | Error::JoinError { .. } => StoreError::Unknown(error.to_string()),
-        _ => StoreError::Refused(error.to_string()),
-    }
 }

@@ -23,7 +23,7 @@
 //! | `create` with a change of the row | 1 TransactWriteItems | 2 `b` + 2 WRU, and 2 (opening) or 3 WRU for the indexes |
 //! | ... of a record over 64 KiB | 1 PUT to S3 more | `b` is 1 |
 //! | `read` | 1 Query per MB | 1 RRU per 4 KB; 1 GET from S3 per large record |
-//! | `latest`, `newest` | 1 Query | 1 RRU |
+//! | `newest` | 1 Query | 1 RRU |
 //! | `row`, `attempt` | 1 GetItem | 1 RRU per 4 KB |
 //! | `swap` | 1 PutItem | 1 WRU per KB |
 //! | `settle`, `park` | 1 UpdateItem | 1 WRU, and 3 or 2 for the indexes |
@@ -65,8 +65,8 @@ pub use self::keys::attempt_address;
 use super::blobs::Blobs;
 use super::on;
 use crate::store::{
-    AttemptKey, Creation, ListCursor, Newest, Parked, Retirement, RowChange, RunFilter, RunRow, Store, StoreError,
-    StoreFuture, Stretch, Swap, Versioned,
+    AttemptKey, Creation, ListCursor, Newest, Parked, PassedOver, Retirement, RowChange, RunFilter, RunRow, Store,
+    StoreError, StoreFuture, Stretch, Swap, Versioned,
 };
 
 /// How long one request may take, unless the client's configuration says otherwise. DynamoDB answers within
@@ -86,6 +86,7 @@ struct Inner {
     client: Client,
     table: String,
     blobs: Blobs,
+    passed_over: PassedOver,
 }
 
 impl fmt::Debug for DynamoStore {
@@ -104,7 +105,8 @@ impl DynamoStore {
         let given = client.config().timeout_config().map(TimeoutConfig::to_builder).unwrap_or_default();
         let timeouts = given.take_unset_from(ours).build();
         let client = Client::from_conf(client.config().to_builder().timeout_config(timeouts).build());
-        Self { inner: Arc::new(Inner { client, table: table.to_owned(), blobs }), runtime }
+        let inner = Inner { client, table: table.to_owned(), blobs, passed_over: PassedOver::default() };
+        Self { inner: Arc::new(inner), runtime }
     }
 
     /// Makes the table if it is not there, and waits until it can be used: for tests and emulators. Call it inside a
@@ -147,16 +149,6 @@ impl Store for DynamoStore {
     fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch> {
         let run = run.clone();
         self.run(async move |inner| inner.read(&run, from).await)
-    }
-
-    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
-        let workflow = workflow.clone();
-        self.run(async move |inner| {
-            Ok(match inner.newest(&workflow).await? {
-                Newest::Run(row) => Some(*row),
-                Newest::Retired(_) | Newest::Nothing => None,
-            })
-        })
     }
 
     fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {

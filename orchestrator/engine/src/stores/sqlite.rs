@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dormouse_core::{RunKey, Timestamp, WorkflowKey};
@@ -24,8 +25,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use self::tables::{Fault, Tables};
 use crate::store::{
-    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreError, StoreFuture, Stretch,
-    Swap, Versioned,
+    AttemptKey, Creation, ListCursor, Newest, Parked, PassedOver, Retirement, RowChange, RunFilter, RunRow, Store,
+    StoreError, StoreFuture, Stretch, Swap, Versioned, check_retention,
 };
 
 const FILE: &str = "dormouse.db";
@@ -87,6 +88,7 @@ pub enum OpenError {
 /// Dropping it finishes the requests that are waiting and joins its threads.
 pub struct SqliteStore {
     epoch: u64,
+    passed_over: Arc<PassedOver>,
     // Dropped in this order: readers let go first, so that the writer's last checkpoint gets everything.
     reads: Threads<ReadJob>,
     writes: Threads<Box<dyn WriteJob>>,
@@ -114,7 +116,7 @@ impl SqliteStore {
         let failed = |source: rusqlite::Error| OpenError::Database { file: file.clone(), source: Box::new(source) };
 
         let connection = Connection::open(&file).map_err(failed)?;
-        connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(failed)?;
+        connection.busy_timeout(Duration::from_secs(10)).map_err(failed)?;
         let found = schema_version(&connection).map_err(failed)?;
         if let Some(found) = found.filter(|found| *found > tables::SCHEMA_VERSION) {
             return Err(OpenError::TooNew { file, found, known: tables::SCHEMA_VERSION });
@@ -143,7 +145,7 @@ impl SqliteStore {
                 .map_err(io)?;
             reads.handles.push(reader);
         }
-        Ok(SqliteStore { epoch, reads, writes, _lock: lock })
+        Ok(SqliteStore { epoch, passed_over: Arc::default(), reads, writes, _lock: lock })
     }
 
     /// Hands a write to the writer and waits until it is durable.
@@ -162,12 +164,12 @@ impl SqliteStore {
     /// Has a reader look something up.
     async fn look<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let job: ReadJob = Box::new(move |connection| {
             // An error here is nobody's: the asker has gone.
-            let _ = answer.send(work(connection).map_err(|error| StoreError::Unknown(error.to_string())));
+            let _ = answer.send(work(connection).map_err(StoreError::from));
         });
         if !self.reads.send(job) {
             return Err(StoreError::Refused("the store is closed".into()));
@@ -280,7 +282,7 @@ fn grow_log(connection: &Connection, file: &Path) -> Result<(), rusqlite::Error>
 fn open_reader(file: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.busy_timeout(Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(connection)
@@ -452,12 +454,12 @@ impl Store for SqliteStore {
 
     fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch> {
         let run = run.clone();
-        Box::pin(self.look(move |connection| tables::read(connection, &run, from)))
+        Box::pin(self.look(move |connection| Ok(tables::read(connection, &run, from)?)))
     }
 
-    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
+    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
         let workflow = workflow.clone();
-        Box::pin(self.look(move |connection| tables::latest(connection, &workflow)))
+        Box::pin(self.look(move |connection| tables::newest(connection, &workflow)))
     }
 
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
@@ -473,7 +475,12 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> StoreFuture<'a, Vec<RunRow>> {
         let (namespace, filter, after) = (namespace.to_owned(), filter.clone(), after.cloned());
-        Box::pin(self.look(move |connection| tables::list(connection, &namespace, &filter, after.as_ref(), limit)))
+        let passed_over = Arc::clone(&self.passed_over);
+        Box::pin(
+            self.look(move |connection| {
+                tables::list(connection, &namespace, &filter, after.as_ref(), limit, &passed_over)
+            }),
+        )
     }
 
     fn due<'a>(
@@ -482,7 +489,8 @@ impl Store for SqliteStore {
         after: Option<(Timestamp, RunKey)>,
         limit: usize,
     ) -> StoreFuture<'a, Vec<RunRow>> {
-        Box::pin(self.look(move |connection| tables::due(connection, by, after.as_ref(), limit)))
+        let passed_over = Arc::clone(&self.passed_over);
+        Box::pin(self.look(move |connection| tables::due(connection, by, after.as_ref(), limit, &passed_over)))
     }
 
     fn settle<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, ()> {
@@ -503,6 +511,11 @@ impl Store for SqliteStore {
     fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>> {
         let key = key.clone();
         Box::pin(self.look(move |connection| tables::attempt(connection, &key)))
+    }
+
+    /// Everything is kept.
+    fn retire<'a>(&'a self, _now: Timestamp, retention: Duration, _limit: usize) -> StoreFuture<'a, Retirement> {
+        Box::pin(std::future::ready(check_retention(retention).map(|()| Retirement::default())))
     }
 
     fn epoch(&self) -> u64 {

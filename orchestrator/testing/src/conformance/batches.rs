@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dormouse_engine::store::{Creation, RowChange, Store, StoreError, Stretch};
+use dormouse_engine::store::{Creation, Newest, RowChange, Store, StoreError, Stretch};
 
 use super::{append, at, create, opening, race, read_from, run, start};
 use crate::faulty::{Fault, FaultyStore, On};
@@ -51,7 +51,7 @@ pub(super) async fn refuses_what_has_no_run(store: Arc<dyn Store>) {
     }
     assert_eq!(store.read(&run, 0).await.expect("a page of history").records, [&b""[..]; 0]);
     assert_eq!(store.row(&run).await, Ok(None));
-    assert_eq!(store.latest(&run.workflow).await, Ok(None));
+    assert_eq!(store.newest(&run.workflow).await, Ok(Newest::Nothing));
     assert_eq!(store.due(at(u64::MAX), None, 10).await, Ok(vec![]));
 }
 

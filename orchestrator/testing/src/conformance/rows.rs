@@ -12,7 +12,7 @@ use super::{append, at, create, opening, race, read_from, run, run_in, start, st
 pub(super) async fn a_row_begins_with_batch_0(store: Arc<dyn Store>) {
     let run = run("begun");
     assert_eq!(store.row(&run).await, Ok(None));
-    assert_eq!(store.latest(&run.workflow).await, Ok(None));
+    assert_eq!(store.newest(&run.workflow).await, Ok(Newest::Nothing));
     start_as(&store, &run, opening("a type", 1_000, 2_000)).await;
     let row = RunRow {
         run: run.clone(),
@@ -25,7 +25,7 @@ pub(super) async fn a_row_begins_with_batch_0(store: Arc<dyn Store>) {
         parked: None,
     };
     assert_eq!(store.row(&run).await, Ok(Some(row.clone())));
-    assert_eq!(store.latest(&run.workflow).await, Ok(Some(row.clone())));
+    assert_eq!(store.newest(&run.workflow).await.map(Newest::row), Ok(Some(row.clone())));
     assert_eq!(store.list("conformance", &RunFilter::default(), None, 10).await, Ok(vec![row]));
     assert_eq!(store.row(&run.workflow.run(1)).await, Ok(None), "another ordinal is another run");
 }
@@ -45,7 +45,7 @@ pub(super) async fn a_row_follows_its_batches(store: Arc<dyn Store>) {
     append(&store, &run, 6, "closed", Some(close)).await;
     row = RunRow { status: Status::Failed, closed_at: Some(at(4_000)), due: Some(at(4_500)), ..row };
     assert_eq!(store.row(&run).await, Ok(Some(row.clone())));
-    assert_eq!(store.latest(&run.workflow).await, Ok(Some(row.clone())));
+    assert_eq!(store.newest(&run.workflow).await.map(Newest::row), Ok(Some(row.clone())));
     assert_eq!(store.list("conformance", &RunFilter::default(), None, 10).await, Ok(vec![row]));
     for status in Status::ALL.into_iter().filter(|status| status.is_closed()) {
         let run = super::run(status.as_str());
@@ -112,13 +112,13 @@ pub(super) async fn the_latest_has_the_highest_ordinal(store: Arc<dyn Store>) {
     for ordinal in [0, 1, 2, 9, 10, 11, 100] {
         // The later the run, the earlier its start: the ordinal counts.
         start_as(&store, &workflow.run(ordinal), opening("test", 1_000 - ordinal, 2_000)).await;
-        let latest = store.latest(&workflow).await.unwrap().expect("a row");
+        let latest = store.newest(&workflow).await.unwrap().row().expect("a row");
         assert_eq!(latest.run, workflow.run(ordinal));
     }
     // Those of others do not count.
     start(&store, &run_in("conformance", "chained!", 200)).await;
     start(&store, &run_in("conformance2", "chained", 300)).await;
-    let latest = store.latest(&workflow).await.unwrap().expect("a row");
+    let latest = store.newest(&workflow).await.unwrap().row().expect("a row");
     assert_eq!(latest.run.ordinal, 100);
     assert_eq!(store.newest(&workflow).await, Ok(Newest::Run(Box::new(latest))));
     assert_eq!(store.newest(&run("nobody").workflow).await, Ok(Newest::Nothing));
@@ -193,7 +193,7 @@ pub(super) async fn hostile_ids_are_ids(store: Arc<dyn Store>) {
     for (i, run) in runs.iter().enumerate() {
         let row = store.row(run).await.unwrap().expect("a row");
         assert_eq!((&row.run, row.workflow_type), (run, format!("type {i}")));
-        assert_eq!(store.latest(&run.workflow).await.unwrap().map(|row| row.run).as_ref(), Some(run));
+        assert_eq!(store.newest(&run.workflow).await.unwrap().row().map(|row| row.run).as_ref(), Some(run));
         assert_eq!(read_from(&store, run, 1).await, [format!("batch of {i}")], "{run}");
     }
     let listed = store.list("conformance", &RunFilter::default(), None, 1_000).await.unwrap();
@@ -230,7 +230,7 @@ async fn many(store: &Arc<dyn Store>) -> Vec<RunRow> {
     rows
 }
 
-fn cursor(row: &RunRow) -> ListCursor {
+pub(super) fn cursor(row: &RunRow) -> ListCursor {
     ListCursor {
         started_at: row.started_at,
         workflow_id: row.run.workflow.workflow_id.to_string(),
@@ -310,7 +310,7 @@ pub(super) async fn parks_and_unparks(store: Arc<dyn Store>) {
         store.park(&run, Some(parked(attempts))).await.unwrap();
         let expected = RunRow { parked: Some(parked(attempts)), ..row.clone() };
         assert_eq!(store.row(&run).await, Ok(Some(expected.clone())));
-        assert_eq!(store.latest(&run.workflow).await, Ok(Some(expected.clone())));
+        assert_eq!(store.newest(&run.workflow).await.map(Newest::row), Ok(Some(expected.clone())));
         assert_eq!(store.list("conformance", &RunFilter::default(), None, 9).await, Ok(vec![expected]));
     }
     store.park(&run, None).await.unwrap();

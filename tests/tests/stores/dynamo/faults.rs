@@ -121,19 +121,15 @@ fn errors_are_told_apart() {
     for part in parts("errors") {
         let (relay, store) = relayed(&part);
         let run = run("told", 0);
-        let refused = [
-            "ValidationException",
-            "AccessDeniedException",
-            "ResourceNotFoundException",
-            "UnrecognizedClientException",
-            "ItemCollectionSizeLimitExceededException",
-        ];
+        let refused = ["ValidationException", "ResourceNotFoundException", "ItemCollectionSizeLimitExceededException"];
         let open = [
             (400, "ThrottlingException"),
             (400, "ProvisionedThroughputExceededException"),
             (400, "RequestLimitExceeded"),
             (400, "TransactionConflictException"),
             (400, "ExpiredTokenException"),
+            (400, "UnrecognizedClientException"),
+            (400, "AccessDeniedException"),
             (500, "InternalServerError"),
             (503, "ServiceUnavailable"),
         ];
@@ -224,7 +220,7 @@ fn what_each_operation_costs() {
 
             store.read(&run, STEPS + 1).await.unwrap();
             store.read(&run, 0).await.unwrap();
-            store.latest(&run.workflow).await.unwrap();
+            store.newest(&run.workflow).await.unwrap();
             assert_eq!(relay.counts(), counts([("Query", 3)]));
             store.row(&run).await.unwrap();
             store.attempt(&key).await.unwrap();

@@ -92,7 +92,7 @@ fn a_run_is_retired_then_deleted_and_its_ordinal_stays_taken() {
             let done = store.retire(now, DAY, 100).await.unwrap();
             assert_eq!((done.retired, done.deleted), (1, 0));
             assert_eq!(store.newest(&run.workflow).await, Ok(Newest::Retired(0)));
-            assert_eq!(store.latest(&run.workflow).await, Ok(None));
+            assert_eq!(store.newest(&run.workflow).await.map(Newest::row), Ok(None));
             assert_eq!(store.row(&run).await, Ok(None));
             assert_eq!(store.list("default", &RunFilter::default(), None, 10).await, Ok(vec![]));
             assert_eq!(store.due(at(u64::MAX), None, 10).await, Ok(vec![]));
@@ -196,7 +196,7 @@ fn a_retired_run_takes_nothing_in_and_nothing_is_begun_in_its_place() {
             assert_eq!(items(&part, &table), left);
             let next = run.workflow.run(1);
             assert_eq!(store.create(&next, 0, "next".into(), Some(opening(2_000))).await, Ok(Creation::Created));
-            assert_eq!(store.latest(&run.workflow).await.unwrap().map(|row| row.run), Some(next));
+            assert_eq!(store.newest(&run.workflow).await.unwrap().row().map(|row| row.run), Some(next));
         });
     }
 }
@@ -222,7 +222,7 @@ fn one_tombstone_is_left_of_a_chain() {
             retire_all(&store, CLOSED_AT + DAY + HOUR).await;
             let (partition, row) = tombstone("w", 5);
             assert_eq!(items(&part, &table), [(partition.clone(), format!("{:020}#{:020}", 5, 0)), (partition, row)]);
-            assert_eq!(store.latest(&workflow).await.unwrap().map(|row| row.run.ordinal), Some(5));
+            assert_eq!(store.newest(&workflow).await.unwrap().row().map(|row| row.run.ordinal), Some(5));
         });
     }
 }

@@ -8,12 +8,8 @@ use crate::store::StoreError;
 const REFUSALS: &[&str] = &[
     "ValidationException",
     "SerializationException",
-    "AccessDeniedException",
     "ResourceNotFoundException",
     "ItemCollectionSizeLimitExceededException",
-    "UnrecognizedClientException",
-    "MissingAuthenticationTokenException",
-    "IncompleteSignatureException",
 ];
 
 /// Nothing was written, and the same request may succeed at once.
@@ -41,7 +37,8 @@ where
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
     match code {
         Some(code) if REFUSALS.contains(&code) => StoreError::Refused(text(&error)),
-        // Also what never left this process: for want of credentials, say, which may come.
+        // Also what never left this process, and what was answered for want of credentials or of a right: those expire
+        // and are renewed, a new policy takes its time. Whoever is refused may give up what it has in hand.
         _ => StoreError::Unknown(text(&error)),
     }
 }

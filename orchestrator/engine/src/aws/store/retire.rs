@@ -23,7 +23,7 @@ use super::item::{self, Item, number, text, text_of, time};
 use super::keys::{self, Agenda};
 use super::read::Span;
 use super::{Inner, fault};
-use crate::store::{Newest, Retirement, SHORTEST_RETENTION, StoreError};
+use crate::store::{Newest, Retirement, StoreError, check_retention};
 
 /// Longer than anybody reads a run.
 const PAUSE: Duration = Duration::from_hours(1);
@@ -47,12 +47,7 @@ impl Inner {
         retention: Duration,
         limit: usize,
     ) -> Result<Retirement, StoreError> {
-        if retention < SHORTEST_RETENTION {
-            return Err(StoreError::Refused(format!(
-                "a retention of {retention:?} is too short: somebody may still be at work on a run that closed less \
-                 than {SHORTEST_RETENTION:?} ago"
-            )));
-        }
+        check_retention(retention)?;
         let mut done = Retirement::default();
         let by = now - retention;
         let known = |item: &Item| item::run_of(item).is_some();

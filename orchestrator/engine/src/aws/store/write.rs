@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::{
     CancellationReason, Put, ReturnValuesOnConditionCheckFailure as OnFailure, TransactWriteItem, Update,
 };
 use bytes::Bytes;
-use dormouse_core::{BatchHash, RunKey, Status};
+use dormouse_core::{BatchHash, RunKey};
 
 use super::item::{self, Amendment, Item, Pointer, Stored, number, text};
 use super::{Inner, fault, keys};
@@ -248,16 +248,15 @@ impl Inner {
             .table_name(&self.table)
             .set_key(Some(item::key(keys::partition(&run.workflow), keys::row(run.ordinal))))
             .update_expression("SET #dp = :closed, #ds = #cs REMOVE #due")
-            .condition_expression(format!("{RUN_IS_THERE} AND #status <> :running"))
+            .condition_expression(format!("{RUN_IS_THERE} AND attribute_exists(#closed_at)"))
             .expression_attribute_names("#p", "p")
             .expression_attribute_names("#retired", "retired")
-            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#closed_at", "closed_at")
             .expression_attribute_names("#due", "due")
             .expression_attribute_names("#dp", "dp")
             .expression_attribute_names("#ds", "ds")
             .expression_attribute_names("#cs", "cs")
             .expression_attribute_values(":closed", text(closed))
-            .expression_attribute_values(":running", text(Status::Running.as_str()))
             .customize()
             .config_override(self.once())
             .send()
@@ -341,7 +340,7 @@ fn canceled_because(reasons: &[CancellationReason]) -> Result<Answer, StoreError
     if row.code() == FAILED {
         return Ok(Answer::NoRun);
     }
-    let refusals = ["ValidationError", "AccessDenied", "ItemCollectionSizeLimitExceeded"];
+    let refusals = ["ValidationError", "ItemCollectionSizeLimitExceeded"];
     if let Some(refused) =
         [batch, row].into_iter().find(|reason| reason.code().is_some_and(|code| refusals.contains(&code)))
     {

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::failed;
+use super::fault::failed;
 use crate::host::Machine;
 use crate::seams::Host;
 use crate::store::StoreError;

@@ -8,7 +8,8 @@ use futures::future::join_all;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore as Objects, ObjectStoreExt, PutMode, UpdateVersion};
 
-use super::{OwnError, failed, is_conflict};
+use super::OwnError;
+use super::fault::{failed, is_conflict};
 use crate::store::StoreError;
 
 /// So many creates of one object at a time: one may win.

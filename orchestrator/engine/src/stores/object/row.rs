@@ -17,8 +17,12 @@ pub(super) struct RowObject {
     namespace: String,
     workflow_id: String,
     ordinal: u64,
+    /// Counts the replacements: of two readings, the later one has more.
+    revision: u64,
     /// The sequence of the last change that `row` contains.
     sequence: u64,
+    /// For which batches a marker was put since the run last owed nothing (see `index.rs`).
+    markers: Vec<u64>,
     /// `None` until batch 0 is known to stand.
     row: Option<RunRow>,
     intents: Vec<Intent>,
@@ -58,10 +62,21 @@ impl RowObject {
             namespace: run.workflow.namespace.to_string(),
             workflow_id: run.workflow.workflow_id.to_string(),
             ordinal: run.ordinal,
+            revision: 0,
             sequence: 0,
+            markers: Vec::new(),
             row: None,
             intents: Vec::new(),
         }
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// It is about to be replaced.
+    pub(super) fn count_revision(&mut self) {
+        self.revision += 1;
     }
 
     pub(super) fn run(&self) -> RunKey {
@@ -84,8 +99,37 @@ impl RowObject {
         if self.intents.iter().any(|known| known.sequence == intent.sequence && known.hash == intent.hash) {
             return false;
         }
+        if self.owes_nothing_yet() {
+            if self.intents.is_empty() {
+                self.markers.clear();
+            }
+            self.markers.push(intent.sequence);
+        }
         self.intents.push(intent.clone());
         true
+    }
+
+    /// Whether no batch that is known to stand makes the run owe anything: then whoever changes that puts a marker,
+    /// whatever others are about to.
+    pub(super) fn owes_nothing_yet(&self) -> bool {
+        self.row.as_ref().is_none_or(|row| row.closed_at.is_some() && row.due.is_none())
+    }
+
+    /// Whether the run owes nothing, and no batch is under way that may change that.
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.row.is_some() && self.intents.is_empty() && self.owes_nothing_yet()
+    }
+
+    /// The markers that say nothing any more once the run owes nothing. One of a later batch is never among them.
+    pub(super) fn void_markers<'a>(&'a self, listed: &'a [u64]) -> impl Iterator<Item = u64> + 'a {
+        let all: std::collections::BTreeSet<_> = self.markers.iter().chain(listed).copied().collect();
+        all.into_iter().filter(|sequence| *sequence <= self.sequence)
+    }
+
+    /// When somebody must look at the run.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let early = self.intents.iter().filter_map(Intent::due).min();
+        [self.row.as_ref()?.due, early].into_iter().flatten().min()
     }
 
     /// The sequence to look at next. Always the lowest: a later change must not be made before an earlier one.
@@ -143,12 +187,8 @@ impl RowObject {
 
     /// What readers see, once all that can be decided is.
     pub(super) fn visible(self) -> Option<RunRow> {
-        let run = self.run();
-        let early = self.intents.iter().filter_map(Intent::due).min();
-        let mut row = self.row?;
-        row.run = run;
-        row.due = [row.due, early].into_iter().flatten().min();
-        Some(row)
+        let (run, due) = (self.run(), self.due());
+        Some(RunRow { run, due, ..self.row? })
     }
 }
 
