@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use dormouse::{Auth, RawClient};
+use dormouse_aws::blobs::Blobs;
+use dormouse_aws::store::DynamoStore;
 use dormouse_core::{MAX_PAYLOAD_BYTES, Payload};
-use dormouse_engine::aws::blobs::Blobs;
-use dormouse_engine::aws::store::DynamoStore;
 use functions::ledger::{Entry, Ledger};
 use object_store::memory::InMemory;
 use tempfile::TempDir;

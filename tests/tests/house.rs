@@ -10,8 +10,9 @@ use serde_json::Value;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("dormouse-core", &[]),
     ("dormouse-engine", &["dormouse-core"]),
+    ("dormouse-aws", &["dormouse-core", "dormouse-engine"]),
     ("dormouse-http", &["dormouse-core", "dormouse-engine"]),
-    ("dormouse-lambda", &["dormouse-core", "dormouse-engine", "dormouse-http"]),
+    ("dormouse-lambda", &["dormouse-aws", "dormouse-core", "dormouse-engine", "dormouse-http"]),
     ("dormouse-client", &["dormouse-core"]),
     ("dormouse-cli", &["dormouse-core", "dormouse-client", "dormouse-engine", "dormouse-http"]),
     ("dormouse-testing", &["dormouse-core", "dormouse-engine"]),

@@ -18,9 +18,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dormouse::Timestamp;
+use dormouse_aws::queues::ReceiveError;
+use dormouse_aws::wire::{Message, decode, encode};
 use dormouse_core::RunKey;
-use dormouse_engine::aws::queues::ReceiveError;
-use dormouse_engine::aws::wire::{Message, decode, encode};
 use dormouse_engine::seams::{RunMessage, SeamFuture};
 use dormouse_engine::store::StoreError;
 use dormouse_lambda::envelope::Letter;

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dormouse_core::{RunId, RunKey, Timestamp, WorkflowKey};
-use dormouse_engine::store::{AttemptKey, RowChange, Store, Stretch};
+use dormouse_engine::store::{AttemptKey, Attempts, Histories, Opening, RowUpdate, Store, Stretch};
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_engine::stores::sqlite::SqliteStore;
 use dormouse_testing::conformance::{Damage, Subject, damage_objects};
-use dormouse_testing::{CountingStore, Counts, Fault, FaultyStore, On, store_conformance};
+use dormouse_testing::{CountingStore, Counts, Fault, FaultyStore, On, later, store_conformance};
 use futures::executor::block_on;
 use object_store::memory::InMemory;
 
@@ -120,8 +120,8 @@ fn run(workflow_id: &str, ordinal: u64) -> RunKey {
     WorkflowKey::new("default", workflow_id).unwrap().run(ordinal)
 }
 
-fn opening(due: u64) -> RowChange {
-    RowChange::Open {
+fn opening(due: u64) -> Opening {
+    Opening {
         run_id: RunId::from_bytes([7; 16]),
         workflow_type: "test".into(),
         started_at: Timestamp::from_millis(1_000),
@@ -137,15 +137,15 @@ fn counting_and_faulty_stores_do_as_they_say() {
     let store = CountingStore::new(Arc::clone(&faulty) as Arc<dyn Store>);
     let run = run("counted", 0);
     block_on(async {
-        store.create(&run, 0, "12345".into(), Some(opening(2_000))).await.unwrap();
+        store.open(&run, "12345".into(), opening(2_000)).await.unwrap();
         for sequence in 1..4 {
-            store.create(&run, sequence, "1234567890".into(), None).await.unwrap();
+            store.append(&run, later(sequence), "1234567890".into(), RowUpdate::NONE).await.unwrap();
         }
-        store.create(&run, 2, "too late".into(), None).await.unwrap();
+        store.append(&run, later(2), "too late".into(), RowUpdate::NONE).await.unwrap();
         faulty.plan(On::Create(Some(9)), Fault::FailBefore);
         faulty.plan(On::Read(None), Fault::FailBefore);
         faulty.plan(On::Create(Some(4)), Fault::FailAfter);
-        assert!(store.create(&run, 4, "x".into(), None).await.is_err());
+        assert!(store.append(&run, later(4), "x".into(), RowUpdate::NONE).await.is_err());
         assert!(store.read(&run, 0).await.is_err());
         assert_eq!(faulty.outstanding(), 1, "the one for sequence 9");
         assert_eq!(store.read(&run, 0).await.unwrap().records.len(), 5);

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 use crate::ports::Ports;
-use crate::store::{AttemptKey, Store, StoreError, Swap, Versioned};
+use crate::store::{AttemptKey, Cause, Patience, Store, StoreError, Swap, Try, Versioned, insist};
 
 /// How much longer than its limits a claim is believed to live: clocks differ.
 const SKEW: Duration = Duration::from_secs(5);
@@ -65,7 +65,9 @@ pub enum AttemptState {
 
 impl AttemptRecord {
     fn encode(&self) -> Result<Bytes, StoreError> {
-        serde_json::to_vec(self).map(Bytes::from).map_err(|e| StoreError::Refused(format!("attempt record: {e}")))
+        serde_json::to_vec(self)
+            .map(Bytes::from)
+            .map_err(|e| StoreError::Refused(Cause::told(format!("attempt record: {e}"), e)))
     }
 
     /// Reads a stored record.
@@ -74,7 +76,7 @@ impl AttemptRecord {
     /// [`StoreError::Refused`] when the bytes are no attempt record.
     pub fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         serde_json::from_slice(bytes)
-            .map_err(|e| StoreError::Refused(format!("an attempt record does not decode: {e}")))
+            .map_err(|e| StoreError::Refused(Cause::told(format!("an attempt record does not decode: {e}"), e)))
     }
 
     /// Whether it is claimed and its worker is gone: its lease is over, or its process did not live to see this epoch.
@@ -136,7 +138,9 @@ pub enum Standing {
     Superseded,
 }
 
-pub(crate) fn key_of(task: &ActivityTask) -> AttemptKey {
+/// Where the attempt record of a queued activity stands.
+#[must_use]
+pub fn key_of(task: &ActivityTask) -> AttemptKey {
     AttemptKey { run: task.run.clone(), activity: task.id }
 }
 
@@ -154,16 +158,14 @@ fn lease(task: &ActivityTask, now: Timestamp, started: Timestamp, deadline: Opti
 
 /// Replaces a record, sending the same bytes again while the outcome is unknown.
 async fn swap(store: &dyn Store, key: &AttemptKey, expected: Option<u64>, record: &Bytes) -> Result<Swap, StoreError> {
-    let mut unknown = StoreError::Unknown("never tried".into());
-    for _ in 0..5 {
-        match store.swap(key, expected, record.clone()).await {
+    insist(Patience::COMMIT, None, || async {
+        Ok(Try::Done(match store.swap(key, expected, record.clone()).await? {
             // Ours stands there: an earlier try landed and its answer was lost.
-            Ok(Swap::Stale(Some(found))) if found.record == *record => return Ok(Swap::Done(found.version)),
-            Err(error @ StoreError::Unknown(_)) => unknown = error,
-            answer => return answer,
-        }
-    }
-    Err(unknown)
+            Swap::Stale(Some(found)) if found.record == *record => Swap::Done(found.version),
+            answer => answer,
+        }))
+    })
+    .await
 }
 
 /// Tries to claim the next attempt of a task: one conditional write when nothing stands in the way. `deadline`: when

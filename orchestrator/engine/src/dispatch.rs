@@ -8,7 +8,7 @@ use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{Arrival, LiveRun, RunKey};
 
 use crate::attempts::mark_unwanted;
-use crate::commit::{LoadError, Outcome, commit, read_state, row_change};
+use crate::commit::{LoadError, Outcome, commit, entry, read_state};
 use crate::handle::{Decider, Surroundings};
 use crate::intake::Taken;
 use crate::seams::RunMessage;
@@ -156,9 +156,9 @@ impl<S: Surroundings> Decider<S> {
             due: Some(due),
         };
         let record = batch.encode();
-        let change = row_change(&batch, &state);
+        let entry = entry(&batch, &state);
         // Lost: somebody is at work on the run, and the next sweep looks again.
-        if commit(&*self.ports.store, run, state.next_sequence, &record, change).await? == Outcome::Won
+        if commit(&*self.ports.store, None, run, &record, &entry).await? == Outcome::Won
             && live.extend(state.next_sequence, &record)
         {
             self.warm.borrow_mut().put(run.clone(), live);

@@ -12,10 +12,10 @@ use futures::lock::Mutex as AsyncMutex;
 use lru::LruCache;
 
 use crate::attempts::mark_unwanted;
-use crate::commit::{LoadError, Outcome, commit, read_state, row_change};
+use crate::commit::{LoadError, Outcome, commit, entry, opening, read_state};
 use crate::ports::Ports;
 use crate::seams::{Intent, RunMessage, Ticket, Wish};
-use crate::store::{AttemptKey, Newest, RowChange, StoreError};
+use crate::store::{AttemptKey, Entry, Newest, StoreError};
 
 /// How many runs' states are remembered between inputs.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -122,10 +122,10 @@ impl Intake {
             {
                 ticket = Some(self.announce(run, Wish::Take { arrival: arrival.clone(), pinned }).await?);
             }
-            let (batch, change) = self.seal_inputs(state, inputs);
+            let (batch, entry) = self.seal_inputs(state, inputs);
             let record = batch.encode();
             let sequence = state.next_sequence;
-            match commit(&*self.ports.store, run, sequence, &record, change).await {
+            match commit(&*self.ports.store, None, run, &record, &entry).await {
                 Ok(Outcome::Won) => {
                     if state.append(&record).is_err() {
                         *remembered = None;
@@ -174,7 +174,7 @@ impl Intake {
         Ok(false)
     }
 
-    fn seal_inputs(&self, state: &RunState, inputs: Vec<Input>) -> (Batch, Option<RowChange>) {
+    fn seal_inputs(&self, state: &RunState, inputs: Vec<Input>) -> (Batch, Entry) {
         let time = state.recorded_time(self.ports.now());
         let sweep = self.ports.choices.sweep_interval;
         let ends = inputs.iter().any(|input| matches!(input, Input::Terminated { .. }));
@@ -189,8 +189,8 @@ impl Intake {
             due: Some(time + sweep).filter(|due| *due < state.due),
         };
         if !ends {
-            let change = row_change(&batch, state);
-            return (batch, change);
+            let entry = entry(&batch, state);
+            return (batch, entry);
         }
         let mut after = state.clone();
         for event in &batch.events {
@@ -198,8 +198,8 @@ impl Intake {
             let _ = after.apply(event, time);
         }
         batch.due = after.due_after(time, sweep);
-        let change = row_change(&batch, &after);
-        (batch, change)
+        let entry = entry(&batch, &after);
+        (batch, entry)
     }
 
     async fn announce(&self, run: &RunKey, wish: Wish) -> Result<Ticket, StoreError> {
@@ -253,7 +253,7 @@ impl Intake {
                     // Never taken for an id without runs: ordinals would begin again.
                     None => {
                         let why = format!("the history of {} is being deleted, or is lost; ask again", row.run);
-                        return Err(StoreError::Unknown(why).into());
+                        return Err(StoreError::unknown(why).into());
                     }
                 },
             };
@@ -327,13 +327,8 @@ impl Intake {
         let Some(Event::Input(Input::Started(started))) = batch.events.first() else {
             return Ok(Outcome::Lost(record));
         };
-        let change = RowChange::Open {
-            run_id: started.run_id,
-            workflow_type: started.workflow_type.clone(),
-            started_at: batch.time,
-            due: batch.due.unwrap_or(batch.time),
-        };
-        Ok(commit(&*self.ports.store, run, 0, &record, Some(change)).await?)
+        let entry = Entry::Open(opening(started, batch));
+        Ok(commit(&*self.ports.store, None, run, &record, &entry).await?)
     }
 
     /// Does what a closed run owes: closes the attempt records of activities that nobody wants any more (rule A1), and

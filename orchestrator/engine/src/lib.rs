@@ -6,8 +6,6 @@
 //! are backends.
 
 pub mod attempts;
-#[cfg(feature = "aws")]
-pub mod aws;
 pub mod commit;
 mod dispatch;
 pub mod embedded;

@@ -8,7 +8,7 @@ use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{Arrival, Decision, LiveRun, Merge, Retake, RunKey, TurnFailure};
 
 use crate::attempts::close_untaken;
-use crate::commit::{LoadError, Outcome, commit, read_history, row_change};
+use crate::commit::{LoadError, Outcome, commit, entry, read_history};
 use crate::dispatch::Dispatch;
 use crate::handle::{Coming, Decider, Post, Surroundings};
 use crate::store::{AttemptKey, StoreError};
@@ -152,12 +152,11 @@ impl<'a, S: Surroundings> Pass<'a, S> {
         let ports = &self.decider.ports;
         let batch = self.live.seal(ports.commit_id(), ports.now(), ports.choices.sweep_interval);
         let record = batch.encode();
-        let change = row_change(&batch, self.live.state());
-        let sequence = self.live.state().next_sequence;
+        let entry = entry(&batch, self.live.state());
         if planted(Bug::C2DispatchLost) {
             self.decider.dispatch_batch(&self.live, &batch, &mut self.sent).await?;
         }
-        match commit(&*ports.store, self.run, sequence, &record, change).await? {
+        match commit(&*ports.store, None, self.run, &record, &entry).await? {
             Outcome::Won => {
                 self.live.committed(&batch, &record);
                 self.decider.dispatch_batch(&self.live, &batch, &mut self.sent).await?;

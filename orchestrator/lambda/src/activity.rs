@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
-use dormouse_engine::aws::queues::ReceiveError;
-use dormouse_engine::aws::wire::{Message, Task};
+use dormouse_aws::queues::ReceiveError;
+use dormouse_aws::wire::{Message, Task};
 use dormouse_engine::host::Machine;
 use dormouse_engine::seams::Host;
-use dormouse_engine::store::StoreError;
+use dormouse_engine::store::{Cause, StoreError};
 use dormouse_engine::worker::handle_message;
 use futures::future::join_all;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
@@ -52,7 +52,7 @@ async fn run(cloud: &Cloud, letter: &Letter, until: Instant) -> Result<(), Store
         Ok(Message::Task(task)) => task,
         // To the dead-letter queue with it: workers may not write to the quarantine.
         Ok(_) => return Err(StoreError::Refused("a message that is no task, on a task queue".into())),
-        Err(ReceiveError::Wire(error)) => return Err(StoreError::Refused(error.to_string())),
+        Err(ReceiveError::Wire(error)) => return Err(StoreError::Refused(Cause::of(error))),
         Err(ReceiveError::Store(error)) => return Err(error),
     };
     if Instant::now() + LEAST_TIME > until {

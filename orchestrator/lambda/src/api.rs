@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use dormouse_engine::aws::redrive::Redriver;
+use dormouse_aws::redrive::Redriver;
 use dormouse_engine::front::FrontDoor;
 use dormouse_engine::intake::Intake;
 use dormouse_http::{Limits, router};

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use dormouse_aws::blobs::Blobs;
+use dormouse_aws::quarantine::{Letter as Quarantined, Quarantine};
+use dormouse_aws::queues::{QueueSettings, Queues};
+use dormouse_aws::store::DynamoStore;
 use dormouse_core::{App, MAX_PAYLOAD_BYTES, RunKey, Timestamp};
-use dormouse_engine::aws::blobs::Blobs;
-use dormouse_engine::aws::quarantine::{Letter as Quarantined, Quarantine};
-use dormouse_engine::aws::queues::{QueueSettings, Queues};
-use dormouse_engine::aws::store::DynamoStore;
 use dormouse_engine::host::Machine;
 use dormouse_engine::parking::Parkings;
 use dormouse_engine::ports::{Choices, Ports};

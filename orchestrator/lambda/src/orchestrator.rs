@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
+use dormouse_aws::dead_letters::examine;
+use dormouse_aws::queues::ReceiveError;
+use dormouse_aws::wire::Message;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{App, Payload, RunKey};
 use dormouse_engine::ApiError;
-use dormouse_engine::aws::dead_letters::examine;
-use dormouse_engine::aws::queues::ReceiveError;
-use dormouse_engine::aws::wire::Message;
 use dormouse_engine::ports::Ports;
 use dormouse_engine::seams::{RunMessage, SeamFuture};
 use dormouse_engine::store::StoreError;

@@ -24,14 +24,16 @@ mod batches;
 mod damage;
 mod due;
 mod rows;
+mod snapshots;
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dormouse_core::{RunId, RunKey, Timestamp, WorkflowKey};
-use dormouse_engine::store::{Creation, RowChange, Store, StoreError};
+use dormouse_engine::store::{Creation, Entry, Opening, RowUpdate, Store, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -92,6 +94,10 @@ pub const CASES: &[Case] = cases! { subject, subject.store;
         belong_to_one_activity_of_one_run,
         racing_swaps_have_one_winner_each,
         an_answer_may_be_lost;
+    snapshots:
+        the_last_one_kept_is_read,
+        belong_to_one_run_and_touch_nothing_else,
+        large_ones_are_read_back_whole;
 };
 
 /// The cases in which something cannot be read.
@@ -166,6 +172,15 @@ fn race<T: Send + 'static, F: Future<Output = T>>(
         .collect()
 }
 
+/// The sequence of a batch behind the first.
+///
+/// # Panics
+/// At 0.
+#[must_use]
+pub fn later(sequence: u64) -> NonZeroU64 {
+    NonZeroU64::new(sequence).expect("batch 0 opens its run")
+}
+
 fn run(workflow_id: &str) -> RunKey {
     run_in("conformance", workflow_id, 0)
 }
@@ -178,8 +193,8 @@ fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-fn opening(workflow_type: &str, started_at: u64, due: u64) -> RowChange {
-    RowChange::Open {
+fn opening(workflow_type: &str, started_at: u64, due: u64) -> Opening {
+    Opening {
         run_id: RunId::from_bytes([7; 16]),
         workflow_type: workflow_type.into(),
         started_at: at(started_at),
@@ -192,33 +207,23 @@ async fn start(store: &Arc<dyn Store>, run: &RunKey) {
     start_as(store, run, opening("test", 1_000, 2_000)).await;
 }
 
-async fn start_as(store: &Arc<dyn Store>, run: &RunKey, opening: RowChange) {
-    append(store, run, 0, &b"batch 0"[..], Some(opening)).await;
+async fn start_as(store: &Arc<dyn Store>, run: &RunKey, opening: Opening) {
+    let creation = create(store, run, Bytes::from_static(b"batch 0"), Entry::Open(opening)).await;
+    assert_eq!(creation, Creation::Created, "batch 0 of {run}");
 }
 
-/// A create that must win.
-async fn append(
-    store: &Arc<dyn Store>,
-    run: &RunKey,
-    sequence: u64,
-    record: impl Into<Bytes>,
-    change: Option<RowChange>,
-) {
-    let creation = create(store, run, sequence, record.into(), change).await;
+/// An append that must win.
+async fn append(store: &Arc<dyn Store>, run: &RunKey, sequence: u64, record: impl Into<Bytes>, update: RowUpdate) {
+    let creation = create(store, run, record.into(), Entry::Append(later(sequence), update)).await;
     assert_eq!(creation, Creation::Created, "batch {sequence} of {run}");
 }
 
 /// A create as rule C1 has it: what is unknown is tried again with the same bytes, and to find one's own bytes is to
 /// have won.
-async fn create(
-    store: &Arc<dyn Store>,
-    run: &RunKey,
-    sequence: u64,
-    record: Bytes,
-    change: Option<RowChange>,
-) -> Creation {
+async fn create(store: &Arc<dyn Store>, run: &RunKey, record: Bytes, entry: Entry) -> Creation {
+    let sequence = entry.sequence();
     for _ in 0..1_000 {
-        match store.create(run, sequence, record.clone(), change.clone()).await {
+        match entry.clone().put(&**store, run, record.clone()).await {
             Ok(Creation::Exists(found)) if found == record => return Creation::Created,
             Ok(creation) => return creation,
             Err(StoreError::Unknown(_)) => {}

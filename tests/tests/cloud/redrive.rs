@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use dormouse::api::Redriven;
+use dormouse_aws::wire::{LONGEST_LIFE, Message, Task, encode};
 use dormouse_core::WorkflowKey;
-use dormouse_engine::aws::wire::{LONGEST_LIFE, Message, Task, encode};
 use dormouse_engine::commit::read_state;
 use dormouse_tests::cloud::Cloud;
 use dormouse_tests::proxy::{Action, Rule};

@@ -10,7 +10,7 @@ use dormouse::{ListFilter, Status};
 use dormouse_core::history::{CommandId, RunState};
 use dormouse_engine::attempts::AttemptRecord;
 use dormouse_engine::commit::read_state;
-use dormouse_engine::store::{AttemptKey, RunFilter, Store};
+use dormouse_engine::store::{AttemptKey, Attempts, Index, RunFilter};
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_tests::endpoints::Endpoint;
 use dormouse_tests::server::{Server, functions, serve};

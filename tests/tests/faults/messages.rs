@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName;
+use dormouse_aws::blobs::Blobs;
+use dormouse_aws::queues::{QueueSettings, Queues};
 use dormouse_core::{
     ActivityTask, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Payload, RecordedOptions, RecordedRetry,
     RetryPolicy, RetryState, RunId, StartRequest, TimeoutKind, Timestamp,
 };
-use dormouse_engine::aws::blobs::Blobs;
-use dormouse_engine::aws::queues::{QueueSettings, Queues};
 use dormouse_engine::seams::{ActivityQueue, Alarms, Host, Intent, RunMessage, RunQueue, Wish};
 use dormouse_engine::store::StoreError;
 use dormouse_tests::proxy::{Action, Refusal, Rule};

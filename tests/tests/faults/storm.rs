@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::Client;
+use dormouse_aws::blobs::Blobs;
+use dormouse_aws::store::DynamoStore;
 use dormouse_core::history::{Batch, Event, Input};
 use dormouse_core::{App, Arrival, IdConflictPolicy, IdReusePolicy, Payload, RunKey, StartRequest};
-use dormouse_engine::aws::blobs::Blobs;
-use dormouse_engine::aws::store::DynamoStore;
 use dormouse_engine::commit::{read_history, read_state};
 use dormouse_engine::intake::{Begun, Intake, Taken};
 use dormouse_engine::ports::Ports;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsMessage;
 use dormouse::{App, Failure, Signal, Workflow};
+use dormouse_aws::wire::{Alarm, Message, Task, encode};
 use dormouse_core::RunKey;
-use dormouse_engine::aws::wire::{Alarm, Message, Task, encode};
 use dormouse_engine::seams::RunMessage;
 use dormouse_lambda::envelope::Letter;
 use dormouse_testing::delivery::plain_task;

@@ -13,7 +13,7 @@ use dormouse_engine::intake::Intake;
 use dormouse_engine::parking::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
 use dormouse_engine::seams::{Closings, Host, QueryRunner};
-use dormouse_engine::store::{RunRow, Store};
+use dormouse_engine::store::{Index, RunRow};
 use dormouse_testing::world::{Mail, run, start_body};
 use futures::FutureExt;
 use futures::future::BoxFuture;

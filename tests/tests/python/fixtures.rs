@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use dormouse::{Activity, App, Failure};
+use dormouse_aws::store::attempt_address;
+use dormouse_aws::wire::{Message, Task, decode, encode};
 use dormouse_core::{ActivityTask, CommitId, Payload, RunId, Timestamp, WorkflowKey};
 use dormouse_engine::attempts::{AttemptRecord, AttemptState};
-use dormouse_engine::aws::store::attempt_address;
-use dormouse_engine::aws::wire::{Message, Task, decode, encode};
 use dormouse_engine::store::{AttemptKey, Swap};
 use dormouse_engine::worker::handle_message;
 use dormouse_testing::World;

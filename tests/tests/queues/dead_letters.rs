@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use dormouse_aws::dead_letters::{examine, judge};
+use dormouse_aws::queues::ReceiveError;
+use dormouse_aws::wire::{Alarm, Deferred, Message, Task, WireError};
 use dormouse_core::history::{Event, Input};
 use dormouse_core::{
     ActivityOptions, ActivityTask, App, Arrival, CommitId, Failure, Payload, RunId, TimeoutKind, Timestamp, Workflow,
     WorkflowKey,
 };
 use dormouse_engine::attempts::{AttemptRecord, AttemptState, Claiming, claim};
-use dormouse_engine::aws::dead_letters::{examine, judge};
-use dormouse_engine::aws::queues::ReceiveError;
-use dormouse_engine::aws::wire::{Alarm, Deferred, Message, Task, WireError};
 use dormouse_engine::seams::RunMessage;
 use dormouse_engine::store::StoreError;
 use dormouse_testing::delivery::plain_task;

@@ -7,15 +7,13 @@ use std::time::Duration;
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use dormouse::api::{LetterBody, Redriven, RedrivenLetterBody};
 use dormouse::{Limits, RawClient};
+use dormouse_aws::dead_letters::examine;
+use dormouse_aws::quarantine::{Letter, Quarantine};
+use dormouse_aws::redrive::{Redriver, Route, route, summary};
+use dormouse_aws::store::DynamoStore;
+use dormouse_aws::wire::{Alarm, Deferred, LARGEST_BODY, LONGEST_LIFE, Message, Stored, Task, decode, encode, group};
 use dormouse_core::{Activity, ActivityOptions, App, Failure, Payload, RunKey, Timestamp, Workflow};
 use dormouse_engine::ApiError;
-use dormouse_engine::aws::dead_letters::examine;
-use dormouse_engine::aws::quarantine::{Letter, Quarantine};
-use dormouse_engine::aws::redrive::{Redriver, Route, route, summary};
-use dormouse_engine::aws::store::DynamoStore;
-use dormouse_engine::aws::wire::{
-    Alarm, Deferred, LARGEST_BODY, LONGEST_LIFE, Message, Stored, Task, decode, encode, group,
-};
 use dormouse_engine::front::FrontDoor;
 use dormouse_engine::seams::{ActivityQueue, Host, QueryRunner, Redrive, RunMessage};
 use dormouse_engine::worker::handle_message;

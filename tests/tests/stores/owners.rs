@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dormouse_core::{RunId, Status, Timestamp};
 use dormouse_engine::store::{
-    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreError, Swap,
+    AttemptKey, Attempts, Creation, Entry, Histories, Index, ListCursor, Opening, Parked, RowUpdate, RunFilter, RunRow,
+    Store, StoreError, Swap,
 };
 use dormouse_engine::stores::object::{ObjectStore, OwnError, OwnerSettings, Ownership, SHORTEST_LEASE};
 use dormouse_testing::conformance::{Subject, damage_objects};
-use dormouse_testing::store_conformance;
+use dormouse_testing::{later, store_conformance};
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore as _;
 use object_store::memory::InMemory;
@@ -75,11 +76,14 @@ async fn a_released_store_is_free_at_once_and_the_epoch_grows() {
     for epoch in 1..4_u64 {
         let (store, ownership) = own(if epoch % 2 == 0 { &here } else { &there }, "a").await.unwrap();
         assert_eq!((store.epoch(), ownership.epoch()), (epoch, epoch));
-        let change = (epoch == 1).then(|| opening(2_000));
-        store.create(&run, epoch - 1, format!("batch {epoch}").into(), change).await.unwrap();
+        let entry = match epoch - 1 {
+            0 => Entry::Open(opening(2_000)),
+            sequence => Entry::Append(later(sequence), RowUpdate::NONE),
+        };
+        entry.put(&store, &run, format!("batch {epoch}").into()).await.unwrap();
         ownership.release().await.unwrap();
-        let refused = store.create(&run, epoch, "too late".into(), None).await;
-        assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("released")), "{refused:?}");
+        let refused = store.append(&run, later(epoch), "too late".into(), RowUpdate::NONE).await;
+        assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.as_str().contains("released")), "{refused:?}");
         assert_eq!(store.read(&run, 0).await.unwrap().records.len() as u64, epoch, "reading goes on");
         assert!(ownership.release().await.is_err(), "once");
     }
@@ -127,7 +131,7 @@ async fn a_living_owner_is_left_alone() {
     let pid = format!("pid {}", std::process::id());
     assert!(["the objects", "alive.example", &pid, "prefix"].iter().all(|part| said.contains(part)), "{said}");
     ownership.check().unwrap();
-    store.create(&run("living", 0), 0, "batch".into(), Some(opening(2_000))).await.unwrap();
+    store.open(&run("living", 0), "batch".into(), opening(2_000)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,7 +185,7 @@ async fn who_cannot_renew_stops_before_another_begins() {
     let (here, there, _) = two();
     let run = run("cut off", 0);
     let (store, ownership) = own(&here, "cut off").await.unwrap();
-    store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+    store.open(&run, "batch 0".into(), opening(2_000)).await.unwrap();
     here.spoil(Some((".owner", Spoil::Before)));
     let first = ownership.clone();
     let other = tokio::spawn(async move {
@@ -194,9 +198,9 @@ async fn who_cannot_renew_stops_before_another_begins() {
     let (other, _ownership) = other.await.unwrap();
     // That its network is back changes nothing.
     here.spoil(None);
-    let refused = store.create(&run, 1, "late".into(), None).await;
-    assert_eq!(refused, Err(StoreError::Refused(reason)));
-    assert_eq!(other.create(&run, 1, "other".into(), None).await, Ok(Creation::Created));
+    let refused = store.append(&run, later(1), "late".into(), RowUpdate::NONE).await;
+    assert_eq!(refused, Err(StoreError::refused(reason)));
+    assert_eq!(other.append(&run, later(1), "other".into(), RowUpdate::NONE).await, Ok(Creation::Created));
     assert!(ownership.release().await.is_err());
 }
 
@@ -207,15 +211,18 @@ async fn a_zombie_finds_its_keys_taken_and_begins_nothing() {
     let (written, unwritten) = (run("written", 0), run("unwritten", 0));
     let (zombie, ownership) = own(&here, "zombie").await.unwrap();
     for run in [&written, &unwritten] {
-        zombie.create(run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+        zombie.open(run, "batch 0".into(), opening(2_000)).await.unwrap();
     }
     let claim = |run: &_, activity| AttemptKey { run: Clone::clone(run), activity };
     here.spoil(Some(("", Spoil::Hold)));
     let under_way = [&written, &unwritten].map(|run| {
         let (zombie, run, key) = (zombie.clone(), run.clone(), claim(run, 1));
-        let change = Some(RowChange::Due(at(9_000)));
+        let change = RowUpdate::due(at(9_000));
         tokio::spawn(async move {
-            futures::join!(zombie.create(&run, 1, "zombie".into(), change), zombie.swap(&key, None, "zombie".into()))
+            futures::join!(
+                zombie.append(&run, later(1), "zombie".into(), change),
+                zombie.swap(&key, None, "zombie".into())
+            )
         })
     });
     let (other, _) = own(&there, "other").await.unwrap();
@@ -227,7 +234,10 @@ async fn a_zombie_finds_its_keys_taken_and_begins_nothing() {
         retry_at: at(3_000),
         ends_process: false,
     };
-    assert_eq!(other.create(&written, 1, "other".into(), Some(RowChange::Due(at(1_500)))).await, Ok(Creation::Created));
+    assert_eq!(
+        other.append(&written, later(1), "other".into(), RowUpdate::due(at(1_500))).await,
+        Ok(Creation::Created)
+    );
     assert_eq!(other.swap(&claim(&written, 1), None, "other".into()).await, Ok(Swap::Done(1)));
     other.park(&written, Some(parked.clone())).await.unwrap();
 
@@ -247,15 +257,15 @@ async fn a_zombie_finds_its_keys_taken_and_begins_nothing() {
     assert_eq!(standing.record, Bytes::from("other"));
     // Whatever it does now, from what it remembers, is refused before it is sent.
     let before = other.read(&unwritten, 0).await.unwrap();
-    let refused = Err(StoreError::Refused(reason));
-    assert_eq!(zombie.create(&unwritten, 2, "late".into(), None).await.map(drop), refused);
+    let refused = Err(StoreError::refused(reason));
+    assert_eq!(zombie.append(&unwritten, later(2), "late".into(), RowUpdate::NONE).await.map(drop), refused);
     assert_eq!(zombie.swap(&claim(&unwritten, 2), None, "late".into()).await.map(drop), refused);
     assert_eq!(zombie.park(&written, None).await, refused);
     assert_eq!(other.read(&unwritten, 0).await.unwrap(), before);
     assert_eq!(other.row(&written).await.unwrap().unwrap().parked, Some(parked));
     // The new owner goes on, with whatever stands.
     let next = before.records.len() as u64;
-    assert_eq!(other.create(&unwritten, next, "on".into(), None).await, Ok(Creation::Created));
+    assert_eq!(other.append(&unwritten, later(next), "on".into(), RowUpdate::NONE).await, Ok(Creation::Created));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -290,23 +300,23 @@ async fn ten_thousand_closed_runs_cost_no_request_each() {
     const OPEN: usize = 20;
     let (here, there, _) = two();
     let (store, ownership) = own(&here, "a").await.unwrap();
-    let close = |n| RowChange::Close { status: Status::Completed, closed_at: at(5_000 + n), due: None };
+    let close = |n| RowUpdate::close(Status::Completed, at(5_000 + n), None);
     let closed = (0..CLOSED as u64).map(|n| {
         let (store, run) = (store.clone(), run(&format!("closed-{}", n / 2), n % 2));
         async move {
-            let opening = RowChange::Open {
+            let opening = Opening {
                 run_id: RunId::from_bytes([7; 16]),
                 workflow_type: "test".into(),
                 started_at: at(1_000 + n / 3),
                 due: at(2_000),
             };
-            store.create(&run, 0, "batch 0".into(), Some(opening)).await.unwrap();
-            store.create(&run, 1, "the end".into(), Some(close(n))).await.unwrap();
+            store.open(&run, "batch 0".into(), opening).await.unwrap();
+            store.append(&run, later(1), "the end".into(), close(n)).await.unwrap();
         }
     });
     futures::stream::iter(closed).buffer_unordered(16).collect::<()>().await;
     for n in 0..OPEN {
-        store.create(&run(&format!("open-{n}"), 0), 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+        store.open(&run(&format!("open-{n}"), 0), "batch 0".into(), opening(2_000)).await.unwrap();
     }
     // What is closed is put away by and by.
     for _ in 0..=CLOSED / 1_000 {

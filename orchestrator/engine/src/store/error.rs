@@ -47,6 +47,12 @@ impl Cause {
     pub fn told(text: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
         Self { text: text.into().into(), source: Some(Arc::new(source)) }
     }
+
+    /// The text alone.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
 }
 
 impl From<String> for Cause {

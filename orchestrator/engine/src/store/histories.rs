@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use dormouse_core::{RunId, RunKey, Status, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::StoreFuture;
 
@@ -57,7 +58,7 @@ pub trait Histories: Send + Sync + 'static {
 }
 
 /// How a run's index row begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
     /// The run's identity.
     pub run_id: RunId,
@@ -70,7 +71,7 @@ pub struct Opening {
 }
 
 /// What a batch does to the index row of its run. By default nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RowUpdate {
     /// When somebody must look at the run next. `None`: when it was before; but a run that closes then owes nothing.
     pub due: Option<Timestamp>,
@@ -102,7 +103,7 @@ impl RowUpdate {
 }
 
 /// How a run ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closing {
     /// As what.
     pub status: Status,
@@ -126,6 +127,19 @@ impl Entry {
         match self {
             Self::Open(_) => 0,
             Self::Append(sequence, _) => sequence.get(),
+        }
+    }
+
+    /// Opens the run, or appends to it.
+    pub fn put<'a, S: Histories + ?Sized>(
+        self,
+        store: &'a S,
+        run: &'a RunKey,
+        record: Bytes,
+    ) -> StoreFuture<'a, Creation> {
+        match self {
+            Self::Open(opening) => store.open(run, record, opening),
+            Self::Append(sequence, update) => store.append(run, sequence, record, update),
         }
     }
 }

@@ -189,7 +189,7 @@ pub fn check_retention(retention: Duration) -> Result<(), StoreError> {
     if retention >= SHORTEST_RETENTION {
         return Ok(());
     }
-    Err(StoreError::Refused(format!(
+    Err(StoreError::refused(format!(
         "a retention of {retention:?} is too short: somebody may still be at work on a run that closed less than \
          {SHORTEST_RETENTION:?} ago"
     )))

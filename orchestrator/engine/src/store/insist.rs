@@ -43,11 +43,14 @@ pub enum Try<T> {
 ///
 /// # Errors
 /// [`StoreError::Refused`] at once. [`StoreError::Unknown`], the last one, when the outcome still is after all tries.
-pub async fn insist<T>(
+pub async fn insist<T, F>(
     patience: Patience,
     sleep: Option<Sleep<'_>>,
-    mut attempt: impl AsyncFnMut() -> Result<Try<T>, StoreError>,
-) -> Result<T, StoreError> {
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<Try<T>, StoreError>>,
+{
     let (mut tries, mut races, mut pause) = (1, 0, patience.pause);
     loop {
         match attempt().await {
@@ -86,7 +89,9 @@ mod tests {
             };
             // Borrowed for the test alone.
             let sleep: Sleep<'_> = &sleep;
-            block_on(insist(Patience::COMMIT, Some(sleep), async || answers.next().expect("one more try")))
+            block_on(insist(Patience::COMMIT, Some(sleep), || {
+                std::future::ready(answers.next().expect("one more try"))
+            }))
         };
         (done, all - answers.len(), pauses.into_inner().unwrap())
     }

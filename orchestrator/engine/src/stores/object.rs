@@ -15,7 +15,8 @@
 //! | `due`, the first after a start | the same, and a get per open run |
 //! | `list` | 1 LIST per 1,000 closed runs that it passes over; none for open ones |
 //! | `newest` | 1 LIST per 1,000 runs of the workflow id, 1 get |
-//! | `row` | 1 get |
+//! | `row`, `snapshot` | 1 get |
+//! | `keep_snapshot` | 1 put |
 //!
 //! "Open" is every run that owes something. Without an owner nothing is remembered, and each `due` and `list` reads the
 //! rows of all open runs.
@@ -37,7 +38,7 @@ mod rows;
 
 use std::fmt;
 use std::future::Future;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,15 +54,13 @@ use self::keys::Keys;
 pub use self::owner::{Holder, OwnError, OwnerSettings, Ownership, SHORTEST_LEASE, Waiting};
 use self::row::RowObject;
 use crate::store::{
-    AttemptKey, Creation, ListCursor, Newest, Parked, PassedOver, Retirement, RowChange, RunFilter, RunRow, Store,
-    StoreError, StoreFuture, Stretch, Swap, Versioned, check_retention,
+    AttemptKey, Attempts, Cause, Creation, Histories, Index, ListCursor, Newest, Opening, Parked, PassedOver,
+    Retirement, RowUpdate, RunFilter, RunRow, Store, StoreError, StoreFuture, Stretch, Swap, Versioned,
+    check_retention,
 };
 
 /// Gets in flight at a time.
 const CONCURRENT_GETS: usize = 16;
-
-/// So many times another writer may be faster at one object; each time, that one has got on.
-const RACES: usize = 1_000;
 
 /// How many runs' row objects are remembered, to change them without reading them first.
 const REMEMBERED_ROWS: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
@@ -192,15 +191,17 @@ impl ObjectStore {
         match self.runtime.clone() {
             None => Box::pin(async move { work(inner).await }),
             Some(runtime) => Box::pin(async move {
-                runtime.spawn(work(inner)).await.unwrap_or_else(|error| Err(StoreError::Unknown(error.to_string())))
+                runtime.spawn(work(inner)).await.unwrap_or_else(|error| Err(StoreError::Unknown(Cause::of(error))))
             }),
         }
     }
 }
 
-/// A client of a bucket, by the standard environment.
+/// A client of a bucket of S3, or of what speaks its protocol, by the standard environment (`AWS_REGION`,
+/// `AWS_ENDPOINT_URL` and so on). An endpoint that is plain HTTP is asked as such.
 #[cfg(feature = "s3")]
-pub(crate) fn s3_client(bucket: &str) -> object_store::aws::AmazonS3Builder {
+#[must_use]
+pub fn s3_client(bucket: &str) -> object_store::aws::AmazonS3Builder {
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 
     let builder =
@@ -245,7 +246,7 @@ impl Inner {
         };
         if let Some(Err(ended)) = self.ownership.as_ref().map(Ownership::check) {
             // It stands, but nothing may be begun on the strength of it: the next owner knows nothing of us.
-            return Err(StoreError::Unknown(format!("{key} was put too late: {ended}")));
+            return Err(StoreError::Unknown(Cause::told(format!("{key} was put too late: {ended}"), ended)));
         }
         Ok(Some(put.into()))
     }
@@ -273,16 +274,21 @@ impl Inner {
     }
 }
 
-impl Store for ObjectStore {
-    fn create<'a>(
+impl Histories for ObjectStore {
+    fn open<'a>(&'a self, run: &'a RunKey, record: Bytes, opening: Opening) -> StoreFuture<'a, Creation> {
+        let run = run.clone();
+        self.run(async move |inner| inner.open(&run, record, opening).await)
+    }
+
+    fn append<'a>(
         &'a self,
         run: &'a RunKey,
-        sequence: u64,
+        sequence: NonZeroU64,
         record: Bytes,
-        change: Option<RowChange>,
+        update: RowUpdate,
     ) -> StoreFuture<'a, Creation> {
         let run = run.clone();
-        self.run(async move |inner| inner.create(&run, sequence, record, change).await)
+        self.run(async move |inner| inner.append(&run, sequence, record, update).await)
     }
 
     fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch> {
@@ -290,14 +296,28 @@ impl Store for ObjectStore {
         self.run(async move |inner| inner.read(&run, from).await)
     }
 
-    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
-        let workflow = workflow.clone();
-        self.run(async move |inner| inner.newest(&workflow).await)
+    fn keep_snapshot<'a>(&'a self, run: &'a RunKey, snapshot: Bytes) -> StoreFuture<'a, ()> {
+        let run = run.clone();
+        self.run(async move |inner| {
+            inner.put(&inner.keys.snapshot(&run)?, snapshot, PutMode::Overwrite).await.map(drop)
+        })
     }
 
+    fn snapshot<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<Bytes>> {
+        let run = run.clone();
+        self.run(async move |inner| Ok(inner.get(&inner.keys.snapshot(&run)?).await?.map(|(snapshot, _)| snapshot)))
+    }
+}
+
+impl Index for ObjectStore {
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
         let run = run.clone();
         self.run(async move |inner| inner.row(&run).await)
+    }
+
+    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
+        let workflow = workflow.clone();
+        self.run(async move |inner| inner.newest(&workflow).await)
     }
 
     fn list<'a>(
@@ -338,6 +358,13 @@ impl Store for ObjectStore {
         self.run(async move |inner| inner.amend(&run, |row| row.parked.clone_from(&parked)).await)
     }
 
+    /// Everything is kept.
+    fn retire<'a>(&'a self, _now: Timestamp, retention: Duration, _limit: usize) -> StoreFuture<'a, Retirement> {
+        Box::pin(std::future::ready(check_retention(retention).map(|()| Retirement::default())))
+    }
+}
+
+impl Attempts for ObjectStore {
     fn swap<'a>(&'a self, key: &'a AttemptKey, expected: Option<u64>, record: Bytes) -> StoreFuture<'a, Swap> {
         let key = key.clone();
         self.run(async move |inner| inner.swap(&key, expected, record).await)
@@ -350,12 +377,9 @@ impl Store for ObjectStore {
             Ok(inner.attempt(&path).await?.map(|(standing, _)| standing))
         })
     }
+}
 
-    /// Everything is kept.
-    fn retire<'a>(&'a self, _now: Timestamp, retention: Duration, _limit: usize) -> StoreFuture<'a, Retirement> {
-        Box::pin(std::future::ready(check_retention(retention).map(|()| Retirement::default())))
-    }
-
+impl Store for ObjectStore {
     fn epoch(&self) -> u64 {
         self.inner.ownership.as_ref().map_or(0, Ownership::epoch)
     }

@@ -12,6 +12,7 @@ mod tables;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -25,8 +26,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use self::tables::{Fault, Tables};
 use crate::store::{
-    AttemptKey, Creation, ListCursor, Newest, Parked, PassedOver, Retirement, RowChange, RunFilter, RunRow, Store,
-    StoreError, StoreFuture, Stretch, Swap, Versioned, check_retention,
+    AttemptKey, Attempts, Cause, Creation, Histories, Index, ListCursor, Newest, Opening, Parked, PassedOver,
+    Retirement, RowUpdate, RunFilter, RunRow, Store, StoreError, StoreFuture, Stretch, Swap, Versioned,
+    check_retention,
 };
 
 const FILE: &str = "dormouse.db";
@@ -156,9 +158,9 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         if !self.writes.send(Box::new(Pending { bytes, work, outcome: None, answer })) {
-            return Err(StoreError::Refused("the store is closed".into()));
+            return Err(StoreError::refused("the store is closed"));
         }
-        answered.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store's writer has died".into())))
+        answered.await.unwrap_or_else(|_| Err(StoreError::unknown("the store's writer has died")))
     }
 
     /// Has a reader look something up.
@@ -172,9 +174,9 @@ impl SqliteStore {
             let _ = answer.send(work(connection).map_err(StoreError::from));
         });
         if !self.reads.send(job) {
-            return Err(StoreError::Refused("the store is closed".into()));
+            return Err(StoreError::refused("the store is closed"));
         }
-        answered.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store's reader has failed".into())))
+        answered.await.unwrap_or_else(|_| Err(StoreError::unknown("the store's reader has failed")))
     }
 }
 
@@ -356,14 +358,14 @@ impl<T: Send, W: FnMut(&mut Tables) -> Result<T, Fault> + Send> WriteJob for Pen
         self.outcome = Some(match (self.work)(tables) {
             Ok(done) => Ok(done),
             // Nothing was touched: the others need not suffer.
-            Err(Fault::Refused(why)) => Err(StoreError::Refused(why)),
+            Err(Fault::Refused(why)) => Err(StoreError::refused(why)),
             Err(fault @ Fault::Database(_)) => return Err(fault),
         });
         Ok(())
     }
 
     fn answer(self: Box<Self>) {
-        let outcome = self.outcome.unwrap_or_else(|| Err(StoreError::Unknown("the write was not applied".into())));
+        let outcome = self.outcome.unwrap_or_else(|| Err(StoreError::unknown("the write was not applied")));
         // An asker that has gone is no reason to stop: what was written stays written.
         let _ = self.answer.send(outcome);
     }
@@ -403,7 +405,7 @@ fn commit_group(tables: &mut Tables, group: &mut Vec<Box<dyn WriteJob>>) {
         Ok(()) => group.drain(..).for_each(|job| job.answer()),
         Err(error @ Failure::NotBegun(_) | error @ Failure::NotCommitted(_)) => {
             tables.roll_back();
-            let error = StoreError::Unknown(error.to_string());
+            let error = StoreError::Unknown(Cause::of(error));
             group.drain(..).for_each(|job| job.fail(error.clone()));
         }
         Err(Failure::Statement(fault)) => {
@@ -440,16 +442,21 @@ fn try_group(tables: &mut Tables, group: &mut [Box<dyn WriteJob>]) -> Result<(),
     tables.commit().map_err(Failure::NotCommitted)
 }
 
-impl Store for SqliteStore {
-    fn create<'a>(
+impl Histories for SqliteStore {
+    fn open<'a>(&'a self, run: &'a RunKey, record: Bytes, opening: Opening) -> StoreFuture<'a, Creation> {
+        let run = run.clone();
+        Box::pin(self.write(record.len(), move |tables| tables.open(&run, &record, &opening)))
+    }
+
+    fn append<'a>(
         &'a self,
         run: &'a RunKey,
-        sequence: u64,
+        sequence: NonZeroU64,
         record: Bytes,
-        change: Option<RowChange>,
+        update: RowUpdate,
     ) -> StoreFuture<'a, Creation> {
         let run = run.clone();
-        Box::pin(self.write(record.len(), move |tables| tables.create(&run, sequence, &record, change.as_ref())))
+        Box::pin(self.write(record.len(), move |tables| tables.append(&run, sequence, &record, &update)))
     }
 
     fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch> {
@@ -457,14 +464,26 @@ impl Store for SqliteStore {
         Box::pin(self.look(move |connection| Ok(tables::read(connection, &run, from)?)))
     }
 
-    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
-        let workflow = workflow.clone();
-        Box::pin(self.look(move |connection| tables::newest(connection, &workflow)))
+    fn keep_snapshot<'a>(&'a self, run: &'a RunKey, snapshot: Bytes) -> StoreFuture<'a, ()> {
+        let run = run.clone();
+        Box::pin(self.write(snapshot.len(), move |tables| tables.keep_snapshot(&run, &snapshot)))
     }
 
+    fn snapshot<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<Bytes>> {
+        let run = run.clone();
+        Box::pin(self.look(move |connection| tables::snapshot(connection, &run)))
+    }
+}
+
+impl Index for SqliteStore {
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
         let run = run.clone();
         Box::pin(self.look(move |connection| tables::row(connection, &run)))
+    }
+
+    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
+        let workflow = workflow.clone();
+        Box::pin(self.look(move |connection| tables::newest(connection, &workflow)))
     }
 
     fn list<'a>(
@@ -503,6 +522,13 @@ impl Store for SqliteStore {
         Box::pin(self.write(0, move |tables| tables.park(&run, parked.as_ref())))
     }
 
+    /// Everything is kept.
+    fn retire<'a>(&'a self, _now: Timestamp, retention: Duration, _limit: usize) -> StoreFuture<'a, Retirement> {
+        Box::pin(std::future::ready(check_retention(retention).map(|()| Retirement::default())))
+    }
+}
+
+impl Attempts for SqliteStore {
     fn swap<'a>(&'a self, key: &'a AttemptKey, expected: Option<u64>, record: Bytes) -> StoreFuture<'a, Swap> {
         let key = key.clone();
         Box::pin(self.write(record.len(), move |tables| tables.swap(&key, expected, &record)))
@@ -512,12 +538,9 @@ impl Store for SqliteStore {
         let key = key.clone();
         Box::pin(self.look(move |connection| tables::attempt(connection, &key)))
     }
+}
 
-    /// Everything is kept.
-    fn retire<'a>(&'a self, _now: Timestamp, retention: Duration, _limit: usize) -> StoreFuture<'a, Retirement> {
-        Box::pin(std::future::ready(check_retention(retention).map(|()| Retirement::default())))
-    }
-
+impl Store for SqliteStore {
     fn epoch(&self) -> u64 {
         self.epoch
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dormouse_core::{RunKey, Status, Timestamp};
-use dormouse_engine::store::{AttemptKey, Parked, RowChange, RunFilter, RunRow, Store, StoreError};
+use dormouse_engine::store::{AttemptKey, Parked, RowUpdate, RunFilter, RunRow, Store, StoreError};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore as Objects, ObjectStoreExt};
@@ -62,8 +62,8 @@ pub(super) async fn an_unreadable_row_hides_no_other(subject: Subject) {
         start_as(&store, &run(name), opening("test", 1_000 + place, 2_000 + place)).await;
     }
     // Of those that are closed, too.
-    let close = RowChange::Close { status: Status::Completed, closed_at: at(3_000), due: None };
-    append(&store, &run("g"), 1, "closed", Some(close)).await;
+    let close = RowUpdate::close(Status::Completed, at(3_000), None);
+    append(&store, &run("g"), 1, "closed", close).await;
     for broken in ["b", "c", "f"] {
         store = damage(Damage::Row(run(broken))).await;
     }
@@ -85,8 +85,8 @@ pub(super) async fn a_status_of_another_build_is_a_status(subject: Subject) {
     for (place, run) in (0..).zip([&open, &closed, &other]) {
         start_as(&store, run, opening("test", 1_000 + place, 2_000)).await;
     }
-    let close = RowChange::Close { status: Status::Failed, closed_at: at(3_000), due: None };
-    append(&store, &closed, 1, "closed", Some(close)).await;
+    let close = RowUpdate::close(Status::Failed, at(3_000), None);
+    append(&store, &closed, 1, "closed", close).await;
     assert_eq!(names(&all_due(&store, 10).await), ["open", "other"]);
     for run in [&open, &closed] {
         store = damage(Damage::Status(run.clone(), "Hibernating")).await;
@@ -98,7 +98,7 @@ pub(super) async fn a_status_of_another_build_is_a_status(subject: Subject) {
     assert_eq!(names(&all_due(&store, 1).await), ["open", "other"]);
     assert_eq!(store.row(&closed).await.unwrap().map(|row| row.closed_at), Some(Some(at(3_000))));
     // It is not lost by what happens next.
-    append(&store, &open, 1, "later", Some(RowChange::Due(at(1_500)))).await;
+    append(&store, &open, 1, "later", RowUpdate::due(at(1_500))).await;
     let row = store.row(&open).await.unwrap().expect("a row");
     assert_eq!((row.status.to_string().as_str(), row.due), ("Hibernating", Some(at(1_500))));
     // Only what has closed is settled, whatever its status is called.

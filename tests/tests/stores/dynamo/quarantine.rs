@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_engine::aws::blobs::Blobs;
-use dormouse_engine::aws::quarantine::{Letter, Quarantine};
+use dormouse_aws::blobs::Blobs;
+use dormouse_aws::quarantine::{Letter, Quarantine};
 use object_store::memory::InMemory;
 
 use super::{RUNTIME, at, client, parts};

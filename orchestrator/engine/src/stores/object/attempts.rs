@@ -29,14 +29,14 @@ impl Inner {
         match self.attempt(&path).await? {
             Some((standing, _)) if Some(standing.version) != expected => Ok(Swap::Stale(Some(standing))),
             // A conflict between two puts of which neither may have won.
-            _ => Err(StoreError::Unknown(format!("{path} is in conflict, and nothing new is there"))),
+            _ => Err(StoreError::unknown(format!("{path} is in conflict, and nothing new is there"))),
         }
     }
 
     pub(super) async fn attempt(&self, key: &Path) -> Result<Option<(Versioned, UpdateVersion)>, StoreError> {
         let Some((bytes, etag)) = self.get(key).await? else { return Ok(None) };
         let Some((version, _)) = bytes.split_first_chunk() else {
-            return Err(StoreError::Refused(format!("the attempt record {key} is damaged: it is too short")));
+            return Err(StoreError::refused(format!("the attempt record {key} is damaged: it is too short")));
         };
         Ok(Some((Versioned { version: u64::from_le_bytes(*version), record: bytes.slice(8..) }, etag)))
     }

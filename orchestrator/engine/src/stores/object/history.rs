@@ -1,5 +1,7 @@
 //! Histories: a batch is an object that is created once.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{BatchHash, RunKey};
@@ -7,43 +9,46 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, PutMode};
 
 use super::fault::failed;
-use super::row::Intent;
+use super::row::{Change, Intent};
+use super::rows::no_run;
 use super::{CONCURRENT_GETS, Inner, keys};
-use crate::store::{Creation, RowChange, StoreError, Stretch};
+use crate::store::{Creation, Opening, RowUpdate, StoreError, Stretch};
 
 /// A page of history ends with the batch that reaches this, or at so many batches: one page of S3's listings.
 const PAGE_BYTES: u64 = 1 << 20;
 const PAGE_BATCHES: usize = 1_000;
 
 impl Inner {
-    pub(super) async fn create(
+    pub(super) async fn open(&self, run: &RunKey, record: Bytes, opening: Opening) -> Result<Creation, StoreError> {
+        self.keys.check(run)?;
+        self.create(run, 0, record, Change::Open(opening)).await
+    }
+
+    pub(super) async fn append(
         &self,
         run: &RunKey,
-        sequence: u64,
+        sequence: NonZeroU64,
         record: Bytes,
-        change: Option<RowChange>,
+        update: RowUpdate,
     ) -> Result<Creation, StoreError> {
-        match (sequence, &change) {
-            (0, Some(RowChange::Open { .. })) => {}
-            (0, _) => return Err(StoreError::Refused(format!("batch 0 of {run} must open its row"))),
-            (_, Some(RowChange::Open { .. })) => {
-                return Err(StoreError::Refused(format!("batch {sequence} of {run} cannot open a row")));
-            }
-            _ => {}
-        }
-        let Some(change) = change else {
+        if update.is_none() {
             self.check_exists(run).await?;
-            return self.put_batch(run, sequence, record).await;
-        };
+            return self.put_batch(run, sequence.get(), record).await;
+        }
+        self.create(run, sequence.get(), record, Change::Update(update)).await
+    }
+
+    /// A batch that changes the row: intent, batch, row.
+    async fn create(&self, run: &RunKey, sequence: u64, record: Bytes, change: Change) -> Result<Creation, StoreError> {
         let hash = BatchHash::of(&record);
-        let mut known = self.intend(run, &Intent { sequence, hash, change }).await?;
+        let known = self.intend(run, &Intent { sequence, hash, change }).await?;
         let creation = self.put_batch(run, sequence, record).await?;
         let standing = match &creation {
             Creation::Created => hash,
             Creation::Exists(found) => BatchHash::of(found),
         };
         // The batch has decided, and every reader can tell: this only spares them the work.
-        if let Err(error) = self.tidy(run, &mut known, sequence, standing).await {
+        if let Err(error) = self.tidy(run, known, sequence, standing).await {
             tracing::debug!(%run, sequence, %error, "the index row still waits for its batch");
         }
         Ok(creation)
@@ -57,7 +62,7 @@ impl Inner {
         match self.get(&key).await? {
             Some((found, _)) => Ok(Creation::Exists(found)),
             // A conflict between two puts of which neither may have won.
-            None => Err(StoreError::Unknown(format!("{key} is in conflict, and nothing is there"))),
+            None => Err(StoreError::unknown(format!("{key} is in conflict, and nothing is there"))),
         }
     }
 
@@ -71,7 +76,7 @@ impl Inner {
                 self.remember(run, &known);
                 Ok(())
             }
-            _ => Err(StoreError::Refused(format!("there is no run {run}"))),
+            _ => Err(no_run(run)),
         }
     }
 

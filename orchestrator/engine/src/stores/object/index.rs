@@ -44,14 +44,18 @@ pub(super) struct Open {
 
 #[derive(Default)]
 struct Remembered {
-    object: Option<RowObject>,
+    known: Option<Known>,
     /// It must be read before anything is said of it.
     doubted: bool,
 }
 
 impl Remembered {
+    fn object(&self) -> Option<&RowObject> {
+        self.known.as_ref().map(|known| &known.object)
+    }
+
     fn must_be_read(&self) -> bool {
-        self.doubted || self.object.as_ref().is_none_or(|object| object.undecided().is_some())
+        self.doubted || self.object().is_none_or(|object| object.undecided().is_some())
     }
 }
 
@@ -65,21 +69,21 @@ enum Look {
 }
 
 impl Inner {
-    fn open(&self) -> MutexGuard<'_, Open> {
+    fn memory(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The row object stands so, or did a moment ago.
-    pub(super) fn note(&self, run: &RunKey, object: &RowObject) {
+    pub(super) fn note(&self, run: &RunKey, known: &Known) {
         if self.ownership.is_some() {
-            note(&mut self.open(), run, object);
+            self.memory().note(run, known);
         }
     }
 
     /// Nobody knows how the row object stands.
     pub(super) fn doubt(&self, run: &RunKey) {
         if self.ownership.is_some() {
-            self.open().runs.entry(run.clone()).or_default().doubted = true;
+            self.memory().runs.entry(run.clone()).or_default().doubted = true;
         }
     }
 
@@ -109,11 +113,11 @@ impl Inner {
         let mut alone = Open::default();
         let owned = self.ownership.is_some();
         let mut markers = BTreeMap::new();
-        if !owned || look == Look::Due || !self.open().listed {
+        if !owned || look == Look::Due || !self.memory().listed {
             markers = self.markers().await?;
         }
         let unread: Vec<RunKey> = if owned {
-            let mut open = self.open();
+            let mut open = self.memory();
             open.meet(&markers);
             if look == Look::Due {
                 open.doubt_in_turn();
@@ -138,40 +142,46 @@ impl Inner {
                 }
                 Err(error) => return Err(error),
             };
-            let mut open = if owned { Some(self.open()) } else { None };
+            let mut open = if owned { Some(self.memory()) } else { None };
             open.as_deref_mut().unwrap_or(&mut alone).learn(&run, known);
         }
         if look == Look::Due {
             self.put_away(&alone, &markers).await;
         }
-        let guard = owned.then(|| self.open());
+        let guard = owned.then(|| self.memory());
         let open = guard.as_deref().unwrap_or(&alone);
-        let told = |known: &Remembered| known.object.as_ref().and_then(&tell);
+        let told = |known: &Remembered| known.object().and_then(&tell);
         Ok(open.runs.iter().map(|(run, known)| (run.clone(), told(known))).collect())
     }
 
     /// Runs that owe nothing are listed from elsewhere, and have no marker. What fails is for the next look.
     async fn put_away(&self, alone: &Open, markers: &BTreeMap<RunKey, Vec<u64>>) {
         let owned = self.ownership.is_some();
-        let done = if owned { self.open().done() } else { alone.done() };
+        let done = if owned { self.memory().done() } else { alone.done() };
         let mut putting = stream::iter(done)
-            .map(async |(run, object)| {
+            .map(async |(run, known)| {
                 let listed = markers.get(&run).map_or(&[][..], Vec::as_slice);
-                let put = self.put_one_away(&run, &object, listed).await;
-                (run, object.revision(), put)
+                let put = self.put_one_away(&run, known, listed).await;
+                (run, put)
             })
             .buffer_unordered(CONCURRENT_GETS);
-        while let Some((run, revision, put)) = putting.next().await {
+        while let Some((run, put)) = putting.next().await {
             match put {
-                Ok(()) if owned => self.open().forget(&run, revision),
-                Ok(()) => {}
+                Ok(revision) if owned => self.memory().forget(&run, revision),
+                Ok(_) => {}
                 Err(error) => tracing::debug!(%run, %error, "a closed run is not put away yet"),
             }
         }
     }
 
-    async fn put_one_away(&self, run: &RunKey, object: &RowObject, listed: &[u64]) -> Result<(), StoreError> {
-        let Some(row) = object.clone().visible() else { return Ok(()) };
+    /// Answers up to which revision it is put away.
+    async fn put_one_away(&self, run: &RunKey, mut known: Known, listed: &[u64]) -> Result<u64, StoreError> {
+        // Whoever makes it owe something again must see that it does not.
+        if known.object.is_ahead() && !self.replace_row(run, &mut known).await? {
+            return Ok(0);
+        }
+        let object = &known.object;
+        let Some(row) = object.clone().visible() else { return Ok(0) };
         self.put(&self.keys.closed(&row)?, bytes::Bytes::new(), PutMode::Overwrite).await?;
         for sequence in object.void_markers(listed) {
             if let Some(ownership) = &self.ownership {
@@ -182,7 +192,7 @@ impl Inner {
                 Err(error) => return Err(failed(error)),
             }
         }
-        Ok(())
+        Ok(object.revision())
     }
 
     pub(super) async fn due(
@@ -281,15 +291,19 @@ fn place(row: &RunRow) -> ListCursor {
     }
 }
 
-/// Of two readings, the later one counts.
-fn note(open: &mut Open, run: &RunKey, object: &RowObject) {
-    let known = open.runs.entry(run.clone()).or_default();
-    if known.object.as_ref().is_none_or(|known| known.revision() <= object.revision()) {
-        *known = Remembered { object: Some(object.clone()), doubted: false };
-    }
-}
-
 impl Open {
+    /// Of two readings, the later one counts.
+    fn note(&mut self, run: &RunKey, known: &Known) {
+        if known.object.owes_nothing() && !self.runs.contains_key(run) {
+            // It was put away, or its marker is not met yet.
+            return;
+        }
+        let remembered = self.runs.entry(run.clone()).or_default();
+        if remembered.object().is_none_or(|object| object.revision() <= known.object.revision()) {
+            *remembered = Remembered { known: Some(known.clone()), doubted: false };
+        }
+    }
+
     /// These have markers.
     fn meet(&mut self, markers: &BTreeMap<RunKey, Vec<u64>>) {
         self.listed = true;
@@ -313,20 +327,21 @@ impl Open {
     /// A row was read. `None`: there is none that could be.
     fn learn(&mut self, run: &RunKey, known: Option<Known>) {
         match known {
-            Some(known) => note(self, run, &known.object),
+            Some(known) => self.note(run, &known),
             // Its marker, if it has one, is met again.
             None => drop(self.runs.remove(run)),
         }
     }
 
-    fn done(&self) -> Vec<(RunKey, RowObject)> {
-        let done = self.runs.iter().filter_map(|(run, known)| Some((run.clone(), known.object.clone()?)));
-        done.filter(|(_, object)| object.owes_nothing()).take(PUT_AWAY_AT_ONCE).collect()
+    fn done(&self) -> Vec<(RunKey, Known)> {
+        let known = self.runs.iter().filter_map(|(run, known)| Some((run, known.known.as_ref()?)));
+        let done = known.filter(|(_, known)| known.object.owes_nothing()).take(PUT_AWAY_AT_ONCE);
+        done.map(|(run, known)| (run.clone(), known.clone())).collect()
     }
 
     /// It was put away as it was in this revision.
     fn forget(&mut self, run: &RunKey, revision: u64) {
-        let same = |known: &Remembered| known.object.as_ref().is_some_and(|object| object.revision() <= revision);
+        let same = |known: &Remembered| known.object().is_some_and(|object| object.revision() <= revision);
         if self.runs.get(run).is_some_and(same) {
             self.runs.remove(run);
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! <prefix>/<namespace>/<workflow id>/<ordinal>/log/<sequence>        a batch
 //! <prefix>/<namespace>/<workflow id>/<ordinal>/attempts/<activity>   an attempt record
+//! <prefix>/<namespace>/<workflow id>/<ordinal>/snapshot              what was made of the history
 //! <prefix>/.rows/<namespace>/<workflow id>/<ordinal>                 an index row
 //! <prefix>/.open/<namespace>/<workflow id>/<ordinal>/<sequence>      that the row owes something: empty
 //! <prefix>/.closed/<namespace>/<start>/<workflow id>/<ordinal>/<row> that it owes nothing: empty
@@ -19,7 +20,7 @@ use dormouse_core::{RunKey, Status, Timestamp, WorkflowKey};
 use object_store::path::Path;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::store::{RunRow, StoreError};
+use crate::store::{Cause, RunRow, StoreError};
 
 /// S3's limit for a key, in bytes; the others' are no smaller.
 const MAX_KEY_BYTES: usize = 1_024;
@@ -56,6 +57,10 @@ impl Keys {
 
     pub(super) fn attempt(&self, run: &RunKey, activity: u64) -> Result<Path, StoreError> {
         checked(format!("{}{}/attempts/{activity:020}", self.root, run_key(run)))
+    }
+
+    pub(super) fn snapshot(&self, run: &RunKey) -> Result<Path, StoreError> {
+        checked(format!("{}{}/snapshot", self.root, run_key(run)))
     }
 
     pub(super) fn row(&self, run: &RunKey) -> Result<Path, StoreError> {
@@ -204,12 +209,12 @@ fn run_key(run: &RunKey) -> String {
 
 fn checked(key: String) -> Result<Path, StoreError> {
     if key.len() > MAX_KEY_BYTES {
-        return Err(StoreError::Refused(format!(
+        return Err(StoreError::refused(format!(
             "the ids need a key of {} bytes, the limit is {MAX_KEY_BYTES}; use shorter ones, or fewer special characters",
             key.len()
         )));
     }
-    Path::parse(key).map_err(|error| StoreError::Refused(error.to_string()))
+    Path::parse(key).map_err(|error| StoreError::Refused(Cause::of(error)))
 }
 
 #[cfg(test)]
@@ -240,10 +245,10 @@ mod tests {
         })
     }
 
-    fn all(keys: &Keys, run: &RunKey, number: u64) -> [Path; 5] {
+    fn all(keys: &Keys, run: &RunKey, number: u64) -> [Path; 6] {
         let closed = keys.closed(&row(run, number, "Completed", "type"));
-        [keys.batch(run, number), keys.attempt(run, number), keys.marker(run, number), closed, keys.row(run)]
-            .map(Result::unwrap)
+        let (batch, attempt, marker) = (keys.batch(run, number), keys.attempt(run, number), keys.marker(run, number));
+        [batch, attempt, marker, closed, keys.row(run), keys.snapshot(run)].map(Result::unwrap)
     }
 
     fn row(run: &RunKey, closed_at: u64, status: &str, workflow_type: &str) -> RunRow {
@@ -266,7 +271,7 @@ mod tests {
             let (ones, twos) = (all(&keys, &one, number), all(&keys, &two, 1));
             for (i, a) in ones.iter().enumerate() {
                 for (j, b) in twos.iter().enumerate() {
-                    let same = i == j && one == two && (number == 1 || i == 4);
+                    let same = i == j && one == two && (number == 1 || i >= 4);
                     prop_assert_eq!(a == b, same, "{} and {}", a, b);
                     prop_assert!(!b.as_ref().starts_with(&format!("{a}/")), "{} lies under {}", b, a);
                 }
@@ -276,14 +281,14 @@ mod tests {
         #[test]
         fn no_id_leaves_its_place(run in run()) {
             let keys = Keys::new("some/where");
-            let [batch, attempt, marker, closed, row] = all(&keys, &run, 7);
+            let [batch, attempt, marker, closed, row, snapshot] = all(&keys, &run, 7);
             let cuts = row.as_ref().matches(CONTINUED).count();
-            for (key, depth) in [(&batch, 7), (&attempt, 7), (&marker, 7), (&closed, 8), (&row, 6)] {
+            for (key, depth) in [(&batch, 7), (&attempt, 7), (&marker, 7), (&closed, 8), (&row, 6), (&snapshot, 6)] {
                 prop_assert!(key.as_ref().split('/').all(|part| part.len() <= 255));
                 prop_assert!(key.as_ref().starts_with("some/where/"));
                 prop_assert_eq!(key.parts().count(), depth + cuts);
                 prop_assert!(key.as_ref().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_%/.!".contains(&b)));
-                prop_assert_eq!(key.as_ref().contains('.'), key != &batch && key != &attempt);
+                prop_assert_eq!(key.as_ref().contains('.'), ![&batch, &attempt, &snapshot].contains(&key));
             }
         }
     }

@@ -6,10 +6,10 @@
 //! counts, if it is early. So a crash between any two requests leaves a due time too early, never too late, and a
 //! row that no batch stands behind is never shown (rule F5).
 
-use dormouse_core::{BatchHash, RunId, RunKey, Status, Timestamp, WorkflowKey};
+use dormouse_core::{BatchHash, RunKey, Status, Timestamp, WorkflowKey};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{RowChange, RunRow};
+use crate::store::{Closing, Opening, RowUpdate, RunRow};
 
 /// What is stored, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub(super) struct RowObject {
     /// `None` until batch 0 is known to stand.
     row: Option<RunRow>,
     intents: Vec<Intent>,
+    /// Whether more is decided here than in what is stored.
+    #[serde(skip)]
+    ahead: bool,
 }
 
 /// A change that its batch decides about.
@@ -33,26 +36,24 @@ pub(super) struct RowObject {
 pub(super) struct Intent {
     pub(super) sequence: u64,
     pub(super) hash: BatchHash,
-    #[serde(with = "ChangeForm")]
-    pub(super) change: RowChange,
+    pub(super) change: Change,
+}
+
+/// What a batch does to the row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Change {
+    /// It begins with batch 0.
+    Open(Opening),
+    Update(RowUpdate),
 }
 
 impl Intent {
     fn due(&self) -> Option<Timestamp> {
         match &self.change {
-            RowChange::Open { due, .. } | RowChange::Due(due) => Some(*due),
-            RowChange::Close { due, .. } => *due,
+            Change::Open(opening) => Some(opening.due),
+            Change::Update(update) => update.due,
         }
     }
-}
-
-/// How a [`RowChange`] is written.
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "RowChange")]
-enum ChangeForm {
-    Open { run_id: RunId, workflow_type: String, started_at: Timestamp, due: Timestamp },
-    Due(Timestamp),
-    Close { status: Status, closed_at: Timestamp, due: Option<Timestamp> },
 }
 
 impl RowObject {
@@ -67,6 +68,7 @@ impl RowObject {
             markers: Vec::new(),
             row: None,
             intents: Vec::new(),
+            ahead: false,
         }
     }
 
@@ -77,6 +79,12 @@ impl RowObject {
     /// It is about to be replaced.
     pub(super) fn count_revision(&mut self) {
         self.revision += 1;
+        self.ahead = false;
+    }
+
+    /// Whether more is decided here than in what is stored: then it is stored before anything rests on it.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.ahead
     }
 
     pub(super) fn run(&self) -> RunKey {
@@ -142,6 +150,7 @@ impl RowObject {
         let (here, elsewhere): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.intents).into_iter().partition(|intent| intent.sequence == sequence);
         self.intents = elsewhere;
+        self.ahead = true;
         if let Some(intent) = here.into_iter().find(|intent| intent.hash == hash)
             // A retry of what has long been applied.
             && !self.is_past(sequence)
@@ -150,15 +159,12 @@ impl RowObject {
         }
     }
 
-    fn apply(&mut self, sequence: u64, change: RowChange) {
+    fn apply(&mut self, sequence: u64, change: Change) {
+        let run = self.run();
         match (change, &mut self.row) {
-            (RowChange::Open { run_id, workflow_type, started_at, due }, row @ None) => {
+            (Change::Open(Opening { run_id, workflow_type, started_at, due }), row @ None) => {
                 *row = Some(RunRow {
-                    run: WorkflowKey {
-                        namespace: self.namespace.as_str().into(),
-                        workflow_id: self.workflow_id.as_str().into(),
-                    }
-                    .run(self.ordinal),
+                    run,
                     run_id,
                     workflow_type,
                     status: Status::Running,
@@ -168,14 +174,14 @@ impl RowObject {
                     parked: None,
                 });
             }
-            (RowChange::Due(due), Some(row)) => row.due = Some(due),
-            (RowChange::Close { status, closed_at, due }, Some(row)) => {
+            (Change::Update(RowUpdate { due, closing: None }), Some(row)) => row.due = due.or(row.due),
+            (Change::Update(RowUpdate { due, closing: Some(Closing { status, closed_at }) }), Some(row)) => {
                 row.status = status;
                 row.closed_at = Some(closed_at);
                 row.due = due;
             }
-            // Only Open opens, and only once.
-            (RowChange::Open { .. }, Some(_)) | (RowChange::Due(_) | RowChange::Close { .. }, None) => return,
+            // Only batch 0 opens, and only once.
+            (Change::Open(_), Some(_)) | (Change::Update(_), None) => return,
         }
         self.sequence = sequence;
     }
@@ -194,23 +200,33 @@ impl RowObject {
 
 #[cfg(test)]
 mod tests {
+    use dormouse_core::RunId;
+
     use super::*;
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
     }
 
-    fn intent(sequence: u64, bytes: &[u8], change: RowChange) -> Intent {
+    fn intent(sequence: u64, bytes: &[u8], change: Change) -> Intent {
         Intent { sequence, hash: BatchHash::of(bytes), change }
     }
 
-    fn opening(name: &str) -> RowChange {
-        RowChange::Open {
+    fn opening(name: &str) -> Change {
+        Change::Open(Opening {
             run_id: RunId::from_bytes([1; 16]),
             workflow_type: name.into(),
             started_at: at(1),
             due: at(100),
-        }
+        })
+    }
+
+    fn due(millis: u64) -> Change {
+        Change::Update(RowUpdate::due(at(millis)))
+    }
+
+    fn close(status: Status) -> Change {
+        Change::Update(RowUpdate::close(status, at(5), None))
     }
 
     fn opened() -> RowObject {
@@ -234,9 +250,9 @@ mod tests {
     #[test]
     fn undecided_changes_only_make_the_due_time_earlier() {
         let mut object = opened();
-        object.intend(&intent(1, b"later", RowChange::Due(at(900))));
+        object.intend(&intent(1, b"later", due(900)));
         assert_eq!(object.clone().visible().unwrap().due, Some(at(100)));
-        object.intend(&intent(1, b"earlier", RowChange::Due(at(50))));
+        object.intend(&intent(1, b"earlier", due(50)));
         assert_eq!(object.clone().visible().unwrap().due, Some(at(50)));
         object.decide(1, BatchHash::of(b"later"));
         assert_eq!(object.visible().unwrap().due, Some(at(900)));
@@ -245,12 +261,12 @@ mod tests {
     #[test]
     fn what_was_applied_is_not_applied_again() {
         let mut object = opened();
-        object.intend(&intent(1, b"one", RowChange::Due(at(900))));
+        object.intend(&intent(1, b"one", due(900)));
         object.decide(1, BatchHash::of(b"one"));
-        object.intend(&intent(2, b"two", RowChange::Due(at(20))));
+        object.intend(&intent(2, b"two", due(20)));
         object.decide(2, BatchHash::of(b"two"));
         assert!(object.is_past(1) && object.is_past(2) && !object.is_past(3));
-        object.intend(&intent(1, b"one", RowChange::Due(at(900))));
+        object.intend(&intent(1, b"one", due(900)));
         object.decide(1, BatchHash::of(b"one"));
         assert_eq!(object.visible().unwrap().due, Some(at(20)));
     }
@@ -258,8 +274,8 @@ mod tests {
     #[test]
     fn changes_are_made_in_the_order_of_their_batches() {
         let mut object = opened();
-        object.intend(&intent(2, b"two", RowChange::Due(at(20))));
-        let close = RowChange::Close { status: Status::Completed, closed_at: at(5), due: None };
+        object.intend(&intent(2, b"two", due(20)));
+        let close = close(Status::Completed);
         object.intend(&intent(1, b"one", close));
         assert_eq!(object.undecided(), Some(1));
         object.decide(1, BatchHash::of(b"one"));
@@ -273,7 +289,7 @@ mod tests {
     #[test]
     fn it_survives_its_json_form() {
         let mut object = opened();
-        object.intend(&intent(1, b"x", RowChange::Close { status: Status::Failed, closed_at: at(5), due: None }));
+        object.intend(&intent(1, b"x", close(Status::Failed)));
         let text = serde_json::to_vec(&object).unwrap();
         let mut back: RowObject = serde_json::from_slice(&text).unwrap();
         assert_eq!(back.run(), object.run());

@@ -6,15 +6,12 @@ use object_store::PutMode;
 
 use super::fault::failed;
 use super::row::{Intent, RowObject};
-use super::{Inner, Known, RACES, keys};
-use crate::store::{Newest, RunRow, StoreError};
+use super::{Inner, Known, keys};
+use crate::store::{Cause, Newest, Patience, RunRow, StoreError, Try, insist};
 
 impl Inner {
     /// Writes the intent into the row object, unless a batch at its sequence is known to stand already.
     pub(super) async fn intend(&self, run: &RunKey, intent: &Intent) -> Result<Known, StoreError> {
-        if intent.sequence == 0 {
-            self.keys.check(run)?;
-        }
         // What is remembered is only a first guess; its ETag tells whether it still is so. But that a run is not open
         // yet is no memory to rely on. A run that nobody knows is most likely new.
         let mut guess = match self.remembered(run) {
@@ -22,64 +19,75 @@ impl Inner {
             None if intent.sequence == 0 => Some(Known { object: RowObject::new(run), version: None }),
             None => None,
         };
-        for _ in 0..RACES {
-            let known = match guess.take() {
-                Some(known) => known,
-                None => match self.resolved(run).await? {
+        insist(Patience::NONE, None, || {
+            let guess = guess.take();
+            async {
+                let known = match guess {
                     Some(known) => known,
-                    None => Known { object: RowObject::new(run), version: None },
-                },
-            };
-            if intent.sequence > 0 && !known.object.is_open_or_closed() {
-                return Err(StoreError::Refused(format!("there is no run {run}")));
-            }
-            if known.object.is_past(intent.sequence) {
-                return Ok(known);
-            }
-            // Nobody looks at a run without a marker: it stands before the batch does.
-            let marked = async {
-                match known.object.owes_nothing_yet() {
-                    true => self.put_marker(run, intent.sequence).await,
-                    false => Ok(()),
+                    None => match self.resolved(run).await? {
+                        Some(known) => known,
+                        None => Known { object: RowObject::new(run), version: None },
+                    },
+                };
+                if intent.sequence > 0 && !known.object.is_open_or_closed() {
+                    return Err(no_run(run));
                 }
-            };
-            let mut next = known.clone();
-            if !next.object.intend(intent) {
-                marked.await?;
-                return Ok(known);
+                if known.object.is_past(intent.sequence) {
+                    return Ok(Try::Done(known));
+                }
+                self.intend_upon(run, known, intent).await
             }
-            let (replaced, ()) = futures::future::try_join(self.replace_row(run, &mut next), marked).await?;
-            if replaced {
-                return Ok(next);
-            }
-        }
-        Err(StoreError::Unknown(format!("the index row of {run} is contended; the batch was not put")))
+        })
+        .await
     }
 
-    /// Makes the row object say what the batch at `sequence` has decided.
+    async fn intend_upon(&self, run: &RunKey, mut known: Known, intent: &Intent) -> Result<Try<Known>, StoreError> {
+        // Nobody looks at a run without a marker: it stands before the batch does.
+        let mark = known.object.owes_nothing_yet();
+        let marked = async {
+            match mark {
+                true => self.put_marker(run, intent.sequence).await,
+                false => Ok(()),
+            }
+        };
+        if !known.object.intend(intent) {
+            marked.await?;
+            return Ok(Try::Done(known));
+        }
+        let (replaced, ()) = futures::future::try_join(self.replace_row(run, &mut known), marked).await?;
+        Ok(if replaced { Try::Done(known) } else { Try::Lost })
+    }
+
+    /// Makes the row object say what the batch at `sequence` has decided. It was so a moment ago.
     pub(super) async fn tidy(
         &self,
         run: &RunKey,
-        known: &mut Known,
+        known: Known,
         sequence: u64,
         standing: BatchHash,
     ) -> Result<(), StoreError> {
-        for _ in 0..RACES {
-            self.decide(run, &mut known.object, Some((sequence, standing))).await?;
-            if self.replace_row(run, known).await? {
-                return Ok(());
+        let mut first = Some(known);
+        insist(Patience::NONE, None, || {
+            let known = first.take();
+            async move {
+                let mut known = match known {
+                    Some(known) => known,
+                    None => match self.row_object(run).await? {
+                        // Somebody else has done it.
+                        Some(known) if known.object.undecided().is_none_or(|lowest| lowest > sequence) => {
+                            self.remember(run, &known);
+                            self.note(run, &known);
+                            return Ok(Try::Done(()));
+                        }
+                        Some(known) => known,
+                        None => return Ok(Try::Done(())),
+                    },
+                };
+                self.decide(run, &mut known.object, Some((sequence, standing))).await?;
+                Ok(if self.replace_row(run, &mut known).await? { Try::Done(()) } else { Try::Lost })
             }
-            match self.row_object(run).await? {
-                Some(current) => *known = current,
-                None => return Ok(()),
-            }
-            if known.object.undecided().is_none_or(|lowest| lowest > sequence) {
-                // Somebody else was so kind.
-                self.remember(run, known);
-                return Ok(());
-            }
-        }
-        Ok(())
+        })
+        .await
     }
 
     /// Decides the intents whose batches stand, from the lowest sequence on. `standing` spares one get.
@@ -103,15 +111,15 @@ impl Inner {
     }
 
     /// Replaces the row object, if it still is as it was read. `false`: it is not.
-    async fn replace_row(&self, run: &RunKey, known: &mut Known) -> Result<bool, StoreError> {
+    pub(super) async fn replace_row(&self, run: &RunKey, known: &mut Known) -> Result<bool, StoreError> {
         known.object.count_revision();
-        let text = serde_json::to_vec(&known.object).map_err(|error| StoreError::Refused(error.to_string()))?;
+        let text = serde_json::to_vec(&known.object).map_err(|error| StoreError::Refused(Cause::of(error)))?;
         let mode = known.version.clone().map_or(PutMode::Create, PutMode::Update);
         match self.put(&self.keys.row(run)?, text.into(), mode).await {
             Ok(Some(version)) => {
                 known.version = Some(version);
                 self.remember(run, known);
-                self.note(run, &known.object);
+                self.note(run, known);
                 Ok(true)
             }
             outcome => {
@@ -125,10 +133,11 @@ impl Inner {
     async fn row_object(&self, run: &RunKey) -> Result<Option<Known>, StoreError> {
         let key = self.keys.row(run)?;
         let Some((bytes, version)) = self.get(&key).await? else { return Ok(None) };
-        let unreadable = |why: &str| StoreError::Refused(format!("the index row {key} cannot be read: {why}"));
-        let object: RowObject = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error.to_string()))?;
+        let object: RowObject = serde_json::from_slice(&bytes).map_err(|error| {
+            StoreError::Refused(Cause::told(format!("the index row {key} cannot be read: {error}"), error))
+        })?;
         if object.run() != *run {
-            return Err(unreadable("it is another run's"));
+            return Err(StoreError::refused(format!("the index row {key} cannot be read: it is another run's")));
         }
         Ok(Some(Known { object, version: Some(version) }))
     }
@@ -164,27 +173,21 @@ impl Inner {
 
     /// Changes what no batch decides about.
     pub(super) async fn amend(&self, run: &RunKey, change: impl Fn(&mut RunRow)) -> Result<(), StoreError> {
-        for _ in 0..RACES {
-            let mut known = self.resolved(run).await?;
-            let Some((known, row)) = known.as_mut().and_then(|known| {
-                let row = known.object.row_mut()?.clone();
-                Some((known, row))
-            }) else {
-                return Err(StoreError::Refused(format!("there is no run {run}")));
-            };
-            let mut amended = row.clone();
-            change(&mut amended);
-            if amended == row {
-                self.note(run, &known.object);
-                return Ok(());
+        insist(Patience::NONE, None, || async {
+            let mut known = self.resolved(run).await?.ok_or_else(|| no_run(run))?;
+            let row = known.object.row_mut().ok_or_else(|| no_run(run))?;
+            let before = row.clone();
+            change(row);
+            if *row == before {
+                self.note(run, &known);
+                return Ok(Try::Done(()));
             }
-            if let Some(row) = known.object.row_mut() {
-                *row = amended;
-            }
-            if self.replace_row(run, known).await? {
-                return Ok(());
-            }
-        }
-        Err(StoreError::Unknown(format!("the index row of {run} is contended")))
+            Ok(if self.replace_row(run, &mut known).await? { Try::Done(()) } else { Try::Lost })
+        })
+        .await
     }
+}
+
+pub(super) fn no_run(run: &RunKey) -> StoreError {
+    StoreError::refused(format!("there is no run {run}"))
 }

@@ -1,6 +1,6 @@
 //! The tables and every statement that touches them. No threads and no transactions: those are the parent's.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,8 +10,8 @@ use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use crate::store::{
-    AttemptKey, Creation, ListCursor, Newest, Parked, PassedOver, RowChange, RunFilter, RunRow, StoreError, Stretch,
-    Swap, Versioned,
+    AttemptKey, Cause, Closing, Creation, ListCursor, Newest, Opening, Parked, PassedOver, RowUpdate, RunFilter,
+    RunRow, StoreError, Stretch, Swap, Versioned,
 };
 
 /// Grows when the tables change; a file with a greater number is refused.
@@ -50,6 +50,10 @@ CREATE TABLE attempts (
     record BLOB NOT NULL,
     PRIMARY KEY (run, activity)
 );
+CREATE TABLE snapshots (
+    run INTEGER PRIMARY KEY,
+    snapshot BLOB NOT NULL
+);
 ";
 
 /// A page of history ends with the batch that reaches this.
@@ -79,9 +83,9 @@ impl From<rusqlite::Error> for Fault {
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Refused(why) => Self::Refused(why),
+            Fault::Refused(why) => Self::refused(why),
             // The transaction was rolled back, yet a full disk or a failing one may recover: not "refused again".
-            Fault::Database(error) => Self::Unknown(error.to_string()),
+            Fault::Database(error) => Self::Unknown(Cause::of(error)),
         }
     }
 }
@@ -116,52 +120,70 @@ impl Tables {
         }
     }
 
-    /// See [`Store::create`](crate::store::Store::create).
-    pub(super) fn create(
+    /// See [`Histories::open`](crate::store::Histories::open).
+    pub(super) fn open(&mut self, run: &RunKey, record: &Bytes, opening: &Opening) -> Result<Creation, Fault> {
+        check_size(record)?;
+        let key = self.begin_row(run, opening)?;
+        self.insert(key, 0, record)
+    }
+
+    /// See [`Histories::append`](crate::store::Histories::append).
+    pub(super) fn append(
         &mut self,
         run: &RunKey,
-        sequence: u64,
+        sequence: NonZeroU64,
         record: &Bytes,
-        change: Option<&RowChange>,
+        update: &RowUpdate,
     ) -> Result<Creation, Fault> {
         check_size(record)?;
-        let number = number("sequence", sequence)?;
-        let key = match (sequence, change) {
-            (0, Some(open @ RowChange::Open { .. })) => self.open(run, open)?,
-            (0, _) => return Err(Fault::Refused(format!("batch 0 of {run} must open its row"))),
-            (_, Some(RowChange::Open { .. })) => {
-                return Err(Fault::Refused(format!("batch {sequence} of {run} cannot open a row")));
+        let number = number("sequence", sequence.get())?;
+        let key = self.known(run)?;
+        let creation = self.insert(key, number, record)?;
+        if creation != Creation::Created {
+            return Ok(creation);
+        }
+        match (update.closing, update.due) {
+            (None, None) => {}
+            (None, Some(due)) => {
+                self.connection
+                    .prepare_cached("UPDATE runs SET due = ?2 WHERE run = ?1")?
+                    .execute(params![key, clamp(due)])?;
             }
-            _ => self.known(run)?,
-        };
+            (Some(Closing { status, closed_at }), due) => {
+                self.connection
+                    .prepare_cached("UPDATE runs SET status = ?2, closed_at = ?3, due = ?4 WHERE run = ?1")?
+                    .execute(params![key, status.as_str(), clamp(closed_at), due.map(clamp)])?;
+            }
+        }
+        Ok(creation)
+    }
+
+    fn insert(&self, key: i64, number: i64, record: &Bytes) -> Result<Creation, Fault> {
         let created = self
             .connection
             .prepare_cached("INSERT INTO batches (run, sequence, record) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
             .execute(params![key, number, &record[..]])?;
-        if created == 0 {
-            let found = self
-                .connection
-                .prepare_cached("SELECT record FROM batches WHERE run = ?1 AND sequence = ?2")?
-                .query_row(params![key, number], |row| Ok(blob(row, 0)?.unwrap_or_default()))?;
-            return Ok(Creation::Exists(found));
+        if created > 0 {
+            return Ok(Creation::Created);
         }
-        match change {
-            None | Some(RowChange::Open { .. }) => {}
-            Some(RowChange::Due(due)) => {
-                self.connection
-                    .prepare_cached("UPDATE runs SET due = ?2 WHERE run = ?1")?
-                    .execute(params![key, clamp(*due)])?;
-            }
-            Some(RowChange::Close { status, closed_at, due }) => {
-                self.connection
-                    .prepare_cached("UPDATE runs SET status = ?2, closed_at = ?3, due = ?4 WHERE run = ?1")?
-                    .execute(params![key, status.as_str(), clamp(*closed_at), due.map(clamp)])?;
-            }
-        }
-        Ok(Creation::Created)
+        let found = self
+            .connection
+            .prepare_cached("SELECT record FROM batches WHERE run = ?1 AND sequence = ?2")?
+            .query_row(params![key, number], |row| Ok(blob(row, 0)?.unwrap_or_default()))?;
+        Ok(Creation::Exists(found))
     }
 
-    /// See [`Store::swap`](crate::store::Store::swap).
+    /// See [`Histories::keep_snapshot`](crate::store::Histories::keep_snapshot).
+    pub(super) fn keep_snapshot(&mut self, run: &RunKey, snapshot: &Bytes) -> Result<(), Fault> {
+        check_size(snapshot)?;
+        let key = self.known(run)?;
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO snapshots (run, snapshot) VALUES (?1, ?2)")?
+            .execute(params![key, &snapshot[..]])?;
+        Ok(())
+    }
+
+    /// See [`Attempts::swap`](crate::store::Attempts::swap).
     pub(super) fn swap(&mut self, key: &AttemptKey, expected: Option<u64>, record: &Bytes) -> Result<Swap, Fault> {
         check_size(record)?;
         let run = self.known(&key.run)?;
@@ -192,7 +214,7 @@ impl Tables {
         Ok(Swap::Done(expected.unwrap_or(0) + 1))
     }
 
-    /// See [`Store::settle`](crate::store::Store::settle).
+    /// See [`Index::settle`](crate::store::Index::settle).
     pub(super) fn settle(&mut self, run: &RunKey) -> Result<(), Fault> {
         let key = self.known(run)?;
         self.connection
@@ -201,7 +223,7 @@ impl Tables {
         Ok(())
     }
 
-    /// See [`Store::park`](crate::store::Store::park).
+    /// See [`Index::park`](crate::store::Index::park).
     pub(super) fn park(&mut self, run: &RunKey, parked: Option<&Parked>) -> Result<(), Fault> {
         let key = self.known(run)?;
         let text = parked
@@ -212,11 +234,9 @@ impl Tables {
         Ok(())
     }
 
-    /// The key of a run, which is opened if it is new.
-    fn open(&mut self, run: &RunKey, open: &RowChange) -> Result<i64, Fault> {
-        let RowChange::Open { run_id, workflow_type, started_at, due } = open else {
-            return Err(Fault::Refused("only Open opens a row".into()));
-        };
+    /// The key of a run, whose row begins if it is new.
+    fn begin_row(&mut self, run: &RunKey, opening: &Opening) -> Result<i64, Fault> {
+        let Opening { run_id, workflow_type, started_at, due } = opening;
         if let Some(key) = self.runs.get(run) {
             return Ok(*key);
         }
@@ -259,7 +279,7 @@ impl Tables {
     }
 }
 
-/// See [`Store::read`](crate::store::Store::read).
+/// See [`Histories::read`](crate::store::Histories::read).
 pub(super) fn read(connection: &Connection, run: &RunKey, from: u64) -> Result<Stretch, rusqlite::Error> {
     let mut stretch = Stretch::default();
     let (Some(key), Ok(from)) = (find_run(connection, run)?, i64::try_from(from)) else {
@@ -289,7 +309,20 @@ pub(super) fn read(connection: &Connection, run: &RunKey, from: u64) -> Result<S
     Ok(stretch)
 }
 
-/// See [`Store::newest`](crate::store::Store::newest). Nothing is ever retired here.
+/// See [`Histories::snapshot`](crate::store::Histories::snapshot).
+pub(super) fn snapshot(connection: &Connection, run: &RunKey) -> Result<Option<Bytes>, Fault> {
+    let Ok(ordinal) = i64::try_from(run.ordinal) else { return Ok(None) };
+    let found = connection
+        .prepare_cached(
+            "SELECT snapshot FROM snapshots WHERE run =
+             (SELECT run FROM runs WHERE namespace = ?1 AND workflow_id = ?2 AND ordinal = ?3)",
+        )?
+        .query_row(params![run.workflow.namespace, run.workflow.workflow_id, ordinal], |row| blob(row, 0))
+        .optional()?;
+    Ok(found.flatten())
+}
+
+/// See [`Index::newest`](crate::store::Index::newest). Nothing is ever retired here.
 pub(super) fn newest(connection: &Connection, workflow: &WorkflowKey) -> Result<Newest, Fault> {
     let found = connection
         .prepare_cached(&select("WHERE namespace = ?1 AND workflow_id = ?2 ORDER BY ordinal DESC LIMIT 1"))?
@@ -298,7 +331,7 @@ pub(super) fn newest(connection: &Connection, workflow: &WorkflowKey) -> Result<
     Ok(found.transpose()?.map_or(Newest::Nothing, |row| Newest::Run(Box::new(row))))
 }
 
-/// See [`Store::row`](crate::store::Store::row).
+/// See [`Index::row`](crate::store::Index::row).
 pub(super) fn row(connection: &Connection, run: &RunKey) -> Result<Option<RunRow>, Fault> {
     let Ok(ordinal) = i64::try_from(run.ordinal) else { return Ok(None) };
     let found = connection
@@ -308,7 +341,7 @@ pub(super) fn row(connection: &Connection, run: &RunKey) -> Result<Option<RunRow
     Ok(found.transpose()?)
 }
 
-/// See [`Store::list`](crate::store::Store::list).
+/// See [`Index::list`](crate::store::Index::list).
 pub(super) fn list(
     connection: &Connection,
     namespace: &str,
@@ -348,7 +381,7 @@ pub(super) fn list(
     }
 }
 
-/// See [`Store::due`](crate::store::Store::due).
+/// See [`Index::due`](crate::store::Index::due).
 pub(super) fn due(
     connection: &Connection,
     by: Timestamp,
@@ -398,7 +431,7 @@ fn readable(
     Ok(found)
 }
 
-/// See [`Store::attempt`](crate::store::Store::attempt).
+/// See [`Attempts::attempt`](crate::store::Attempts::attempt).
 pub(super) fn attempt(connection: &Connection, key: &AttemptKey) -> Result<Option<Versioned>, Fault> {
     match (find_run(connection, &key.run)?, i64::try_from(key.activity)) {
         (Some(run), Ok(activity)) => find_attempt(connection, run, activity),

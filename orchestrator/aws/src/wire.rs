@@ -84,8 +84,8 @@ use std::time::Duration;
 
 use dormouse_core::{ActivityTask, RunId, RunKey, Timestamp, WorkflowKey, derive};
 
-use crate::seams::RunMessage;
-use crate::store::StoreError;
+use dormouse_engine::seams::RunMessage;
+use dormouse_engine::store::StoreError;
 
 /// The version of the contract that this build writes, and the only one that it reads.
 pub const VERSION: u64 = 1;
@@ -168,7 +168,7 @@ pub enum WireError {
 
 impl From<WireError> for StoreError {
     fn from(error: WireError) -> Self {
-        Self::Refused(error.to_string())
+        Self::refused(error.to_string())
     }
 }
 
@@ -195,7 +195,7 @@ pub fn group(workflow: &WorkflowKey) -> String {
     hex(derive("dormouse message group", &[workflow.namespace.as_bytes(), workflow.workflow_id.as_bytes()]))
 }
 
-pub(super) fn hex(bytes: [u8; 16]) -> String {
+pub(crate) fn hex(bytes: [u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(bytes))
 }
 

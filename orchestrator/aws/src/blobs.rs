@@ -8,10 +8,10 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
 
-use super::on;
-use crate::seams::SeamFuture;
-use crate::store::StoreError;
-use crate::stores::object::fault::failed;
+use crate::on;
+use dormouse_engine::seams::SeamFuture;
+use dormouse_engine::store::{Cause, StoreError};
+use dormouse_engine::stores::object::fault::failed;
 
 /// A bucket. Cloning is cheap. Keys are paths of parts that are safe in an object's key.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ impl Blobs {
     /// # Errors
     /// [`StoreError::Refused`] when the settings do not make a client.
     pub fn s3(bucket: &str, runtime: Handle) -> Result<Self, StoreError> {
-        let objects = crate::stores::object::s3_client(bucket).build().map_err(failed)?;
+        let objects = dormouse_engine::stores::object::s3_client(bucket).build().map_err(failed)?;
         Ok(Self::new(Arc::new(objects), runtime))
     }
 
@@ -73,5 +73,5 @@ impl Blobs {
 }
 
 fn path(key: &str) -> Result<Path, StoreError> {
-    Path::parse(key).map_err(|error| StoreError::Refused(error.to_string()))
+    Path::parse(key).map_err(|error| StoreError::Refused(Cause::of(error)))
 }

@@ -8,7 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::seams::{Intent, Wish};
+use dormouse_engine::seams::{Intent, Wish};
 
 const TASK: &str = r#"{
   "v": 1, "kind": "activity_task", "new_in_some_later_build": {"result": [1]},

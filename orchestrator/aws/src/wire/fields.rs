@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::failure::{self, FailureFields};
 use super::json::{Id, Nested, exact, malformed, payload, present, raw};
 use super::{Alarm, Deferred, Message, Stored, Task, VERSION, WireError, group};
-use crate::seams::{Intent, RunMessage, Wish};
+use dormouse_engine::seams::{Intent, RunMessage, Wish};
 
 #[derive(Deserialize)]
 struct Head<'a> {

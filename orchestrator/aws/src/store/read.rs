@@ -9,7 +9,7 @@ use futures::StreamExt;
 
 use super::item::{self, Item, Pointer, RowItem, Stored, text, text_of};
 use super::{Inner, fault, keys};
-use crate::store::{AttemptKey, Newest, RunRow, StoreError, Stretch, Versioned};
+use dormouse_engine::store::{AttemptKey, Newest, RunRow, StoreError, Stretch, Versioned};
 
 /// A page of history ends with the batch that reaches this, objects included. DynamoDB's own pages are as large.
 const PAGE_BYTES: u64 = 1 << 20;
@@ -137,7 +137,7 @@ impl Inner {
             let Some(item) = page.items.first() else { return Ok(Newest::Nothing) };
             let sort = text_of(item, "s").unwrap_or_default();
             let Some(ordinal) = keys::ordinal(sort) else {
-                return Err(StoreError::Refused(format!("the item {partition:?}, {sort:?} is none of ours")));
+                return Err(StoreError::refused(format!("the item {partition:?}, {sort:?} is none of ours")));
             };
             if keys::is_row(sort) {
                 return Ok(match item::row(item)? {

@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use super::item::{self, Item, RowItem, text, text_of};
 use super::keys::{self, Agenda, SHARDS};
 use super::{Inner, fault};
-use crate::store::{ListCursor, RunFilter, RunRow, StoreError};
+use dormouse_engine::store::{ListCursor, RunFilter, RunRow, StoreError};
 
 /// An index of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

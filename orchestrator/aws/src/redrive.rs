@@ -11,12 +11,12 @@ use std::fmt;
 use dormouse_core::Timestamp;
 use dormouse_core::api::{LetterBody, Redriven, RedrivenLetterBody};
 
-use super::on;
-use super::quarantine::{Letter, Quarantine, place_of};
-use super::queues::{DEFAULT_TASK_QUEUE, Queues, ReceiveError};
-use super::wire::{Message, Task, WireError, decode};
-use crate::seams::{Letters, Redrive, SeamFuture};
-use crate::store::StoreError;
+use crate::on;
+use crate::quarantine::{Letter, Quarantine, place_of};
+use crate::queues::{DEFAULT_TASK_QUEUE, Queues, ReceiveError};
+use crate::wire::{Message, Task, WireError, decode};
+use dormouse_engine::seams::{Letters, Redrive, SeamFuture};
+use dormouse_engine::store::StoreError;
 
 /// Letters in a page, with their bodies in memory meanwhile.
 const MOST_LISTED: usize = 100;
@@ -65,7 +65,7 @@ pub fn route(letter: &Letter, message: &Result<Message, WireError>, now: Timesta
     }
     match message {
         Err(error) => Err(format!("it cannot be read, so nobody knows where it belongs: {error}")),
-        Ok(Message::Run(message)) => Ok(Route::Runs { group: super::wire::group(&message.run().workflow) }),
+        Ok(Message::Run(message)) => Ok(Route::Runs { group: crate::wire::group(&message.run().workflow) }),
         Ok(Message::Task(Task { not_after, .. })) if now > *not_after => {
             Err(format!("its task may not be run after {not_after}; the sweep hands out a new one if its run needs it"))
         }
@@ -131,7 +131,7 @@ impl Redriver {
             Err(ReceiveError::Wire(error)) => Err(error),
             Err(ReceiveError::Store(error)) => return Err(error),
         };
-        let route = route(letter, &message, self.queues.now()).map_err(StoreError::Refused)?;
+        let route = route(letter, &message, self.queues.now()).map_err(StoreError::refused)?;
         self.queues.send_again(&route, body.to_owned()).await?;
         Ok(route)
     }
@@ -140,7 +140,7 @@ impl Redriver {
         let id = letter.name();
         let stays = "it stays in quarantine; to send it again is harmless";
         let (outcome, detail) = match self.send(letter).await {
-            Err(StoreError::Refused(why)) => (Redriven::Refused, why),
+            Err(StoreError::Refused(why)) => (Redriven::Refused, why.to_string()),
             Err(StoreError::Unknown(why)) => (Redriven::Unknown, format!("{why}; {stays}")),
             Ok(route) => match self.quarantine.remove(&letter.place()).await {
                 Ok(()) => (Redriven::Sent, format!("to {route}")),

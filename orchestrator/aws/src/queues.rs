@@ -1,5 +1,5 @@
-//! Run queue and task queues on SQS. What travels is described in [`wire`](super::wire), alarms in
-//! [`alarms`](super::alarms).
+//! Run queue and task queues on SQS. What travels is described in [`wire`](crate::wire), alarms in
+//! [`alarms`](crate::alarms).
 //!
 //! - **Run queue**: FIFO. The message group is a hash of namespace and workflow id, so that messages of one workflow
 //!   are handled one after another. The deduplication id is fresh for every send: a fixed one would swallow what is
@@ -49,13 +49,13 @@ use futures::future::BoxFuture;
 use lru::LruCache;
 use tokio::runtime::Handle;
 
-use super::alarms::{REMEMBERED, Set};
-use super::blobs::Blobs;
-use super::on;
-use super::redrive::Route;
-use super::wire::{Deferred, LARGEST_BODY, LONGEST_LIFE, Message, Stored, Task, WireError, decode, encode, group, hex};
-use crate::seams::{ActivityQueue, Host, Intent, RunMessage, RunQueue, SeamFuture, Ticket};
-use crate::store::StoreError;
+use crate::alarms::{REMEMBERED, Set};
+use crate::blobs::Blobs;
+use crate::on;
+use crate::redrive::Route;
+use crate::wire::{Deferred, LARGEST_BODY, LONGEST_LIFE, Message, Stored, Task, WireError, decode, encode, group, hex};
+use dormouse_engine::seams::{ActivityQueue, Host, Intent, RunMessage, RunQueue, SeamFuture, Ticket};
+use dormouse_engine::store::StoreError;
 
 /// The task queue of activities that name none.
 pub const DEFAULT_TASK_QUEUE: &str = "default";
@@ -94,17 +94,17 @@ pub struct QueueSettings {
     pub host: Arc<dyn Host>,
 }
 
-/// The seams [`RunQueue`], [`ActivityQueue`] and [`Alarms`](crate::seams::Alarms) on AWS. Cloning is cheap.
+/// The seams [`RunQueue`], [`ActivityQueue`] and [`Alarms`](dormouse_engine::seams::Alarms) on AWS. Cloning is cheap.
 #[derive(Clone)]
-pub struct Queues(pub(super) Arc<Inner>);
+pub struct Queues(pub(crate) Arc<Inner>);
 
-pub(super) struct Inner {
+pub(crate) struct Inner {
     sqs: aws_sdk_sqs::Client,
-    pub(super) scheduler: aws_sdk_scheduler::Client,
-    pub(super) settings: QueueSettings,
+    pub(crate) scheduler: aws_sdk_scheduler::Client,
+    pub(crate) settings: QueueSettings,
     blobs: Blobs,
-    pub(super) runtime: Handle,
-    pub(super) set: Mutex<LruCache<dormouse_core::RunKey, Set>>,
+    pub(crate) runtime: Handle,
+    pub(crate) set: Mutex<LruCache<dormouse_core::RunKey, Set>>,
 }
 
 /// Why a body did not become a message.
@@ -130,7 +130,7 @@ impl Queues {
         blobs: Blobs,
         runtime: Handle,
     ) -> Result<Self, StoreError> {
-        let refused = |problem: String| Err(StoreError::Refused(problem));
+        let refused = |problem: String| Err(StoreError::refused(problem));
         if !settings.task_queues.contains_key(DEFAULT_TASK_QUEUE) {
             return refused(format!("there is no task queue {DEFAULT_TASK_QUEUE:?}: name one in the task queues"));
         }
@@ -193,7 +193,7 @@ impl Queues {
             for (index, receipt) in receipts.into_iter().enumerate() {
                 let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(index.to_string());
                 let entry = entry.receipt_handle(receipt).visibility_timeout(seconds).build();
-                entries.push(entry.map_err(|error| StoreError::Refused(error.to_string()))?);
+                entries.push(entry.map_err(|error| StoreError::refused(error.to_string()))?);
             }
             let change = queues.0.sqs.change_message_visibility_batch().queue_url(&url).set_entries(Some(entries));
             change.send().await.map_err(|error| failed(&url, &error))?;
@@ -201,14 +201,14 @@ impl Queues {
         })
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.0.settings.host.now()
     }
 
     fn task_queue(&self, name: &str) -> Result<String, StoreError> {
         self.0.settings.task_queues.get(name).cloned().ok_or_else(|| {
             let known: Vec<_> = self.0.settings.task_queues.keys().map(String::as_str).collect();
-            StoreError::Refused(format!(
+            StoreError::refused(format!(
                 "there is no task queue {name:?}; there are: {}. Deploy one, and name its URL",
                 known.join(", ")
             ))
@@ -226,7 +226,7 @@ impl Queues {
     }
 
     /// Sends to the run queue.
-    pub(super) async fn send_run(&self, message: RunMessage) -> Result<(), StoreError> {
+    pub(crate) async fn send_run(&self, message: RunMessage) -> Result<(), StoreError> {
         let group = group(&message.run().workflow);
         let body = self.carried(encode(&Message::Run(message))?).await?;
         self.send_run_body(&group, body).await
@@ -252,17 +252,17 @@ impl Queues {
         Ok(())
     }
 
-    pub(super) async fn send_alarm_queue(&self, body: String, delay: u32) -> Result<(), StoreError> {
+    pub(crate) async fn send_alarm_queue(&self, body: String, delay: u32) -> Result<(), StoreError> {
         self.send_standard(&self.0.settings.alarm_queue_url, body, delay).await
     }
 
     /// Sends a body to a task queue as it is.
-    pub(super) async fn send_task_body(&self, queue: &str, body: String) -> Result<(), StoreError> {
+    pub(crate) async fn send_task_body(&self, queue: &str, body: String) -> Result<(), StoreError> {
         self.send_standard(&self.task_queue(queue)?, body, 0).await
     }
 
     /// Sends a body that has travelled before, as it is.
-    pub(super) async fn send_again(&self, route: &Route, body: String) -> Result<(), StoreError> {
+    pub(crate) async fn send_again(&self, route: &Route, body: String) -> Result<(), StoreError> {
         match route {
             Route::Runs { group } => self.send_run_body(group, body).await,
             Route::Tasks { queue } => self.send_task_body(queue, body).await,
@@ -286,7 +286,7 @@ impl Queues {
             tracing::debug!(run = %task.run, activity = task.id, "a task for later is left to the sweep");
             return Ok(());
         }
-        let name = super::alarms::task_name(&task, &queue);
+        let name = crate::alarms::task_name(&task, &queue);
         let due = task.not_before;
         let body = encode(&Message::Task(Task { task, not_after: now + LONGEST_LIFE }))?;
         let body = self.carried(body).await?;
@@ -300,13 +300,13 @@ impl Queues {
     }
 
     /// The longest delay that is left to SQS, in seconds.
-    pub(super) fn longest_delay(&self) -> u64 {
+    pub(crate) fn longest_delay(&self) -> u64 {
         self.0.settings.longest_delay.as_secs()
     }
 }
 
 /// Whole seconds, rounded up so that nothing is early.
-pub(super) fn seconds(wait: Duration) -> u64 {
+pub(crate) fn seconds(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
@@ -314,7 +314,7 @@ pub(super) fn seconds(wait: Duration) -> u64 {
 fn sqs_delay(seconds: u32) -> Result<i32, StoreError> {
     match i32::try_from(seconds) {
         Ok(delay) if seconds <= LONGEST_SQS_DELAY => Ok(delay),
-        _ => Err(StoreError::Refused(format!("a delay of {seconds} s; SQS delays by {LONGEST_SQS_DELAY} s at most"))),
+        _ => Err(StoreError::refused(format!("a delay of {seconds} s; SQS delays by {LONGEST_SQS_DELAY} s at most"))),
     }
 }
 
@@ -325,7 +325,7 @@ fn is_plain(body: &str) -> bool {
 }
 
 /// What a failed request means: refused for good, or nobody knows.
-pub(super) fn failed<E>(what: &str, error: &SdkError<E, HttpResponse>) -> StoreError
+pub(crate) fn failed<E>(what: &str, error: &SdkError<E, HttpResponse>) -> StoreError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
@@ -334,11 +334,11 @@ where
     let slow = status == Some(429) || code.to_ascii_lowercase().contains("throttl") || code.contains("TooManyRequests");
     let told = format!("{what}: {}", DisplayErrorContext(error));
     match error {
-        SdkError::ConstructionFailure(_) => StoreError::Refused(told),
+        SdkError::ConstructionFailure(_) => StoreError::refused(told),
         SdkError::ServiceError(_) if status.is_some_and(|status| (400..500).contains(&status)) && !slow => {
-            StoreError::Refused(told)
+            StoreError::refused(told)
         }
-        _ => StoreError::Unknown(told),
+        _ => StoreError::unknown(told),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The seams on AWS: [`store`] over DynamoDB, [`queues`] over SQS, [`alarms`] over SQS and EventBridge Scheduler,
+//! The seams of the engine on AWS: [`store`] over DynamoDB, [`queues`] over SQS, [`alarms`] over SQS and EventBridge Scheduler,
 //! [`blobs`] for what is too large for either, [`dead_letters`], [`quarantine`] and [`redrive`] for what nobody could
 //! handle, [`wire`] for what messages look like.
 //!
@@ -19,8 +19,8 @@ use std::future::Future;
 
 use tokio::runtime::Handle;
 
-use crate::seams::SeamFuture;
-use crate::store::StoreError;
+use dormouse_engine::seams::SeamFuture;
+use dormouse_engine::store::StoreError;
 
 /// Runs a request where the clients live. A dropped future may leave it going on: as on any network.
 fn on<T: Send + 'static>(
@@ -28,5 +28,5 @@ fn on<T: Send + 'static>(
     request: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> SeamFuture<'static, T> {
     let running = runtime.spawn(request);
-    Box::pin(async move { running.await.unwrap_or_else(|error| Err(StoreError::Unknown(error.to_string()))) })
+    Box::pin(async move { running.await.unwrap_or_else(|error| Err(StoreError::unknown(error.to_string()))) })
 }

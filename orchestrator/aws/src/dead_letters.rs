@@ -7,12 +7,12 @@
 
 use dormouse_core::{Arrival, RunKey, Timestamp};
 
-use super::queues::ReceiveError;
-use super::wire::{Message, Task, decode};
-use crate::attempts::{AttemptRecord, AttemptState, key_of, lost_to};
-use crate::ports::Ports;
-use crate::seams::RunMessage;
-use crate::store::StoreError;
+use crate::queues::ReceiveError;
+use crate::wire::{Message, Task, decode};
+use dormouse_engine::attempts::{AttemptRecord, AttemptState, key_of, lost_to};
+use dormouse_engine::ports::Ports;
+use dormouse_engine::seams::RunMessage;
+use dormouse_engine::store::StoreError;
 
 /// What a dead letter comes to.
 #[derive(Debug, Clone, PartialEq)]

@@ -23,14 +23,14 @@ use aws_sdk_scheduler::types::{ActionAfterCompletion, FlexibleTimeWindow, Flexib
 use dormouse_core::{ActivityTask, Arrival, RunId, RunKey, Timestamp, derive, millis};
 use futures::FutureExt;
 
-use super::on;
-use super::queues::{Queues, failed, seconds};
-use super::wire::{Alarm, Deferred, Message, encode, hex};
-use crate::seams::{Alarms, RunMessage, SeamFuture};
-use crate::store::StoreError;
+use crate::on;
+use crate::queues::{Queues, failed, seconds};
+use crate::wire::{Alarm, Deferred, Message, encode, hex};
+use dormouse_engine::seams::{Alarms, RunMessage, SeamFuture};
+use dormouse_engine::store::StoreError;
 
 /// How many runs' alarms are remembered.
-pub(super) const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+pub(crate) const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
 /// Alarms further away than this are left to the sweep.
 pub const FARTHEST: Duration = Duration::from_hours(24 * 365 * 5);
@@ -39,7 +39,7 @@ pub const FARTHEST: Duration = Duration::from_hours(24 * 365 * 5);
 const SOONEST: Duration = Duration::from_secs(2);
 
 /// The alarm that was set last.
-pub(super) type Set = (RunId, Timestamp);
+pub(crate) type Set = (RunId, Timestamp);
 
 /// What is done with a message that arrives on the alarm queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ fn plan(due: Timestamp, now: Timestamp, longest_delay: u64, lead: Duration, spre
 
 /// The name of a schedule: when it is due, and a hash of what it is for. At most 64 letters, digits and `-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Name {
+pub(crate) struct Name {
     text: String,
     spread: u64,
 }
@@ -103,7 +103,7 @@ fn alarm_name(run: &RunKey, run_id: RunId, due: Timestamp) -> Name {
 }
 
 /// The same for every dispatch of the same task, so that the sweep does not pile up schedules.
-pub(super) fn task_name(task: &ActivityTask, queue: &str) -> Name {
+pub(crate) fn task_name(task: &ActivityTask, queue: &str) -> Name {
     let more: [&[u8]; 3] = [&task.id.to_le_bytes(), &task.lost.to_le_bytes(), queue.as_bytes()];
     name("task", task.not_before, &task.run, task.run_id, &more)
 }
@@ -153,12 +153,12 @@ impl Queues {
     }
 
     /// This run's alarm was received here: it is set no longer.
-    pub(super) fn has_rung(&self, run: &RunKey) {
+    pub(crate) fn has_rung(&self, run: &RunKey) {
         self.0.set.lock().unwrap_or_else(PoisonError::into_inner).pop(run);
     }
 
     /// Sends a body to the alarm queue so that it is there about when it is due.
-    pub(super) async fn send_later(
+    pub(crate) async fn send_later(
         &self,
         body: String,
         due: Timestamp,
@@ -173,7 +173,7 @@ impl Queues {
 
     async fn schedule(&self, body: String, fire: Timestamp, name: &Name) -> Result<(), StoreError> {
         let settings = &self.0.settings;
-        let incomplete = |error: aws_sdk_scheduler::error::BuildError| StoreError::Refused(error.to_string());
+        let incomplete = |error: aws_sdk_scheduler::error::BuildError| StoreError::refused(error.to_string());
         let window = FlexibleTimeWindow::builder().mode(FlexibleTimeWindowMode::Off).build().map_err(incomplete)?;
         let target = Target::builder().arn(&settings.alarm_queue_arn).role_arn(&settings.schedule_role_arn);
         let target = target.input(body).build().map_err(incomplete)?;
@@ -231,8 +231,8 @@ mod tests {
     use dormouse_core::{Payload, RecordedOptions, RecordedRetry, RetryPolicy, WorkflowKey};
     use proptest::prelude::*;
 
-    use super::super::wire::decode;
     use super::*;
+    use crate::wire::decode;
 
     fn time(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use dormouse_core::{BatchHash, Timestamp};
 use tokio::runtime::Handle;
 
-use super::blobs::Blobs;
-use super::on;
-use super::store::fault;
-use crate::seams::SeamFuture;
-use crate::store::StoreError;
+use crate::blobs::Blobs;
+use crate::on;
+use crate::store::fault;
+use dormouse_engine::seams::SeamFuture;
+use dormouse_engine::store::StoreError;
 
 const PARTITION: &str = "quarantine#letters";
 

@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
-use crate::store::StoreError;
+use dormouse_engine::store::StoreError;
 
 /// Nothing was written, and the same request would meet the same answer.
 const REFUSALS: &[&str] = &[
@@ -29,17 +29,17 @@ pub(super) fn is_busy(code: Option<&str>) -> bool {
     code.is_some_and(|code| BUSY.contains(&code))
 }
 
-/// An error of the SDK as the engine sees it.
-pub(in crate::aws) fn failed<E>(error: SdkError<E>) -> StoreError
+/// An error of the SDK as the engine sees it, in words alone: the error itself may hold payloads.
+pub(crate) fn failed<E>(error: SdkError<E>) -> StoreError
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,
 {
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
     match code {
-        Some(code) if REFUSALS.contains(&code) => StoreError::Refused(text(&error)),
+        Some(code) if REFUSALS.contains(&code) => StoreError::refused(text(&error)),
         // Also what never left this process, and what was answered for want of credentials or of a right: those expire
         // and are renewed, a new policy takes its time. Whoever is refused may give up what it has in hand.
-        _ => StoreError::Unknown(text(&error)),
+        _ => StoreError::unknown(text(&error)),
     }
 }
 
