@@ -118,6 +118,10 @@ impl Host for Half {
         self.0.fresh_id()
     }
 
+    fn back_off(&self, pause: Duration) -> BoxFuture<'static, ()> {
+        self.0.back_off(pause)
+    }
+
     fn give_way(&self) -> BoxFuture<'_, ()> {
         self.0.give_way()
     }

@@ -70,7 +70,7 @@ async fn a_local_step_is_one_create() {
         let expected = Counts {
             creates: u64::from(steps) + 1,
             created: u64::from(steps) + 1,
-            latest: 1,
+            newest: 1,
             // The first and the last batch alone.
             row_changes: 2,
             bytes_written: counts.bytes_written,
@@ -90,7 +90,7 @@ async fn a_queued_step_is_one_create_and_one_claim() {
             created: u64::from(steps) + 2,
             swaps: u64::from(steps),
             swapped: u64::from(steps),
-            latest: 1,
+            newest: 1,
             row_changes: 2,
             bytes_written: counts.bytes_written,
             ..Counts::default()

@@ -14,26 +14,54 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dormouse_core::{RunId, RunKey, Timestamp, WorkflowKey};
-use dormouse_engine::store::{AttemptKey, RowChange, Store, Stretch};
+use dormouse_engine::store::{AttemptKey, Attempts, Histories, Opening, RowUpdate, Store, Stretch};
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_engine::stores::sqlite::SqliteStore;
-use dormouse_testing::{CountingStore, Counts, Fault, FaultyStore, On, store_conformance};
+use dormouse_testing::conformance::{Damage, Subject, damage_objects};
+use dormouse_testing::{CountingStore, Counts, Fault, FaultyStore, On, later, store_conformance};
 use futures::executor::block_on;
 use object_store::memory::InMemory;
+
+/// What conforms: a store that does not remember what it keeps, and how to damage that.
+pub fn subject<F>(store: Arc<dyn Store>, damage: impl Fn(Damage) -> F + Send + Sync + 'static) -> Subject
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let same = Arc::clone(&store);
+    let damage = move |what| {
+        let (store, done) = (Arc::clone(&same), damage(what));
+        Box::pin(async move {
+            done.await;
+            store
+        }) as _
+    };
+    Subject { store, damage: Box::new(damage) }
+}
 
 #[test]
 fn sqlite_conforms() {
     let (dir, fresh) = (tempfile::tempdir().unwrap(), AtomicU32::new(0));
     let report = block_on(store_conformance(async || {
         let place = dir.path().join(fresh.fetch_add(1, Ordering::Relaxed).to_string());
-        SqliteStore::open(&place).unwrap()
+        let store = Arc::new(SqliteStore::open(&place).unwrap());
+        subject(store, move |damage| {
+            sqlite::damage(&place, &damage);
+            std::future::ready(())
+        })
     }));
     dormouse_tests::tell!("SQLite: {report}");
 }
 
 #[test]
 fn objects_in_memory_conform() {
-    let report = block_on(store_conformance(async || ObjectStore::new(Arc::new(InMemory::new()), "some/prefix")));
+    let report = block_on(store_conformance(async || {
+        let objects = Arc::new(InMemory::new());
+        let store = Arc::new(ObjectStore::new(Arc::clone(&objects) as _, "some/prefix"));
+        subject(store, move |damage| {
+            let objects = Arc::clone(&objects);
+            async move { damage_objects(&*objects, "some/prefix", &damage).await }
+        })
+    }));
     dormouse_tests::tell!("objects in memory: {report}");
 }
 
@@ -68,7 +96,13 @@ mod s3 {
             let report = block_on(store_conformance(async || {
                 let prefix = format!("conformance-{since}-{process}/{}", fresh.fetch_add(1, Ordering::Relaxed));
                 let Endpoint { url, bucket, .. } = &endpoint;
-                ObjectStore::s3_at(url, bucket, &prefix, runtime.handle().clone()).unwrap()
+                let store = ObjectStore::s3_at(url, bucket, &prefix, runtime.handle().clone()).unwrap();
+                let (objects, runtime) = (Arc::new(endpoint.client()), runtime.handle().clone());
+                subject(Arc::new(store), move |damage| {
+                    let (objects, prefix) = (Arc::clone(&objects), prefix.clone());
+                    let done = runtime.spawn(async move { damage_objects(&*objects, &prefix, &damage).await });
+                    async move { done.await.unwrap() }
+                })
             }));
             dormouse_tests::tell!("{} at {}: {report}", endpoint.name, endpoint.url);
         }
@@ -86,8 +120,8 @@ fn run(workflow_id: &str, ordinal: u64) -> RunKey {
     WorkflowKey::new("default", workflow_id).unwrap().run(ordinal)
 }
 
-fn opening(due: u64) -> RowChange {
-    RowChange::Open {
+fn opening(due: u64) -> Opening {
+    Opening {
         run_id: RunId::from_bytes([7; 16]),
         workflow_type: "test".into(),
         started_at: Timestamp::from_millis(1_000),
@@ -103,15 +137,15 @@ fn counting_and_faulty_stores_do_as_they_say() {
     let store = CountingStore::new(Arc::clone(&faulty) as Arc<dyn Store>);
     let run = run("counted", 0);
     block_on(async {
-        store.create(&run, 0, "12345".into(), Some(opening(2_000))).await.unwrap();
+        store.open(&run, "12345".into(), opening(2_000)).await.unwrap();
         for sequence in 1..4 {
-            store.create(&run, sequence, "1234567890".into(), None).await.unwrap();
+            store.append(&run, later(sequence), "1234567890".into(), RowUpdate::NONE).await.unwrap();
         }
-        store.create(&run, 2, "too late".into(), None).await.unwrap();
+        store.append(&run, later(2), "too late".into(), RowUpdate::NONE).await.unwrap();
         faulty.plan(On::Create(Some(9)), Fault::FailBefore);
         faulty.plan(On::Read(None), Fault::FailBefore);
         faulty.plan(On::Create(Some(4)), Fault::FailAfter);
-        assert!(store.create(&run, 4, "x".into(), None).await.is_err());
+        assert!(store.append(&run, later(4), "x".into(), RowUpdate::NONE).await.is_err());
         assert!(store.read(&run, 0).await.is_err());
         assert_eq!(faulty.outstanding(), 1, "the one for sequence 9");
         assert_eq!(store.read(&run, 0).await.unwrap().records.len(), 5);

@@ -1,12 +1,12 @@
 //! A workflow of local steps in a storm of signals: every result is recorded once, every signal arrives, and losing
 //! commits to the signals costs time only.
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use dormouse::api::StartBody;
 use dormouse::prelude::*;
 use dormouse::{
@@ -14,13 +14,10 @@ use dormouse::{
 };
 use dormouse_core::history::{Batch, BatchKind, Event, Input, Turn};
 use dormouse_core::operations;
-use dormouse_core::{LiveRun, RunKey, Timestamp, WorkflowKey};
+use dormouse_core::{LiveRun, WorkflowKey};
 use dormouse_engine::front::Target;
 use dormouse_engine::states::read_history;
-use dormouse_engine::store::{
-    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreFuture, Stretch, Swap,
-    Versioned,
-};
+use dormouse_engine::store::{Around, Creation, Op, Store, StoreFuture};
 use dormouse_engine::stores::sqlite::SqliteStore;
 use dormouse_testing::{CountingStore, Fault, FaultyStore, On};
 use serde_json::json;
@@ -63,68 +60,36 @@ struct SlowDeciders {
     lost: AtomicU64,
 }
 
-impl Store for SlowDeciders {
-    fn create<'a>(
+impl Around for SlowDeciders {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
+    }
+
+    fn around<'a, T: Send + 'static>(
         &'a self,
-        run: &'a RunKey,
-        at: u64,
-        record: Bytes,
-        change: Option<RowChange>,
-    ) -> StoreFuture<'a, Creation> {
+        op: Op<'a>,
+        call: impl Fn() -> StoreFuture<'a, T> + Send + Sync + 'a,
+    ) -> StoreFuture<'a, T> {
         Box::pin(async move {
-            let decided = Batch::decode(at, &record).is_ok_and(|batch| batch.kind == BatchKind::Decided);
+            let decided = match &op {
+                Op::Append { sequence, record, .. } => {
+                    Batch::decode(sequence.get(), record).is_ok_and(|batch| batch.kind == BatchKind::Decided)
+                }
+                Op::Open { record, .. } => Batch::decode(0, record).is_ok_and(|batch| batch.kind == BatchKind::Decided),
+                _ => false,
+            };
             if !decided {
-                return self.inner.create(run, at, record, change).await;
+                return call().await;
             }
             self.tried.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(self.pause);
-            let answer = self.inner.create(run, at, record, change).await;
-            if matches!(answer, Ok(Creation::Exists(_))) {
+            let answer = call().await;
+            let creation = answer.as_ref().ok().and_then(|answer| (answer as &dyn Any).downcast_ref());
+            if let Some(Creation::Exists(_)) = creation {
                 self.lost.fetch_add(1, Ordering::Relaxed);
             }
             answer
         })
-    }
-    fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch> {
-        self.inner.read(run, from)
-    }
-    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
-        self.inner.latest(workflow)
-    }
-    fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
-        self.inner.row(run)
-    }
-    fn list<'a>(
-        &'a self,
-        namespace: &'a str,
-        filter: &'a RunFilter,
-        after: Option<&'a ListCursor>,
-        limit: usize,
-    ) -> StoreFuture<'a, Vec<RunRow>> {
-        self.inner.list(namespace, filter, after, limit)
-    }
-    fn due<'a>(
-        &'a self,
-        by: Timestamp,
-        after: Option<(Timestamp, RunKey)>,
-        limit: usize,
-    ) -> StoreFuture<'a, Vec<RunRow>> {
-        self.inner.due(by, after, limit)
-    }
-    fn settle<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, ()> {
-        self.inner.settle(run)
-    }
-    fn park<'a>(&'a self, run: &'a RunKey, parked: Option<Parked>) -> StoreFuture<'a, ()> {
-        self.inner.park(run, parked)
-    }
-    fn swap<'a>(&'a self, key: &'a AttemptKey, expected: Option<u64>, record: Bytes) -> StoreFuture<'a, Swap> {
-        self.inner.swap(key, expected, record)
-    }
-    fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>> {
-        self.inner.attempt(key)
-    }
-    fn epoch(&self) -> u64 {
-        self.inner.epoch()
     }
 }
 

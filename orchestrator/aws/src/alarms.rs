@@ -192,7 +192,7 @@ impl Queues {
 
     async fn schedule(&self, body: String, fire: Timestamp, name: &Name) -> Result<PutOff, StoreError> {
         let settings = &self.0.settings;
-        let incomplete = |error: aws_sdk_scheduler::error::BuildError| StoreError::Refused(error.to_string());
+        let incomplete = |error: aws_sdk_scheduler::error::BuildError| StoreError::refused(error.to_string());
         let window = FlexibleTimeWindow::builder().mode(FlexibleTimeWindowMode::Off).build().map_err(incomplete)?;
         let target = Target::builder().arn(&settings.alarm_queue_arn).role_arn(&settings.schedule_role_arn);
         let target = target.input(body).build().map_err(incomplete)?;

@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 
 use crate::on;
 use dormouse_engine::seams::SeamFuture;
-use dormouse_engine::store::StoreError;
-use dormouse_engine::stores::object::failed;
+use dormouse_engine::store::{Cause, StoreError};
+use dormouse_engine::stores::object::fault::failed;
 
 /// A bucket. Cloning is cheap. Keys are paths of parts that are safe in an object's key.
 #[derive(Debug, Clone)]
@@ -74,5 +74,5 @@ impl Blobs {
 }
 
 fn path(key: &str) -> Result<Path, StoreError> {
-    Path::parse(key).map_err(|error| StoreError::Refused(error.to_string()))
+    Path::parse(key).map_err(|error| StoreError::Refused(Cause::of(error)))
 }

@@ -29,5 +29,5 @@ fn on<T: Send + 'static>(
     request: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> SeamFuture<'static, T> {
     let running = runtime.spawn(request);
-    Box::pin(async move { running.await.unwrap_or_else(|error| Err(StoreError::Unknown(error.to_string()))) })
+    Box::pin(async move { running.await.unwrap_or_else(|error| Err(StoreError::unknown(error.to_string()))) })
 }

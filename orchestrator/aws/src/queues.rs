@@ -145,7 +145,7 @@ impl Queues {
         blobs: Blobs,
         runtime: Handle,
     ) -> Result<Self, StoreError> {
-        let refused = |problem: String| Err(StoreError::Refused(problem));
+        let refused = |problem: String| Err(StoreError::refused(problem));
         if !settings.task_queues.contains_key(DEFAULT_TASK_QUEUE) {
             return refused(format!("there is no task queue {DEFAULT_TASK_QUEUE:?}: name one in the task queues"));
         }
@@ -208,7 +208,7 @@ impl Queues {
             for (index, receipt) in receipts.into_iter().enumerate() {
                 let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(index.to_string());
                 let entry = entry.receipt_handle(receipt).visibility_timeout(seconds).build();
-                entries.push(entry.map_err(|error| StoreError::Refused(error.to_string()))?);
+                entries.push(entry.map_err(|error| StoreError::refused(error.to_string()))?);
             }
             let change = queues.0.sqs.change_message_visibility_batch().queue_url(&url).set_entries(Some(entries));
             change.send().await.map_err(|error| Service::Sqs.error(&url, &error))?;
@@ -245,7 +245,7 @@ impl Queues {
     fn task_queue(&self, name: &str) -> Result<String, StoreError> {
         self.0.settings.task_queues.get(name).cloned().ok_or_else(|| {
             let known: Vec<_> = self.0.settings.task_queues.keys().map(String::as_str).collect();
-            StoreError::Refused(format!(
+            StoreError::refused(format!(
                 "there is no task queue {name:?}; there are: {}. Deploy one, and name its URL",
                 known.join(", ")
             ))
@@ -357,7 +357,7 @@ pub(crate) fn seconds(wait: Duration) -> u64 {
 fn sqs_delay(seconds: u32) -> Result<i32, StoreError> {
     match i32::try_from(seconds) {
         Ok(delay) if seconds <= LONGEST_SQS_DELAY => Ok(delay),
-        _ => Err(StoreError::Refused(format!("a delay of {seconds} s; SQS delays by {LONGEST_SQS_DELAY} s at most"))),
+        _ => Err(StoreError::refused(format!("a delay of {seconds} s; SQS delays by {LONGEST_SQS_DELAY} s at most"))),
     }
 }
 

@@ -131,7 +131,7 @@ impl Redriver {
             Err(ReceiveError::Wire(error)) => Err(error),
             Err(ReceiveError::Store(error)) => return Err(error),
         };
-        let route = route(letter, &message, self.queues.now()).map_err(StoreError::Refused)?;
+        let route = route(letter, &message, self.queues.now()).map_err(StoreError::refused)?;
         self.queues.send_again(&route, body.to_owned()).await?;
         Ok(route)
     }
@@ -140,7 +140,7 @@ impl Redriver {
         let id = letter.name();
         let stays = "it stays in quarantine; to send it again is harmless";
         let (outcome, detail) = match self.send(letter).await {
-            Err(StoreError::Refused(why)) => (Redriven::Refused, why),
+            Err(StoreError::Refused(why)) => (Redriven::Refused, why.to_string()),
             Err(StoreError::Unknown(why)) => (Redriven::Unknown, format!("{why}; {stays}")),
             Ok(route) => match self.quarantine.remove(&letter.place()).await {
                 Ok(()) => (Redriven::Sent, format!("to {route}")),

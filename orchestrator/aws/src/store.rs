@@ -11,7 +11,7 @@
 //! written and would be refused again is [`StoreError::Refused`]; a conflict with another transaction, throttling,
 //! and all that nobody can know is [`StoreError::Unknown`].
 //!
-//! **Reads by key are consistent**, those by the indexes ([`list`](Store::list), [`due`](Store::due)) are not quite:
+//! **Reads by key are consistent**, those by the indexes ([`list`](Index::list), [`due`](Index::due)) are not quite:
 //! a change shows after a moment, usually well below a second. That is enough for them: the sweep looks again.
 //!
 //! **What it costs.** WRU and RRU are DynamoDB's write and read request units: one per KB begun, and one per 4 KB
@@ -19,16 +19,18 @@
 //!
 //! | operation | requests | units |
 //! | --- | --- | --- |
-//! | `create`, as most batches | 1 PutItem | `b` WRU, lost or won |
-//! | `create` with a change of the row | 1 TransactWriteItems | 2 `b` + 2 WRU, and 2 (opening) or 3 WRU for the indexes |
+//! | `append`, as most batches | 1 PutItem | `b` WRU, lost or won |
+//! | `open`, and `append` with a change of the row | 1 TransactWriteItems | 2 `b` + 2 WRU, and 2 (opening) or 3 WRU for the indexes |
 //! | ... of a record over 64 KiB | 1 PUT to S3 more | `b` is 1 |
 //! | `read` | 1 Query per MB | 1 RRU per 4 KB; 1 GET from S3 per large record |
-//! | `latest`, `newest` | 1 Query | 1 RRU |
+//! | `newest` | 1 Query | 1 RRU |
 //! | `row`, `attempt` | 1 GetItem | 1 RRU per 4 KB |
 //! | `swap` | 1 PutItem | 1 WRU per KB |
+//! | `keep_snapshot` | 1 PutItem; over 64 KiB 1 PUT to S3 more | 1 WRU per KB; over 64 KiB 1 |
+//! | `snapshot` | 1 GetItem; 1 GET from S3 for a large one | 1 RRU per 4 KB |
 //! | `settle`, `park` | 1 UpdateItem | 1 WRU, and 3 or 2 for the indexes |
 //! | `list`, `due` | 8 Queries at once, more for long answers | 0.5 RRU each per 4 KB that they pass over |
-//! | `retire` | 16 Queries; per run 3 UpdateItem or DeleteItem, 1 LIST of S3, 1 BatchWriteItem per 25 batches | 1 WRU per batch, object item and attempt record, about 8 per run |
+//! | `retire` | 16 Queries; per run 4 UpdateItem or DeleteItem, 1 LIST of S3, 1 BatchWriteItem per 25 batches | 1 WRU per batch, object item and attempt record, about 9 per run |
 //!
 //! So N local steps cost N + 1 puts and no reads; a queued step costs one put and one swap. A write that finds
 //! something there asks for it with its answer, and reads nothing.
@@ -45,11 +47,13 @@ mod item;
 mod keys;
 mod read;
 mod retire;
+mod snapshot;
 mod table;
 mod write;
 
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,8 +69,8 @@ pub use self::keys::attempt_address;
 use crate::blobs::Blobs;
 use crate::on;
 use dormouse_engine::store::{
-    AttemptKey, Creation, ListCursor, Newest, Parked, Retirement, RowChange, RunFilter, RunRow, Store, StoreError,
-    StoreFuture, Stretch, Swap, Versioned,
+    AttemptKey, Attempts, Creation, Entry, Histories, Index, ListCursor, Newest, Opening, Parked, PassedOver,
+    Retirement, RowUpdate, RunFilter, RunRow, Store, StoreError, StoreFuture, Stretch, Swap, Versioned,
 };
 
 /// How long one request may take, unless the client's configuration says otherwise. DynamoDB answers within
@@ -86,6 +90,7 @@ struct Inner {
     client: Client,
     table: String,
     blobs: Blobs,
+    passed_over: PassedOver,
 }
 
 impl fmt::Debug for DynamoStore {
@@ -104,7 +109,8 @@ impl DynamoStore {
         let given = client.config().timeout_config().map(TimeoutConfig::to_builder).unwrap_or_default();
         let timeouts = given.take_unset_from(ours).build();
         let client = Client::from_conf(client.config().to_builder().timeout_config(timeouts).build());
-        Self { inner: Arc::new(Inner { client, table: table.to_owned(), blobs }), runtime }
+        let inner = Inner { client, table: table.to_owned(), blobs, passed_over: PassedOver::default() };
+        Self { inner: Arc::new(inner), runtime }
     }
 
     /// Makes the table if it is not there, and waits until it can be used: for tests and emulators. Call it inside a
@@ -132,16 +138,21 @@ impl Inner {
     }
 }
 
-impl Store for DynamoStore {
-    fn create<'a>(
+impl Histories for DynamoStore {
+    fn open<'a>(&'a self, run: &'a RunKey, record: Bytes, opening: Opening) -> StoreFuture<'a, Creation> {
+        let run = run.clone();
+        self.run(async move |inner| inner.create(&run, record, Entry::Open(opening)).await)
+    }
+
+    fn append<'a>(
         &'a self,
         run: &'a RunKey,
-        sequence: u64,
+        sequence: NonZeroU64,
         record: Bytes,
-        change: Option<RowChange>,
+        update: RowUpdate,
     ) -> StoreFuture<'a, Creation> {
         let run = run.clone();
-        self.run(async move |inner| inner.create(&run, sequence, record, change).await)
+        self.run(async move |inner| inner.create(&run, record, Entry::Append(sequence, update)).await)
     }
 
     fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch> {
@@ -149,24 +160,26 @@ impl Store for DynamoStore {
         self.run(async move |inner| inner.read(&run, from).await)
     }
 
-    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
-        let workflow = workflow.clone();
-        self.run(async move |inner| {
-            Ok(match inner.newest(&workflow).await? {
-                Newest::Run(row) => Some(*row),
-                Newest::Retired(_) | Newest::Nothing => None,
-            })
-        })
+    fn keep_snapshot<'a>(&'a self, run: &'a RunKey, snapshot: Bytes) -> StoreFuture<'a, ()> {
+        let run = run.clone();
+        self.run(async move |inner| inner.keep_snapshot(&run, snapshot).await)
+    }
+
+    fn snapshot<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<Bytes>> {
+        let run = run.clone();
+        self.run(async move |inner| inner.snapshot(&run).await)
+    }
+}
+
+impl Index for DynamoStore {
+    fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
+        let run = run.clone();
+        self.run(async move |inner| inner.row(&run).await)
     }
 
     fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
         let workflow = workflow.clone();
         self.run(async move |inner| inner.newest(&workflow).await)
-    }
-
-    fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
-        let run = run.clone();
-        self.run(async move |inner| inner.row(&run).await)
     }
 
     fn list<'a>(
@@ -199,6 +212,12 @@ impl Store for DynamoStore {
         self.run(async move |inner| inner.park(&run, parked).await)
     }
 
+    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
+        self.run(async move |inner| inner.retire(now, retention, limit).await)
+    }
+}
+
+impl Attempts for DynamoStore {
     fn swap<'a>(&'a self, key: &'a AttemptKey, expected: Option<u64>, record: Bytes) -> StoreFuture<'a, Swap> {
         let key = key.clone();
         self.run(async move |inner| inner.swap(&key, expected, record).await)
@@ -208,11 +227,9 @@ impl Store for DynamoStore {
         let key = key.clone();
         self.run(async move |inner| inner.attempt(&key).await)
     }
+}
 
-    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
-        self.run(async move |inner| inner.retire(now, retention, limit).await)
-    }
-
+impl Store for DynamoStore {
     /// Many processes share the table.
     fn epoch(&self) -> u64 {
         0

@@ -173,7 +173,7 @@ pub enum WireError {
 
 impl From<WireError> for StoreError {
     fn from(error: WireError) -> Self {
-        Self::Refused(error.to_string())
+        Self::refused(error.to_string())
     }
 }
 

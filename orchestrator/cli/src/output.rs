@@ -102,7 +102,8 @@ pub(crate) fn cell(text: &str) -> Cell {
 /// A status, in its colour.
 pub(crate) fn status_cell(status: Status, parked: bool, colour: bool) -> Cell {
     let text = if parked { format!("{status} (parked)") } else { status.to_string() };
-    let cell = Cell::new(text);
+    // A server of another build may call it anything.
+    let cell = cell(&text);
     if !colour {
         return cell;
     }
@@ -112,6 +113,7 @@ pub(crate) fn status_cell(status: Status, parked: bool, colour: bool) -> Cell {
         Status::Completed => Color::Green,
         Status::Failed | Status::Terminated => Color::Red,
         Status::Canceled | Status::ContinuedAsNew => Color::Yellow,
+        Status::Unknown(_) => Color::Magenta,
     })
 }
 

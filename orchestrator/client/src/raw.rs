@@ -105,7 +105,7 @@ impl RawClient {
         token: Option<&str>,
     ) -> Result<ListBody, ClientError> {
         let optional = [
-            ("status", filter.status.map(Status::as_str)),
+            ("status", filter.status.as_ref().map(Status::as_str)),
             ("workflow_type", filter.workflow_type.as_deref()),
             ("id_prefix", filter.id_prefix.as_deref()),
             ("page_token", token),

@@ -53,7 +53,7 @@ pub use run::{
     ActivityTask, Debt, Decision, IdConflictPolicy, IdReusePolicy, Limits, LiveRun, Merge, Owed, QueryFailure, Retake,
     RunState, StaleSnapshot, StartRequest, StartVerdict, Terms,
 };
-pub use status::{Status, UnknownStatus};
+pub use status::{Status, StatusName, UnknownStatus};
 pub use time::{Timestamp, millis};
 pub use workflow::{
     ActivityCall, CloseLimit, LocalActivityCall, NeedsCloseLimit, Pending, Published, Random, Signals, Sleep, Timeout,

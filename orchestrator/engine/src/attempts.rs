@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 use crate::ports::Ports;
-use crate::store::{AttemptKey, Store, StoreError, Swap, Versioned};
+use crate::store::{AttemptKey, Cause, Patience, StoreError, Swap, Try, Versioned, insist};
 
 /// How much longer than its limits a claim is believed to live: clocks differ.
 pub(crate) const SKEW: Duration = Duration::from_secs(5);
@@ -73,7 +73,9 @@ fn is_zero(epoch: &u64) -> bool {
 
 impl AttemptRecord {
     fn encode(&self) -> Result<Bytes, StoreError> {
-        serde_json::to_vec(self).map(Bytes::from).map_err(|e| StoreError::Refused(format!("attempt record: {e}")))
+        serde_json::to_vec(self)
+            .map(Bytes::from)
+            .map_err(|e| StoreError::Refused(Cause::told(format!("attempt record: {e}"), e)))
     }
 
     /// Reads a stored record.
@@ -82,7 +84,7 @@ impl AttemptRecord {
     /// [`StoreError::Refused`] when the bytes are no attempt record.
     pub fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         serde_json::from_slice(bytes)
-            .map_err(|e| StoreError::Refused(format!("an attempt record does not decode: {e}")))
+            .map_err(|e| StoreError::Refused(Cause::told(format!("an attempt record does not decode: {e}"), e)))
     }
 
     /// Whether it is claimed and its worker is gone: its lease is over, or its process did not live to see this epoch.
@@ -165,17 +167,15 @@ fn lease(task: &ActivityTask, now: Timestamp, started: Timestamp, deadline: Opti
 }
 
 /// Replaces a record, sending the same bytes again while the outcome is unknown.
-async fn swap(store: &dyn Store, key: &AttemptKey, expected: Option<u64>, record: &Bytes) -> Result<Swap, StoreError> {
-    let mut unknown = StoreError::Unknown("never tried".into());
-    for _ in 0..5 {
-        match store.swap(key, expected, record.clone()).await {
+async fn swap(ports: &Ports, key: &AttemptKey, expected: Option<u64>, record: &Bytes) -> Result<Swap, StoreError> {
+    insist(Patience::COMMIT, Some(&|pause| ports.host.back_off(pause)), || async {
+        Ok(Try::Done(match ports.store.swap(key, expected, record.clone()).await? {
             // Ours stands there: an earlier try landed and its answer was lost.
-            Ok(Swap::Stale(Some(found))) if found.record == *record => return Ok(Swap::Done(found.version)),
-            Err(error @ StoreError::Unknown(_)) => unknown = error,
-            answer => return answer,
-        }
-    }
-    Err(unknown)
+            Swap::Stale(Some(found)) if found.record == *record => Swap::Done(found.version),
+            answer => answer,
+        }))
+    })
+    .await
 }
 
 /// Tries to claim the next attempt of a task: one conditional write when nothing stands in the way. `deadline`: when
@@ -215,7 +215,7 @@ pub async fn claim(ports: &Ports, task: &ActivityTask, deadline: Option<Timestam
                 unwanted: false,
             }))
         };
-        let found = match swap(store, &key, expected, &record.encode()?).await? {
+        let found = match swap(ports, &key, expected, &record.encode()?).await? {
             Swap::Done(version) => return Ok(claimed(version)),
             Swap::Stale(Some(found)) if planted(Bug::A1SkipClaim) => return Ok(claimed(found.version)),
             Swap::Stale(Some(found)) => found,
@@ -268,7 +268,7 @@ impl Claim {
         self.last_heartbeat = Some(details.clone());
         let lease_until_ms = lease(task, ports.now(), started, self.deadline).as_millis();
         let state = AttemptState::Claimed { claim: self.claim, epoch: self.epoch, lease_until_ms };
-        self.write(&*ports.store, state).await
+        self.write(ports, state).await
     }
 
     /// The attempt failed and another one will be made: the next may be claimed from then on.
@@ -277,10 +277,10 @@ impl Claim {
     /// [`StoreError`] when it may or may not have been recorded.
     pub async fn wait(&mut self, ports: &Ports, retry_at: Timestamp, failure: Failure) -> Result<Standing, StoreError> {
         self.last_failure = Some(failure);
-        self.write(&*ports.store, AttemptState::Waiting { retry_at_ms: retry_at.as_millis(), epoch: self.epoch }).await
+        self.write(ports, AttemptState::Waiting { retry_at_ms: retry_at.as_millis(), epoch: self.epoch }).await
     }
 
-    async fn write(&mut self, store: &dyn Store, state: AttemptState) -> Result<Standing, StoreError> {
+    async fn write(&mut self, ports: &Ports, state: AttemptState) -> Result<Standing, StoreError> {
         loop {
             let cancel_requested = self.unwanted;
             let record = AttemptRecord {
@@ -293,7 +293,7 @@ impl Claim {
                 heartbeat: self.last_heartbeat.clone(),
                 cancel_requested,
             };
-            match swap(store, &self.key, Some(self.version), &record.encode()?).await? {
+            match swap(ports, &self.key, Some(self.version), &record.encode()?).await? {
                 Swap::Done(version) => {
                     self.version = version;
                     return Ok(if cancel_requested { Standing::Unwanted } else { Standing::Held });
@@ -318,7 +318,7 @@ impl Claim {
 ///
 /// # Errors
 /// [`StoreError`] when it may or may not have been recorded.
-pub async fn mark_unwanted(store: &dyn Store, key: &AttemptKey) -> Result<(), StoreError> {
+pub async fn mark_unwanted(ports: &Ports, key: &AttemptKey) -> Result<(), StoreError> {
     if planted(Bug::A1RetryForever) {
         return Ok(());
     }
@@ -329,19 +329,23 @@ pub async fn mark_unwanted(store: &dyn Store, key: &AttemptKey) -> Result<(), St
         heartbeat: None,
         cancel_requested: true,
     };
-    let (mut record, mut expected) = (closed, None);
+    let (mut record, mut expected) = (closed.clone(), None);
     loop {
-        match swap(store, key, expected, &record.encode()?).await? {
+        match swap(ports, key, expected, &record.encode()?).await? {
             Swap::Done(_) | Swap::Stale(None) => return Ok(()),
             Swap::Stale(Some(found)) => {
-                record = AttemptRecord::decode(&found.record)?;
-                if record.cancel_requested {
-                    return Ok(());
-                }
-                record.cancel_requested = true;
-                if let AttemptState::Waiting { .. } = record.state {
-                    record.state = AttemptState::Closed;
-                }
+                record = match AttemptRecord::decode(&found.record) {
+                    Ok(record) if record.cancel_requested => return Ok(()),
+                    Ok(AttemptRecord {
+                        state: AttemptState::Waiting { .. }, last_failure, heartbeat, attempt, ..
+                    }) => AttemptRecord { attempt, last_failure, heartbeat, ..closed.clone() },
+                    Ok(record) => AttemptRecord { cancel_requested: true, ..record },
+                    // Another build's, or damaged: nothing in it is wanted any more, and the run must come to its end.
+                    Err(error) => {
+                        tracing::warn!(run = %key.run, activity = key.activity, %error, "replaced: its run gave it up");
+                        closed.clone()
+                    }
+                };
                 expected = Some(found.version);
             }
         }
@@ -353,7 +357,7 @@ pub async fn mark_unwanted(store: &dyn Store, key: &AttemptKey) -> Result<(), St
 ///
 /// # Errors
 /// [`StoreError`] when it may or may not have been closed.
-pub async fn close_untaken(store: &dyn Store, key: &AttemptKey) -> Result<bool, StoreError> {
+pub async fn close_untaken(ports: &Ports, key: &AttemptKey) -> Result<bool, StoreError> {
     let record = AttemptRecord {
         attempt: 0,
         state: AttemptState::Closed,
@@ -361,7 +365,7 @@ pub async fn close_untaken(store: &dyn Store, key: &AttemptKey) -> Result<bool, 
         heartbeat: None,
         cancel_requested: false,
     };
-    Ok(match swap(store, key, None, &record.encode()?).await? {
+    Ok(match swap(ports, key, None, &record.encode()?).await? {
         Swap::Done(_) => true,
         Swap::Stale(Some(found)) => AttemptRecord::decode(&found.record)?.attempt == 0,
         Swap::Stale(None) => false,

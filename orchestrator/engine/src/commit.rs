@@ -1,15 +1,16 @@
 //! One conditional create, and what its answers mean (rule C1).
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use dormouse_core::RunState;
 use dormouse_core::history::Batch;
+use dormouse_core::operations::Started;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{RunKey, TurnFailure};
 
-use crate::store::{Creation, RowChange, Store, StoreError};
-
-/// How often a commit of unknown outcome is sent again before the caller must decide.
-const TRIES: u32 = 5;
+use crate::seams::Host;
+use crate::store::{Creation, Entry, Opening, Patience, RowUpdate, Store, StoreError, Try, insist};
 
 /// What became of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,50 +21,50 @@ pub enum Outcome {
     Lost(Bytes),
 }
 
-/// Commits a batch. An unknown outcome is resolved by sending the same bytes again: the answer is then either
-/// "created", or what stands there; the bytes carry a unique commit id, so ours are known from any other.
+/// Commits a batch. An unknown outcome is resolved by sending the same bytes again, after a pause: the answer is then
+/// either "created", or what stands there; the bytes carry a unique commit id, so ours are known from any other.
 ///
 /// # Errors
 /// [`StoreError`] when the outcome is still unknown after several tries, or the store refuses.
 pub async fn commit(
     store: &dyn Store,
+    host: &dyn Host,
     run: &RunKey,
-    sequence: u64,
     record: &Bytes,
-    change: Option<RowChange>,
+    entry: &Entry,
 ) -> Result<Outcome, StoreError> {
-    let mut unknown = StoreError::Unknown("never tried".into());
-    for _ in 0..TRIES {
-        match store.create(run, sequence, record.clone(), change.clone()).await {
-            Ok(Creation::Created) => return Ok(Outcome::Won),
-            Ok(Creation::Exists(found)) if found == *record && !planted(Bug::C1ForgetCommitId) => {
-                return Ok(Outcome::Won);
-            }
-            Ok(Creation::Exists(found)) => return Ok(Outcome::Lost(found)),
-            Err(error @ StoreError::Refused(_)) => return Err(error),
-            Err(error @ StoreError::Unknown(_)) => unknown = error,
-        }
-    }
-    Err(unknown)
+    insist(Patience::COMMIT, Some(&|pause| host.back_off(pause)), || async {
+        Ok(Try::Done(match entry.clone().put(store, run, record.clone()).await? {
+            Creation::Created => Outcome::Won,
+            Creation::Exists(found) if found == *record && !planted(Bug::C1ForgetCommitId) => Outcome::Won,
+            Creation::Exists(found) => Outcome::Lost(found),
+        }))
+    })
+    .await
 }
 
-/// What a batch does to the index row, in the same write (rule F5).
+/// Where the next batch after this state goes, and what it does to the index row in the same write (rule F5).
 #[must_use]
-pub fn row_change(batch: &Batch, state: &RunState) -> Option<RowChange> {
-    if planted(Bug::F5ForgetDue) && state.next_sequence > 0 {
-        return None;
-    }
-    if state.next_sequence == 0 {
-        return Some(RowChange::Open {
-            run_id: state.run_id(),
-            workflow_type: state.started.call.workflow_type.clone(),
-            started_at: batch.time,
-            due: batch.due?,
-        });
-    }
-    match &state.closed {
-        Some(closed) => Some(RowChange::Close { status: closed.status(), closed_at: batch.time, due: batch.due }),
-        None => batch.due.map(RowChange::Due),
+pub fn entry(batch: &Batch, state: &RunState) -> Entry {
+    let Some(sequence) = NonZeroU64::new(state.next_sequence) else {
+        return Entry::Open(opening(&state.started, batch));
+    };
+    let update = match &state.closed {
+        _ if planted(Bug::F5ForgetDue) => RowUpdate::NONE,
+        Some(closed) => RowUpdate::close(closed.status(), batch.time, batch.due),
+        None => RowUpdate { due: batch.due, closing: None },
+    };
+    Entry::Append(sequence, update)
+}
+
+/// The row that batch 0 begins.
+#[must_use]
+pub fn opening(started: &Started, batch: &Batch) -> Opening {
+    Opening {
+        run_id: started.run_id,
+        workflow_type: started.call.workflow_type.clone(),
+        started_at: batch.time,
+        due: batch.due.unwrap_or(batch.time),
     }
 }
 

@@ -7,10 +7,10 @@ use dormouse_core::{Debt, RunId, RunState};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::attempts::mark_unwanted;
-use crate::commit::{LoadError, Outcome, commit};
+use crate::commit::{LoadError, Outcome, commit, opening};
 use crate::ports::Ports;
 use crate::seams::RunMessage;
-use crate::store::{AttemptKey, RowChange, StoreError};
+use crate::store::{AttemptKey, Entry, StoreError};
 
 /// Attempt records written at a time.
 const WRITES: usize = 16;
@@ -34,7 +34,7 @@ pub(crate) async fn discharge(ports: &Ports, state: &RunState, debts: Vec<Debt>)
     if !tasks.is_empty() {
         ports.activities.send(tasks).await?;
     }
-    let marks = unwanted.into_iter().map(|key| async move { mark_unwanted(&*ports.store, &key).await });
+    let marks = unwanted.into_iter().map(|key| async move { mark_unwanted(ports, &key).await });
     futures::stream::iter(marks).buffer_unordered(WRITES).try_collect::<()>().await?;
     match next_run {
         Some(batch) => begin_next(ports, state, *batch).await,
@@ -65,15 +65,9 @@ pub(crate) async fn commit_first(
     run: &dormouse_core::RunKey,
     batch: &Batch,
 ) -> Result<Outcome, StoreError> {
-    let record = batch.encode();
     let Some(Event::Input(Input::Started(started))) = batch.events.first() else {
-        return Err(StoreError::Refused("a first batch begins with the start of its run".into()));
+        return Err(StoreError::refused("a first batch begins with the start of its run"));
     };
-    let change = RowChange::Open {
-        run_id: started.run_id,
-        workflow_type: started.call.workflow_type.clone(),
-        started_at: batch.time,
-        due: batch.due.unwrap_or(batch.time),
-    };
-    commit(&*ports.store, run, 0, &record, Some(change)).await
+    let entry = Entry::Open(opening(started, batch));
+    commit(&*ports.store, &*ports.host, run, &batch.encode(), &entry).await
 }

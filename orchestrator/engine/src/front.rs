@@ -411,7 +411,7 @@ impl FrontDoor {
         fits: Result<(), Misfit>,
     ) -> Result<(), ApiError> {
         let Err(misfit) = fits else { return Ok(()) };
-        if let (Some(id), Some(row)) = (request_id, self.ports.store.latest(workflow).await?)
+        if let (Some(id), Newest::Run(row)) = (request_id, self.ports.store.newest(workflow).await?)
             && self.state(&row).await?.answered_in(id).is_some()
         {
             return Ok(());
@@ -421,7 +421,7 @@ impl FrontDoor {
 
     async fn resolve(&self, target: &Target) -> Result<RunRow, ApiError> {
         let workflow = self.workflow(&target.workflow_id)?;
-        let latest = self.ports.store.latest(&workflow).await?.ok_or_else(|| no_such(target))?;
+        let latest = self.ports.store.newest(&workflow).await?.row().ok_or_else(|| no_such(target))?;
         let Some(run_id) = target.run_id else { return Ok(latest) };
         let mut row = latest;
         loop {

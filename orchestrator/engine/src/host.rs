@@ -101,6 +101,10 @@ impl Host for Machine {
         random_id()
     }
 
+    fn back_off(&self, pause: Duration) -> BoxFuture<'static, ()> {
+        self.sleep_until(self.instant() + pause)
+    }
+
     fn give_way(&self) -> BoxFuture<'_, ()> {
         let Some(pause) = self.pause else { return std::future::ready(()).boxed() };
         let share = 0.5 + f64::from(self.fresh_id()[0]) / 512.0;

@@ -9,12 +9,12 @@ use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{Arrival, Refusal, RunId, RunKey, StartRequest, StartVerdict, WorkflowKey};
 
 use crate::close::{close_up, close_up_if_due};
-use crate::commit::{LoadError, Outcome, row_change};
+use crate::commit::{LoadError, Outcome, entry};
 use crate::dispatch::commit_first;
 use crate::ports::Ports;
 use crate::seams::{Intent, RunMessage, Ticket, Wish};
 use crate::states::Commit;
-use crate::store::{Newest, RowChange, StoreError};
+use crate::store::{Entry, Newest, StoreError};
 
 /// So often somebody who lost a write to others looks whether his input is there before he writes again.
 const LOOKS: u32 = 8;
@@ -118,11 +118,11 @@ impl Intake {
                 behind = true;
                 continue;
             }
-            let (batch, change) = self.seal_inputs(state, inputs);
+            let (batch, entry) = self.seal_inputs(state, inputs);
             if ticket.is_none() && !planted(Bug::F2CommitFirst) {
                 ticket = self.announce_arrival(run, arrival, announce).await?;
             }
-            if let Commit::Won { sequence, record } = held.commit(&batch, change).await? {
+            if let Commit::Won { sequence, record } = held.commit(&batch, &entry).await? {
                 if planted(Bug::F2CommitFirst) {
                     ticket = self.announce_arrival(run, arrival, announce).await?;
                 }
@@ -152,7 +152,7 @@ impl Intake {
         self.announce(run, Wish::Take { arrival: arrival.clone(), pinned }).await.map(Some)
     }
 
-    fn seal_inputs(&self, state: &RunState, inputs: Vec<Input>) -> (Batch, Option<RowChange>) {
+    fn seal_inputs(&self, state: &RunState, inputs: Vec<Input>) -> (Batch, Entry) {
         let time = state.recorded_time(self.ports.now());
         let sweep = self.ports.choices.sweep_interval;
         let ends = inputs.iter().any(|input| matches!(input, Input::Terminated(operations::Terminated { .. })));
@@ -167,8 +167,8 @@ impl Intake {
             due: Some(time + sweep).filter(|due| state.due.is_none_or(|known| *due < known)),
         };
         if !ends {
-            let change = row_change(&batch, state);
-            return (batch, change);
+            let entry = entry(&batch, state);
+            return (batch, entry);
         }
         let mut after = state.clone();
         for event in &batch.events {
@@ -176,8 +176,8 @@ impl Intake {
             let _ = after.apply(event, time);
         }
         batch.due = after.due_after(time, sweep);
-        let change = row_change(&batch, &after);
-        (batch, change)
+        let entry = entry(&batch, &after);
+        (batch, entry)
     }
 
     async fn announce(&self, run: &RunKey, wish: Wish) -> Result<Ticket, StoreError> {
@@ -225,7 +225,7 @@ impl Intake {
                     // Never taken for an id without runs: ordinals would begin again.
                     None => {
                         let why = format!("the history of {} is being deleted, or is lost; ask again", row.run);
-                        return Err(StoreError::Unknown(why).into());
+                        return Err(StoreError::unknown(why).into());
                     }
                 },
             };

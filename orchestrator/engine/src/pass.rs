@@ -17,7 +17,7 @@ use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{ActivityTask, Arrival, Debt, Decision, LiveRun, Merge, Owed, Retake, RunKey, Status, TurnFailure};
 
 use crate::attempts::{SKEW, close_untaken};
-use crate::commit::{LoadError, Outcome, commit, row_change};
+use crate::commit::{LoadError, Outcome, commit, entry};
 use crate::dispatch::discharge;
 use crate::handle::{Decider, Surroundings};
 use crate::know::{Belief, Known};
@@ -149,7 +149,7 @@ impl<'a, S: Surroundings + 'static> Pass<'a, S> {
         let passed: Vec<_> = self.live.state().start_deadlines_passed(self.decider.ports.now()).collect();
         for id in passed {
             let key = AttemptKey { run: self.live.state().run.clone(), activity: id };
-            if close_untaken(&*self.decider.ports.store, &key).await?
+            if close_untaken(&self.decider.ports, &key).await?
                 && let Ok(inputs) = self
                     .live
                     .state()
@@ -177,15 +177,16 @@ impl<'a, S: Surroundings + 'static> Pass<'a, S> {
         let ports = &self.decider.ports;
         let batch = self.live.seal(ports.commit_id(), ports.now(), ports.choices.sweep_interval);
         let record = batch.encode();
-        let change = row_change(&batch, self.live.state());
-        let sequence = self.live.state().next_sequence;
+        let entry = entry(&batch, self.live.state());
         if planted(Bug::C2DispatchLost) {
             let debts = self.live.state().debts(Owed::New(&batch), ports.now());
             discharge(ports, self.live.state(), debts).await?;
         }
-        let outcome = match commit(&*ports.store, self.run, sequence, &record, change).await {
+        let outcome = match commit(&*ports.store, &*ports.host, self.run, &record, &entry).await {
             // The same decision would be refused again, for ever.
-            Err(StoreError::Refused(reason)) => return Err(TurnFailure::NotStored { reason }.into()),
+            Err(StoreError::Refused(reason)) => {
+                return Err(TurnFailure::NotStored { reason: reason.to_string() }.into());
+            }
             outcome => outcome?,
         };
         match outcome {
@@ -228,7 +229,7 @@ impl<'a, S: Surroundings + 'static> Pass<'a, S> {
             }
             Known::Closed(status) => Ok(Stage::Ended(status)),
             Known::Nothing => {
-                Err(StoreError::Unknown(format!("the history of {} is gone; ask again", self.run)).into())
+                Err(StoreError::unknown(format!("the history of {} is gone; ask again", self.run)).into())
             }
         }
     }

@@ -58,7 +58,7 @@ impl Ports {
     /// The same for a thread that may hang, and would take what it holds in hand along: it remembers runs by itself.
     #[must_use]
     pub fn with_states_of_its_own(&self) -> Self {
-        Self { states: Arc::new(States::new(Arc::clone(&self.store))), ..self.clone() }
+        Self { states: Arc::new(States::new(Arc::clone(&self.store), Arc::clone(&self.host))), ..self.clone() }
     }
 
     /// The host's clock.

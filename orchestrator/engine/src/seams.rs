@@ -208,6 +208,8 @@ pub trait Host: Send + Sync {
     /// Lets others go first, for a moment, who write the same run from other processes. Resolves at once where there are
     /// none.
     fn give_way(&self) -> BoxFuture<'_, ()>;
+    /// Waits so long before a request is sent again whose outcome is unknown.
+    fn back_off(&self, pause: Duration) -> BoxFuture<'static, ()>;
 }
 
 impl dyn Host {

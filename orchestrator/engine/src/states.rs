@@ -15,7 +15,8 @@ use futures::lock::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::cache::Cache;
 use crate::commit::{LoadError, Outcome, commit};
-use crate::store::{RowChange, Store, StoreError};
+use crate::seams::Host;
+use crate::store::{Entry, Store, StoreError};
 
 /// How many runs' states are remembered, at most.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -28,14 +29,15 @@ type Slot = Arc<AsyncMutex<Option<Arc<RunState>>>>;
 /// States of runs, as their histories tell them.
 pub struct States {
     store: Arc<dyn Store>,
+    host: Arc<dyn Host>,
     remembered: Mutex<Cache<RunKey, Slot>>,
 }
 
 impl States {
     /// States of the runs in this store.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, remembered: Mutex::new(Cache::new(REMEMBERED, REMEMBERED_BYTES)) }
+    pub fn new(store: Arc<dyn Store>, host: Arc<dyn Host>) -> Self {
+        Self { store, host, remembered: Mutex::new(Cache::new(REMEMBERED, REMEMBERED_BYTES)) }
     }
 
     fn remembered(&self) -> MutexGuard<'_, Cache<RunKey, Slot>> {
@@ -115,10 +117,10 @@ impl Held<'_> {
     ///
     /// # Errors
     /// As [`commit`]: whether it was written is then unknown, and the state is forgotten.
-    pub async fn commit(&mut self, batch: &Batch, change: Option<RowChange>) -> Result<Commit, StoreError> {
-        let sequence = self.known.as_ref().map_or(0, |state| state.next_sequence);
+    pub async fn commit(&mut self, batch: &Batch, entry: &Entry) -> Result<Commit, StoreError> {
+        let (States { store, host, .. }, sequence) = (self.states, entry.sequence());
         let record = batch.encode();
-        match commit(&*self.states.store, &self.run, sequence, &record, change).await {
+        match commit(&**store, &**host, &self.run, &record, entry).await {
             Ok(Outcome::Won) => {
                 self.follow(&record);
                 Ok(Commit::Won { sequence, record })

@@ -1,295 +1,40 @@
 //! The seam to storage. A store sees ids, sequences and bytes, never event kinds.
 //!
-//! **Compare-and-set is the one idea here.** [`Store::create`] makes the object at a sequence if nothing is there;
-//! [`Store::swap`] replaces a record if its version is the expected one. Everything that the engine promises rests on
-//! these two, so the conformance suite in `dormouse-testing` is the definition of a backend.
+//! **Compare-and-set is the one idea here.** [`Histories`] makes the batch at a sequence if nothing is there;
+//! [`Attempts`] replaces a record if its version is the expected one. Everything that the engine promises rests on
+//! these two, so the conformance suite in `dormouse-testing` is the definition of a backend. [`Index`] is for finding
+//! runs again. A backend implements the three, and [`Store`], which is all of them. Who stands around a store
+//! implements [`Around`].
 //!
 //! **What an error means.** [`StoreError::Unknown`]: the write may have landed, now or later; only reading back tells
 //! (rule C1). [`StoreError::Refused`]: nothing was written. "Exists" is an answer, not an error, and it is not proof of
-//! having lost: the caller compares commit ids. A backend never retries a write by itself.
+//! having lost: the caller compares commit ids. A backend never retries a write by itself; [`insist`] is how callers do.
 
-use std::time::Duration;
+mod around;
+mod attempts;
+mod error;
+mod histories;
+mod index;
+mod insist;
+mod passed_over;
 
-use bytes::Bytes;
-use dormouse_core::{RunId, RunKey, Status, Timestamp, WorkflowKey};
 use futures::future::BoxFuture;
-use serde::{Deserialize, Serialize};
+
+pub use self::around::{Around, Op};
+pub use self::attempts::{AttemptKey, Attempts, Swap, Versioned};
+pub use self::error::{Cause, StoreError};
+pub use self::histories::{Closing, Creation, Entry, Histories, Opening, RowUpdate, Stretch};
+pub use self::index::{
+    Index, ListCursor, Newest, Parked, Retirement, RunFilter, RunRow, SHORTEST_RETENTION, check_retention,
+};
+pub use self::insist::{Patience, Sleep, Try, insist};
+pub use self::passed_over::PassedOver;
 
 /// What a store's methods return.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
-/// Why a store did not answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// Nobody knows whether it happened: a time-out, a broken connection, a server error.
-    #[error("the store did not answer ({0}); whether it wrote is unknown")]
-    Unknown(String),
-    /// It did not happen, and the same request would be refused again.
-    #[error("the store refused: {0}")]
-    Refused(String),
-}
-
-/// The answer to a conditional create.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Creation {
-    /// Nothing was there; now this is, durably.
-    Created,
-    /// Something is there: these bytes. They may be our own, from an earlier try. Empty, as no batch is, when what is
-    /// there cannot be read back: a [`read`](Store::read) then ends before it.
-    Exists(Bytes),
-}
-
-/// The answer to a conditional replacement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Swap {
-    /// Done; the record now has this version.
-    Done(u64),
-    /// The version was another: this is what stands there. `None` when nothing does.
-    Stale(Option<Versioned>),
-}
-
-/// A record with the version to name when replacing it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Versioned {
-    /// Grows with each replacement.
-    pub version: u64,
-    /// The record.
-    pub record: Bytes,
-}
-
-/// A stretch of a history: consecutive batches, the first at the sequence that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Stretch {
-    /// The batches as they were stored.
-    pub records: Vec<Bytes>,
-    /// Whether more may follow: ask again from behind the last.
-    pub more: bool,
-    /// Whether the stretch ends at a batch that is lost: others are known to stand behind it, or what stands there
-    /// cannot be read back.
-    pub gap: bool,
-}
-
-/// The index row of a run: mutable, for listing and for the sweep (rule F5).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunRow {
-    /// Which run.
-    #[serde(skip, default = "nowhere")]
-    pub run: RunKey,
-    /// Its identity.
-    pub run_id: RunId,
-    /// The workflow's wire name.
-    pub workflow_type: String,
-    /// How it stands.
-    pub status: Status,
-    /// Recorded time of its first batch.
-    pub started_at: Timestamp,
-    /// Recorded time of its last batch, once closed.
-    pub closed_at: Option<Timestamp>,
-    /// When somebody must look at it next. `None`: nothing is owed.
-    pub due: Option<Timestamp>,
-    /// Why it stands still, if it does. Void after any later commit.
-    pub parked: Option<Parked>,
-}
-
-fn nowhere() -> RunKey {
-    WorkflowKey { namespace: "".into(), workflow_id: "".into() }.run(0)
-}
-
-/// A run whose code cannot go on: divergence, damage, a panic, an endless turn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Parked {
-    /// The explanation, for people.
-    pub reason: String,
-    /// The build that failed; another build tries at once.
-    pub build: String,
-    /// The sequence that the next batch would have had; void when the history has grown past it.
-    pub sequence: u64,
-    /// How many times in a row this build has failed here.
-    pub attempts: u32,
-    /// When the same build tries again.
-    pub retry_at: Timestamp,
-    /// The code takes its process along: before it is tried again nothing is tried, whatever arrives.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub ends_process: bool,
-}
-
-/// What a commit does to the index row, in the same transaction where the backend has one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RowChange {
-    /// Batch 0: the row begins.
-    Open {
-        /// The run's identity.
-        run_id: RunId,
-        /// The workflow's wire name.
-        workflow_type: String,
-        /// Recorded time of batch 0.
-        started_at: Timestamp,
-        /// First due time.
-        due: Timestamp,
-    },
-    /// The due time becomes this.
-    Due(Timestamp),
-    /// The run closes.
-    Close {
-        /// How it ended.
-        status: Status,
-        /// Recorded time.
-        closed_at: Timestamp,
-        /// When what it still owes is due; `None` when it owes nothing.
-        due: Option<Timestamp>,
-    },
-}
-
-/// Which runs to list. Empty means all of the namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RunFilter {
-    /// Only this status.
-    pub status: Option<Status>,
-    /// Only this workflow type.
-    pub workflow_type: Option<String>,
-    /// Only workflow ids that begin so.
-    pub id_prefix: Option<String>,
-}
-
-impl RunFilter {
-    /// Whether a row passes: for backends that filter by hand.
-    #[must_use]
-    pub fn admits(&self, row: &RunRow) -> bool {
-        self.status.is_none_or(|status| row.status == status)
-            && self.workflow_type.as_ref().is_none_or(|name| row.workflow_type == *name)
-            && self.id_prefix.as_ref().is_none_or(|prefix| row.run.workflow.workflow_id.starts_with(prefix.as_str()))
-    }
-}
-
-/// What a store knows of a workflow's last run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Newest {
-    /// There never was one.
-    Nothing,
-    /// Its row.
-    Run(Box<RunRow>),
-    /// It was retired, and had this ordinal: the next has the one after it (rule C5).
-    Retired(u64),
-}
-
-/// No run is deleted earlier than this after it closed: longer than anybody who saw it open is at work (rule C4).
-pub const SHORTEST_RETENTION: Duration = Duration::from_hours(24);
-
-/// What a call of [`Store::retire`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Retirement {
-    /// Runs that nobody finds any more.
-    pub retired: usize,
-    /// Records of retired runs that were deleted, or will expire.
-    pub deleted: usize,
-    /// Whether there is more to do already.
-    pub more: bool,
-}
-
-/// Where a listing goes on: behind this row. Listings run from the latest start to the earliest, then by workflow id
-/// and ordinal, both descending.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ListCursor {
-    /// The row's start time.
-    pub started_at: Timestamp,
-    /// The row's workflow id.
-    pub workflow_id: String,
-    /// The row's ordinal.
-    pub ordinal: u64,
-}
-
-/// Names an attempt record: one small record per queued activity, beside the history (rule A1).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct AttemptKey {
-    /// The run.
-    pub run: RunKey,
-    /// The activity's id within the run.
-    pub activity: u64,
-}
-
-/// A store of histories, index rows and attempt records.
-///
-/// *Histories*: [`create`](Store::create), [`read`](Store::read). *Index*: [`latest`](Store::latest),
-/// [`row`](Store::row), [`list`](Store::list), [`due`](Store::due), [`settle`](Store::settle), [`park`](Store::park).
-/// *Attempts*: [`swap`](Store::swap), [`attempt`](Store::attempt).
-///
-/// Reads by key are consistent: they see every write that was acknowledged before they began. [`list`](Store::list)
-/// and [`due`](Store::due) may be late, by moments: what they do not show yet, they show when asked again, and what
-/// they still show may have changed. So nothing is decided by them: the sweep looks again, and reads each run itself.
-pub trait Store: Send + Sync + 'static {
-    /// Creates the batch at `sequence` if nothing is there, and makes `change` to the run's row with it.
-    /// When it answers [`Creation::Created`], both are durable. When it answers [`Creation::Exists`], the row is
-    /// untouched (a store without transactions may leave a due time too early, never too late).
-    ///
-    /// It does not check that earlier sequences exist: the hash chain does. Nor need it check, when no row changes,
-    /// that there is a run: a store that would have to read for that may put the batch, which nobody finds without
-    /// its row. The engine never asks for that.
-    fn create<'a>(
-        &'a self,
-        run: &'a RunKey,
-        sequence: u64,
-        record: Bytes,
-        change: Option<RowChange>,
-    ) -> StoreFuture<'a, Creation>;
-
-    /// Reads consecutive batches from sequence `from` on; as many as fit one page. Nothing there: an empty stretch.
-    fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch>;
-
-    /// The row of the workflow's run with the highest ordinal.
-    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>>;
-
-    /// As [`latest`](Store::latest), and whether a run was retired: for the start of the next. Stores that keep
-    /// everything need not say more than that.
-    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
-        Box::pin(
-            async move { Ok(self.latest(workflow).await?.map_or(Newest::Nothing, |row| Newest::Run(Box::new(row)))) },
-        )
-    }
-
-    /// The row of one run.
-    fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>>;
-
-    /// Up to `limit` rows of a namespace that pass the filter, behind the cursor.
-    fn list<'a>(
-        &'a self,
-        namespace: &'a str,
-        filter: &'a RunFilter,
-        after: Option<&'a ListCursor>,
-        limit: usize,
-    ) -> StoreFuture<'a, Vec<RunRow>>;
-
-    /// Up to `limit` rows of all namespaces that are due at or before `by`, earliest first, ties by run;
-    /// behind the given due time and run, if any.
-    fn due<'a>(
-        &'a self,
-        by: Timestamp,
-        after: Option<(Timestamp, RunKey)>,
-        limit: usize,
-    ) -> StoreFuture<'a, Vec<RunRow>>;
-
-    /// A closed run owes nothing any more: takes its due time away. Does nothing to an open run.
-    fn settle<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, ()>;
-
-    /// Parks a run, or with `None` unparks it.
-    fn park<'a>(&'a self, run: &'a RunKey, parked: Option<Parked>) -> StoreFuture<'a, ()>;
-
-    /// Replaces an attempt record if its version is `expected`; `None` expects that there is none.
-    fn swap<'a>(&'a self, key: &'a AttemptKey, expected: Option<u64>, record: Bytes) -> StoreFuture<'a, Swap>;
-
-    /// Reads an attempt record.
-    fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>>;
-
-    /// Lets go of runs that closed longer than `retention` ago and owe nothing: nobody finds them any more, and their
-    /// records are deleted, later, by the same method; up to about `limit` of each at a time. Their ordinals stay
-    /// taken, as [`newest`](Store::newest) tells. What is cut short goes on with the next call. Stores that keep
-    /// everything do nothing.
-    ///
-    /// Refused when `retention` is below [`SHORTEST_RETENTION`].
-    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
-        let _ = (now, retention, limit);
-        Box::pin(std::future::ready(Ok(Retirement::default())))
-    }
-
+/// All that the engine needs of a backend.
+pub trait Store: Histories + Index + Attempts {
     /// Grows each time a process takes the store over: claims of earlier epochs belong to dead processes.
     /// Stores that many processes share answer 0.
     fn epoch(&self) -> u64;

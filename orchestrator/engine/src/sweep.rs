@@ -8,7 +8,7 @@ use dormouse_core::{
 };
 use std::time::Duration;
 
-use crate::commit::{LoadError, row_change};
+use crate::commit::{LoadError, entry};
 use crate::handle::{Decider, Surroundings};
 use crate::ports::Ports;
 use crate::seams::{Overdue, Sweeping};
@@ -93,9 +93,9 @@ impl<S: Surroundings + 'static> Decider<S> {
             return Ok(());
         };
         let batch = swept(&self.ports, state);
-        let change = row_change(&batch, state);
+        let entry = entry(&batch, state);
         // Lost: somebody is at work on the run, and the next sweep looks again.
-        if let Commit::Won { sequence, record } = held.commit(&batch, change).await? {
+        if let Commit::Won { sequence, record } = held.commit(&batch, &entry).await? {
             drop(held);
             let live = self.warm.borrow_mut().take(run);
             if let Some(mut live) = live

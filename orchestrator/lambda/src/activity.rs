@@ -8,7 +8,7 @@ use aws_lambda_events::event::sqs::SqsEvent;
 use dormouse_aws::queues::ReceiveError;
 use dormouse_aws::wire::{Message, Task};
 use dormouse_engine::seams::Instant;
-use dormouse_engine::store::StoreError;
+use dormouse_engine::store::{Cause, StoreError};
 use dormouse_engine::worker::handle_message;
 use futures::future::join_all;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
@@ -50,7 +50,7 @@ async fn run(cloud: &Cloud, letter: &Letter, until: Instant) -> Result<(), Store
         Ok(Message::Task(task)) => task,
         // To the dead-letter queue with it: workers may not write to the quarantine.
         Ok(_) => return Err(StoreError::Refused("a message that is no task, on a task queue".into())),
-        Err(ReceiveError::Wire(error)) => return Err(StoreError::Refused(error.to_string())),
+        Err(ReceiveError::Wire(error)) => return Err(StoreError::Refused(Cause::of(error))),
         Err(ReceiveError::Store(error)) => return Err(error),
     };
     let left = until.since(cloud.ports.host.instant());

@@ -61,7 +61,7 @@ impl Cloud {
         )?;
         let store: Arc<dyn Store> = Arc::new(store);
         let ports = Ports {
-            states: Arc::new(States::new(Arc::clone(&store))),
+            states: Arc::new(States::new(Arc::clone(&store), Arc::clone(&host))),
             store,
             runs: Arc::new(queues.clone()),
             activities: Arc::new(queues.clone()),

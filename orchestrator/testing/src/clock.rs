@@ -131,6 +131,11 @@ impl Host for Clock {
         time.ids.to_be_bytes()
     }
 
+    /// Requests answer as planned, however soon they are sent again.
+    fn back_off(&self, _: Duration) -> BoxFuture<'static, ()> {
+        std::future::ready(()).boxed()
+    }
+
     fn give_way(&self) -> BoxFuture<'_, ()> {
         std::future::ready(()).boxed()
     }

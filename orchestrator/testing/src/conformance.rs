@@ -3,7 +3,15 @@
 //! ```no_run
 //! # use std::sync::Arc;
 //! # use dormouse_engine::stores::object::ObjectStore;
-//! let make = async || ObjectStore::new(Arc::new(object_store::memory::InMemory::new()), "anywhere");
+//! # use dormouse_testing::conformance::{Subject, damage_objects};
+//! let make = async || {
+//!     let objects = Arc::new(object_store::memory::InMemory::new());
+//!     let store = Arc::new(ObjectStore::new(objects.clone(), "anywhere"));
+//!     Subject { store: store.clone(), damage: Box::new(move |damage| {
+//!         let (objects, store) = (objects.clone(), store.clone());
+//!         Box::pin(async move { damage_objects(&*objects, "anywhere", &damage).await; store as _ })
+//!     }) }
+//! };
 //! let report = futures::executor::block_on(dormouse_testing::store_conformance(make));
 //! println!("{report}");
 //! ```
@@ -13,30 +21,44 @@
 
 mod attempts;
 mod batches;
+mod damage;
 mod due;
 mod rows;
+mod snapshots;
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dormouse_core::{RunId, RunKey, Timestamp, WorkflowKey};
-use dormouse_engine::store::{Creation, RowChange, Store, StoreError};
+use dormouse_engine::store::{Creation, Entry, Opening, RowUpdate, Store, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+pub use self::damage::{Damage, damage_objects};
+
+/// A fresh store, and a way to what it keeps behind its back.
+pub struct Subject {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Does this to what is kept, as a failing disk or another build would. Answers the store as it is then: as
+    /// whoever opens it next has it, where its owner remembers.
+    pub damage: Box<dyn Fn(Damage) -> BoxFuture<'static, Arc<dyn Store>> + Send + Sync>,
+}
+
 /// One case: its name, and what it does to a fresh store.
-pub type Case = (&'static str, fn(Arc<dyn Store>) -> BoxFuture<'static, ()>);
+pub type Case = (&'static str, fn(Subject) -> BoxFuture<'static, ()>);
 
 macro_rules! cases {
-    ($($room:ident: $($case:ident),+;)+) => {
-        &[$($((concat!(stringify!($room), "::", stringify!($case)), |store| Box::pin($room::$case(store)))),+),+]
+    ($subject:ident, $what:expr; $($room:ident: $($case:ident),+;)+) => {
+        &[$($((concat!(stringify!($room), "::", stringify!($case)), |$subject| Box::pin($room::$case($what)))),+),+]
     };
 }
 
-/// All cases.
-pub const CASES: &[Case] = cases! {
+/// The cases that only use the store.
+pub const CASES: &[Case] = cases! { subject, subject.store;
     batches:
         creates_only_if_absent,
         nothing_is_an_empty_stretch,
@@ -72,6 +94,19 @@ pub const CASES: &[Case] = cases! {
         belong_to_one_activity_of_one_run,
         racing_swaps_have_one_winner_each,
         an_answer_may_be_lost;
+    snapshots:
+        the_last_one_kept_is_read,
+        belong_to_one_run_and_touch_nothing_else,
+        large_ones_are_read_back_whole;
+};
+
+/// The cases in which something cannot be read.
+pub const DAMAGED: &[Case] = cases! { subject, subject;
+    damage:
+        an_unreadable_row_hides_no_other,
+        a_status_of_another_build_is_a_status,
+        an_unreadable_parking_hides_no_row,
+        an_unreadable_attempt_concerns_itself_alone;
 };
 
 /// What has run.
@@ -93,11 +128,11 @@ impl fmt::Display for Report {
 ///
 /// # Panics
 /// At the first case that fails; the message names it.
-pub async fn store_conformance<S: Store>(make: impl AsyncFn() -> S) -> Report {
-    let mut passed = Vec::with_capacity(CASES.len());
-    for (name, case) in CASES {
-        let store: Arc<dyn Store> = Arc::new(make().await);
-        if let Err(panic) = AssertUnwindSafe(case(store)).catch_unwind().await {
+pub async fn store_conformance(make: impl AsyncFn() -> Subject) -> Report {
+    let mut passed = Vec::with_capacity(CASES.len() + DAMAGED.len());
+    for (name, case) in CASES.iter().chain(DAMAGED) {
+        let subject = make().await;
+        if let Err(panic) = AssertUnwindSafe(case(subject)).catch_unwind().await {
             panic!("store conformance, case {name}: {}", message(&*panic));
         }
         passed.push(*name);
@@ -137,6 +172,15 @@ fn race<T: Send + 'static, F: Future<Output = T>>(
         .collect()
 }
 
+/// The sequence of a batch behind the first.
+///
+/// # Panics
+/// At 0.
+#[must_use]
+pub fn later(sequence: u64) -> NonZeroU64 {
+    NonZeroU64::new(sequence).expect("batch 0 opens its run")
+}
+
 fn run(workflow_id: &str) -> RunKey {
     run_in("conformance", workflow_id, 0)
 }
@@ -149,8 +193,8 @@ fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-fn opening(workflow_type: &str, started_at: u64, due: u64) -> RowChange {
-    RowChange::Open {
+fn opening(workflow_type: &str, started_at: u64, due: u64) -> Opening {
+    Opening {
         run_id: RunId::from_bytes([7; 16]),
         workflow_type: workflow_type.into(),
         started_at: at(started_at),
@@ -163,33 +207,23 @@ async fn start(store: &Arc<dyn Store>, run: &RunKey) {
     start_as(store, run, opening("test", 1_000, 2_000)).await;
 }
 
-async fn start_as(store: &Arc<dyn Store>, run: &RunKey, opening: RowChange) {
-    append(store, run, 0, &b"batch 0"[..], Some(opening)).await;
+async fn start_as(store: &Arc<dyn Store>, run: &RunKey, opening: Opening) {
+    let creation = create(store, run, Bytes::from_static(b"batch 0"), Entry::Open(opening)).await;
+    assert_eq!(creation, Creation::Created, "batch 0 of {run}");
 }
 
-/// A create that must win.
-async fn append(
-    store: &Arc<dyn Store>,
-    run: &RunKey,
-    sequence: u64,
-    record: impl Into<Bytes>,
-    change: Option<RowChange>,
-) {
-    let creation = create(store, run, sequence, record.into(), change).await;
+/// An append that must win.
+async fn append(store: &Arc<dyn Store>, run: &RunKey, sequence: u64, record: impl Into<Bytes>, update: RowUpdate) {
+    let creation = create(store, run, record.into(), Entry::Append(later(sequence), update)).await;
     assert_eq!(creation, Creation::Created, "batch {sequence} of {run}");
 }
 
 /// A create as rule C1 has it: what is unknown is tried again with the same bytes, and to find one's own bytes is to
 /// have won.
-async fn create(
-    store: &Arc<dyn Store>,
-    run: &RunKey,
-    sequence: u64,
-    record: Bytes,
-    change: Option<RowChange>,
-) -> Creation {
+async fn create(store: &Arc<dyn Store>, run: &RunKey, record: Bytes, entry: Entry) -> Creation {
+    let sequence = entry.sequence();
     for _ in 0..1_000 {
-        match store.create(run, sequence, record.clone(), change.clone()).await {
+        match entry.clone().put(&**store, run, record.clone()).await {
             Ok(Creation::Exists(found)) if found == record => return Creation::Created,
             Ok(creation) => return creation,
             Err(StoreError::Unknown(_)) => {}

@@ -1,14 +1,9 @@
 //! A store that counts requests: what a step costs is a promise, so tests assert it to the digit.
 
+use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use bytes::Bytes;
-use dormouse_core::{RunKey, Timestamp, WorkflowKey};
-use dormouse_engine::store::{
-    AttemptKey, Creation, ListCursor, Newest, Parked, Retirement, RowChange, RunFilter, RunRow, Store, StoreFuture,
-    Stretch, Swap, Versioned,
-};
+use dormouse_engine::store::{Around, Creation, Op, Store, StoreFuture, Swap};
 
 /// How often each request was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,14 +18,18 @@ pub struct Counts {
     pub row_changes: u64,
     /// Pages of history.
     pub reads: u64,
-    /// Index rows by workflow.
-    pub latest: u64,
+    /// Newest runs of workflows.
+    pub newest: u64,
     /// Index rows by run.
     pub rows: u64,
     /// Pages of listings.
     pub lists: u64,
     /// Pages of due runs.
     pub dues: u64,
+    /// Snapshots read.
+    pub snapshots: u64,
+    /// Snapshots kept.
+    pub kept: u64,
     /// Due times taken away.
     pub settles: u64,
     /// Parkings and unparkings.
@@ -41,6 +40,8 @@ pub struct Counts {
     pub swapped: u64,
     /// ... that found another version.
     pub stale: u64,
+    /// Calls of retention.
+    pub retires: u64,
     /// Attempt records read.
     pub attempts: u64,
     /// Requests of any kind that ended with an error.
@@ -50,16 +51,56 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Counts a request as it begins.
+    fn begun(&mut self, op: &Op<'_>) {
+        let count = match op {
+            Op::Open { .. } => {
+                self.row_changes += 1;
+                &mut self.creates
+            }
+            Op::Append { changes_row, .. } => {
+                self.row_changes += u64::from(*changes_row);
+                &mut self.creates
+            }
+            Op::Read { .. } => &mut self.reads,
+            Op::KeepSnapshot(_) => &mut self.kept,
+            Op::Snapshot(_) => &mut self.snapshots,
+            Op::Row(_) => &mut self.rows,
+            Op::Newest(_) => &mut self.newest,
+            Op::List => &mut self.lists,
+            Op::Due => &mut self.dues,
+            Op::Settle(_) => &mut self.settles,
+            Op::Park(_) => &mut self.parks,
+            Op::Retire => &mut self.retires,
+            Op::Swap { .. } => &mut self.swaps,
+            Op::Attempt(_) => &mut self.attempts,
+        };
+        *count += 1;
+    }
+
+    /// Counts what came of a write of so many bytes.
+    fn answered(&mut self, answer: &dyn Any, bytes: u64) {
+        let (count, wrote) = match (answer.downcast_ref(), answer.downcast_ref()) {
+            (Some(Creation::Created), _) => (&mut self.created, true),
+            (Some(Creation::Exists(_)), _) => (&mut self.exists, false),
+            (_, Some(Swap::Done(_))) => (&mut self.swapped, true),
+            (_, Some(Swap::Stale(_))) => (&mut self.stale, false),
+            (None, None) => return,
+        };
+        *count += 1;
+        self.bytes_written += if wrote { bytes } else { 0 };
+    }
+
     /// All requests that read and write nothing.
     #[must_use]
     pub fn all_reads(&self) -> u64 {
-        self.reads + self.latest + self.rows + self.lists + self.dues + self.attempts
+        self.reads + self.newest + self.rows + self.lists + self.dues + self.attempts + self.snapshots
     }
 
     /// All requests that write, or try to.
     #[must_use]
     pub fn all_writes(&self) -> u64 {
-        self.creates + self.swaps + self.settles + self.parks
+        self.creates + self.swaps + self.settles + self.parks + self.kept
     }
 }
 
@@ -90,118 +131,34 @@ impl CountingStore {
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Counts a request as it begins, and what came of it.
-    fn counted<'a, T: Send + 'a>(
+/// The bytes of the record that a request brings.
+fn bytes(op: &Op<'_>) -> u64 {
+    match op {
+        Op::Open { record, .. } | Op::Append { record, .. } | Op::Swap { record, .. } => record.len() as u64,
+        _ => 0,
+    }
+}
+
+impl Around for CountingStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
+    }
+
+    fn around<'a, T: Send + 'static>(
         &'a self,
-        request: StoreFuture<'a, T>,
-        begun: impl FnOnce(&mut Counts) + Send + 'a,
-        ended: impl FnOnce(&mut Counts, &T) + Send + 'a,
+        op: Op<'a>,
+        call: impl Fn() -> StoreFuture<'a, T> + Send + Sync + 'a,
     ) -> StoreFuture<'a, T> {
         Box::pin(async move {
-            begun(&mut self.lock());
-            let answer = request.await;
+            self.lock().begun(&op);
+            let answer = call().await;
             match &answer {
-                Ok(answer) => ended(&mut self.lock(), answer),
+                Ok(answer) => self.lock().answered(answer, bytes(&op)),
                 Err(_) => self.lock().errors += 1,
             }
             answer
         })
-    }
-}
-
-impl Store for CountingStore {
-    fn create<'a>(
-        &'a self,
-        run: &'a RunKey,
-        sequence: u64,
-        record: Bytes,
-        change: Option<RowChange>,
-    ) -> StoreFuture<'a, Creation> {
-        let (bytes, changes) = (record.len() as u64, u64::from(change.is_some()));
-        self.counted(
-            self.inner.create(run, sequence, record, change),
-            move |counts| {
-                counts.creates += 1;
-                counts.row_changes += changes;
-            },
-            move |counts, creation| match creation {
-                Creation::Created => {
-                    counts.created += 1;
-                    counts.bytes_written += bytes;
-                }
-                Creation::Exists(_) => counts.exists += 1,
-            },
-        )
-    }
-
-    fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch> {
-        self.counted(self.inner.read(run, from), |counts| counts.reads += 1, |_, _| ())
-    }
-
-    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
-        self.counted(self.inner.latest(workflow), |counts| counts.latest += 1, |_, _| ())
-    }
-
-    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
-        self.counted(self.inner.newest(workflow), |counts| counts.latest += 1, |_, _| ())
-    }
-
-    fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
-        self.counted(self.inner.row(run), |counts| counts.rows += 1, |_, _| ())
-    }
-
-    fn list<'a>(
-        &'a self,
-        namespace: &'a str,
-        filter: &'a RunFilter,
-        after: Option<&'a ListCursor>,
-        limit: usize,
-    ) -> StoreFuture<'a, Vec<RunRow>> {
-        self.counted(self.inner.list(namespace, filter, after, limit), |counts| counts.lists += 1, |_, _| ())
-    }
-
-    fn due<'a>(
-        &'a self,
-        by: Timestamp,
-        after: Option<(Timestamp, RunKey)>,
-        limit: usize,
-    ) -> StoreFuture<'a, Vec<RunRow>> {
-        self.counted(self.inner.due(by, after, limit), |counts| counts.dues += 1, |_, _| ())
-    }
-
-    fn settle<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, ()> {
-        self.counted(self.inner.settle(run), |counts| counts.settles += 1, |_, ()| ())
-    }
-
-    fn park<'a>(&'a self, run: &'a RunKey, parked: Option<Parked>) -> StoreFuture<'a, ()> {
-        self.counted(self.inner.park(run, parked), |counts| counts.parks += 1, |_, ()| ())
-    }
-
-    fn swap<'a>(&'a self, key: &'a AttemptKey, expected: Option<u64>, record: Bytes) -> StoreFuture<'a, Swap> {
-        let bytes = record.len() as u64;
-        self.counted(
-            self.inner.swap(key, expected, record),
-            |counts| counts.swaps += 1,
-            move |counts, swap| match swap {
-                Swap::Done(_) => {
-                    counts.swapped += 1;
-                    counts.bytes_written += bytes;
-                }
-                Swap::Stale(_) => counts.stale += 1,
-            },
-        )
-    }
-
-    fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>> {
-        self.counted(self.inner.attempt(key), |counts| counts.attempts += 1, |_, _| ())
-    }
-
-    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
-        self.inner.retire(now, retention, limit)
-    }
-
-    fn epoch(&self) -> u64 {
-        self.inner.epoch()
     }
 }

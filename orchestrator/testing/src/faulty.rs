@@ -1,15 +1,10 @@
 //! A store that fails on cue, below the caller: what a network does to a request, without one.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use bytes::Bytes;
-use dormouse_core::{RunKey, Timestamp, WorkflowKey};
-use dormouse_engine::store::{
-    AttemptKey, Creation, ListCursor, Newest, Parked, Retirement, RowChange, RunFilter, RunRow, Store, StoreError,
-    StoreFuture, Stretch, Swap, Versioned,
-};
+use dormouse_engine::store::{Around, Op, Store, StoreError, StoreFuture, Stretch};
 
 /// Which request fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +22,26 @@ pub enum On {
 }
 
 impl On {
+    /// What a request is, in these words. `None`: such never fail.
+    fn of(op: &Op<'_>) -> Option<Self> {
+        match op {
+            Op::Open { .. } => Some(Self::Create(Some(0))),
+            Op::Append { sequence, .. } => Some(Self::Create(Some(sequence.get()))),
+            Op::Read { from, .. } => Some(Self::Read(Some(*from))),
+            Op::Swap { key, .. } => Some(Self::Swap(Some(key.activity))),
+            Op::Attempt(key) => Some(Self::Attempt(Some(key.activity))),
+            Op::Park(_) => Some(Self::Park),
+            Op::KeepSnapshot(_)
+            | Op::Snapshot(_)
+            | Op::Row(_)
+            | Op::Newest(_)
+            | Op::List
+            | Op::Due
+            | Op::Settle(_)
+            | Op::Retire => None,
+        }
+    }
+
     fn meets(self, request: On) -> bool {
         let (wanted, got) = match (self, request) {
             (On::Create(wanted), On::Create(got))
@@ -97,108 +112,51 @@ impl FaultyStore {
         script.remove(at).map(|(_, fault)| fault)
     }
 
-    /// Carries a request out as the script says.
-    async fn carry_out<'a, T>(&self, on: On, request: impl Fn() -> StoreFuture<'a, T>) -> Result<T, StoreError> {
-        match self.next_fault(on) {
-            None => request().await,
-            Some(Fault::FailBefore) => Err(StoreError::Unknown("planned: the request was lost".into())),
-            Some(Fault::FailAfter) => {
-                request().await?;
-                Err(StoreError::Unknown("planned: the answer was lost".into()))
-            }
-            Some(Fault::RetriedHidden) => {
-                request().await?;
-                request().await
-            }
-            Some(Fault::CrashBefore) => std::future::pending().await,
-            Some(Fault::CrashAfter) => {
-                request().await?;
-                std::future::pending().await
-            }
+    /// What a reader of old data sees of a stretch that was asked for from here on.
+    fn hide(&self, from: u64, stretch: &mut Stretch) {
+        let horizon = *self.horizon.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(horizon) = horizon else { return };
+        let visible = usize::try_from(horizon.saturating_sub(from)).unwrap_or(usize::MAX);
+        if visible <= stretch.records.len() {
+            stretch.records.truncate(visible);
+            stretch.more = false;
         }
     }
 }
 
-impl Store for FaultyStore {
-    fn create<'a>(
-        &'a self,
-        run: &'a RunKey,
-        sequence: u64,
-        record: Bytes,
-        change: Option<RowChange>,
-    ) -> StoreFuture<'a, Creation> {
-        Box::pin(self.carry_out(On::Create(Some(sequence)), move || {
-            self.inner.create(run, sequence, record.clone(), change.clone())
-        }))
+impl Around for FaultyStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
-    fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch> {
+    fn around<'a, T: Send + 'static>(
+        &'a self,
+        op: Op<'a>,
+        call: impl Fn() -> StoreFuture<'a, T> + Send + Sync + 'a,
+    ) -> StoreFuture<'a, T> {
         Box::pin(async move {
-            let mut stretch = self.carry_out(On::Read(Some(from)), || self.inner.read(run, from)).await?;
-            let horizon = *self.horizon.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(horizon) = horizon {
-                let visible = usize::try_from(horizon.saturating_sub(from)).unwrap_or(usize::MAX);
-                if visible <= stretch.records.len() {
-                    stretch.records.truncate(visible);
-                    stretch.more = false;
+            let fault = On::of(&op).and_then(|on| self.next_fault(on));
+            let mut answer = match fault {
+                None => call().await?,
+                Some(Fault::FailBefore) => return Err(StoreError::unknown("planned: the request was lost")),
+                Some(Fault::FailAfter) => {
+                    call().await?;
+                    return Err(StoreError::unknown("planned: the answer was lost"));
                 }
+                Some(Fault::RetriedHidden) => {
+                    call().await?;
+                    call().await?
+                }
+                Some(Fault::CrashBefore) => std::future::pending().await,
+                Some(Fault::CrashAfter) => {
+                    call().await?;
+                    std::future::pending().await
+                }
+            };
+            if let (Op::Read { from, .. }, Some(stretch)) = (op, (&mut answer as &mut dyn Any).downcast_mut()) {
+                self.hide(from, stretch);
             }
-            Ok(stretch)
+            Ok(answer)
         })
-    }
-
-    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
-        self.inner.latest(workflow)
-    }
-
-    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
-        self.inner.newest(workflow)
-    }
-
-    fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
-        self.inner.row(run)
-    }
-
-    fn list<'a>(
-        &'a self,
-        namespace: &'a str,
-        filter: &'a RunFilter,
-        after: Option<&'a ListCursor>,
-        limit: usize,
-    ) -> StoreFuture<'a, Vec<RunRow>> {
-        self.inner.list(namespace, filter, after, limit)
-    }
-
-    fn due<'a>(
-        &'a self,
-        by: Timestamp,
-        after: Option<(Timestamp, RunKey)>,
-        limit: usize,
-    ) -> StoreFuture<'a, Vec<RunRow>> {
-        self.inner.due(by, after, limit)
-    }
-
-    fn settle<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, ()> {
-        self.inner.settle(run)
-    }
-
-    fn park<'a>(&'a self, run: &'a RunKey, parked: Option<Parked>) -> StoreFuture<'a, ()> {
-        Box::pin(self.carry_out(On::Park, move || self.inner.park(run, parked.clone())))
-    }
-
-    fn swap<'a>(&'a self, key: &'a AttemptKey, expected: Option<u64>, record: Bytes) -> StoreFuture<'a, Swap> {
-        Box::pin(self.carry_out(On::Swap(Some(key.activity)), move || self.inner.swap(key, expected, record.clone())))
-    }
-
-    fn attempt<'a>(&'a self, key: &'a AttemptKey) -> StoreFuture<'a, Option<Versioned>> {
-        Box::pin(self.carry_out(On::Attempt(Some(key.activity)), move || self.inner.attempt(key)))
-    }
-
-    fn retire<'a>(&'a self, now: Timestamp, retention: Duration, limit: usize) -> StoreFuture<'a, Retirement> {
-        self.inner.retire(now, retention, limit)
-    }
-
-    fn epoch(&self) -> u64 {
-        self.inner.epoch()
     }
 }

@@ -9,7 +9,7 @@ pub mod faulty;
 pub mod world;
 
 pub use clock::Clock;
-pub use conformance::store_conformance;
+pub use conformance::{later, store_conformance};
 pub use counting::{CountingStore, Counts};
 pub use delivery::{Bench, Delivery, Pace, alarm_conformance, queue_conformance};
 pub use faulty::{Fault, FaultyStore, On};

@@ -2,13 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dormouse_core::{RunId, Timestamp, WorkflowKey};
-use dormouse_engine::store::{RowChange, Store};
+use dormouse_engine::store::{Entry, Opening, RowUpdate};
 use dormouse_engine::stores::sqlite::SqliteStore;
 use futures::channel::oneshot;
 use futures::executor::block_on;
@@ -103,21 +104,21 @@ pub fn sqlite(committers: usize) -> Figures {
                     let run = WorkflowKey::new("bench", &format!("w{committer}")).expect("a good id").run(0);
                     let record = Bytes::from(vec![7; 200]);
                     let mut samples = Vec::new();
-                    let open = RowChange::Open {
+                    let open = Opening {
                         run_id: RunId::from_bytes([0; 16]),
                         workflow_type: "w".into(),
                         started_at: Timestamp::default(),
                         due: Timestamp::default(),
                     };
-                    let mut change = Some(open);
-                    for sequence in 0.. {
+                    let mut entry = Entry::Open(open);
+                    for sequence in 1_u64.. {
                         if began.elapsed() > TIME {
                             break;
                         }
                         let at = Instant::now();
-                        block_on(store.create(&run, sequence, record.clone(), change.take()))
-                            .expect("a disk that works");
+                        block_on(entry.put(&*store, &run, record.clone())).expect("a disk that works");
                         samples.push(at.elapsed().as_secs_f64() * 1e6);
+                        entry = Entry::Append(NonZeroU64::MIN.saturating_add(sequence - 1), RowUpdate::NONE);
                     }
                     samples
                 })

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dormouse::{ListFilter, Status};
 use dormouse_core::history::Closed;
-use dormouse_engine::store::{RunFilter, Store};
+use dormouse_engine::store::{Index, RunFilter};
 use dormouse_tests::cloud::Cloud;
 use dormouse_tests::dice::Dice;
 use dormouse_tests::tell;

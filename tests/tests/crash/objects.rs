@@ -11,7 +11,7 @@ use dormouse_core::RunState;
 use dormouse_core::history::CommandId;
 use dormouse_engine::attempts::AttemptRecord;
 use dormouse_engine::states::read_state;
-use dormouse_engine::store::{AttemptKey, RunFilter, Store};
+use dormouse_engine::store::{AttemptKey, Attempts, Index, RunFilter};
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_tests::endpoints::Endpoint;
 use dormouse_tests::server::{Server, functions, serve};

@@ -9,7 +9,10 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use dormouse_aws::blobs::Blobs;
 use dormouse_aws::store::DynamoStore;
 use dormouse_engine::commit::{Outcome, commit};
-use dormouse_engine::store::{AttemptKey, RowChange, RunFilter, Store, StoreError, Swap};
+use dormouse_engine::store::{
+    AttemptKey, Attempts, Entry, Histories, Index, RowUpdate, RunFilter, Store, StoreError, Swap,
+};
+use dormouse_testing::later;
 use dormouse_tests::proxy::{Action, Proxy, Refusal, Rule, Spoiled};
 use object_store::memory::InMemory;
 use tokio::runtime::Handle;
@@ -99,8 +102,8 @@ async fn dynamodb_rows_go_with_their_batches() {
             let due = at(700_000 - sequence);
             proxy.rule(Rule::once(TRANSACTION, Action::Refuse(Refusal::Canceled(reason.into()))));
             drop(proxy.reset());
-            let change = Some(RowChange::Due(due));
-            let outcome = commit(&store, &run("row"), sequence, &"b".into(), change).await;
+            let entry = Entry::Append(later(sequence), RowUpdate::due(due));
+            let outcome = commit(&store, None, &run("row"), &"b".into(), &entry).await;
             assert_eq!(outcome, Ok(Outcome::Won), "{reason}");
             assert_eq!(truth.row(&run("row")).await.unwrap().unwrap().due, Some(due), "{reason}");
             assert_eq!(proxy.counts().came("dynamodb"), 2, "{reason}: {:?}", proxy.counts());
@@ -151,7 +154,7 @@ async fn dynamodb_claims_survive_every_fault() {
 async fn dynamodb_reads_are_asked_again() {
     for Table { name: table, proxy, blobs, truth, .. } in Table::all().await {
         let run = run("read");
-        truth.create(&run, 0, "batch 0".into(), Some(opening())).await.unwrap();
+        truth.open(&run, "batch 0".into(), opening()).await.unwrap();
         let key = AttemptKey { run: run.clone(), activity: 1 };
         truth.swap(&key, None, "record".into()).await.unwrap();
         for action in [
@@ -172,7 +175,7 @@ async fn dynamodb_reads_are_asked_again() {
                 let (read, row, latest, attempt) = tokio::join!(
                     store.read(&run, 0),
                     store.row(&run),
-                    store.latest(&run.workflow),
+                    store.newest(&run.workflow),
                     store.attempt(&key),
                 );
                 assert_eq!(proxy.outstanding(), [], "{name}");
@@ -201,14 +204,14 @@ async fn dynamodb_reads_are_asked_again() {
 async fn dynamodb_answers_of_null_are_no_answers() {
     for Table { proxy, store, truth, .. } in Table::all().await {
         let run = run("null");
-        truth.create(&run, 0, "batch 0".into(), Some(opening())).await.unwrap();
+        truth.open(&run, "batch 0".into(), opening()).await.unwrap();
         let key = AttemptKey { run: run.clone(), activity: 1 };
         truth.swap(&key, None, "record".into()).await.unwrap();
         proxy.rule(Rule::every("dynamodb", Action::Spoil(Spoiled::Null)));
         let answers = [
             store.read(&run, 0).await.map(drop),
             store.row(&run).await.map(drop),
-            store.latest(&run.workflow).await.map(drop),
+            store.newest(&run.workflow).await.map(drop),
             store.attempt(&key).await.map(drop),
             store.list("default", &RunFilter::default(), None, 10).await.map(drop),
             store.due(at(1_000_000), None, 10).await.map(drop),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::Credentials;
 use dormouse_core::{RunId, RunKey, WorkflowKey};
-use dormouse_engine::store::RowChange;
+use dormouse_engine::store::Opening;
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_tests::endpoints::Endpoint;
 use dormouse_tests::proxy::Proxy;
@@ -134,8 +134,8 @@ pub fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-pub fn opening() -> RowChange {
-    RowChange::Open {
+pub fn opening() -> Opening {
+    Opening {
         run_id: RunId::from_bytes([7; 16]),
         workflow_type: "test".into(),
         started_at: at(1_000),

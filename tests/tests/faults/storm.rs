@@ -54,7 +54,7 @@ struct Task {
 
 /// Takes inputs in as a process of its own does: nobody decides here.
 fn intake(store: Arc<dyn Store>) -> Intake {
-    let states = Arc::new(States::new(Arc::clone(&store)));
+    let states = Arc::new(States::new(Arc::clone(&store), Arc::clone(&host)));
     let mut ports = Ports { store, states, host: Arc::new(Machine::here()), ..World::new(App::new()).process().ports };
     ports.choices.shared = true;
     Intake::new(ports)

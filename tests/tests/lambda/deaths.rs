@@ -14,7 +14,7 @@ use dormouse_engine::parking::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
 use dormouse_engine::seams::{Closings, Host, Instant, QueryRunner};
 use dormouse_engine::states::States;
-use dormouse_engine::store::{RunRow, Store};
+use dormouse_engine::store::{Index, RunRow, Store};
 use dormouse_testing::world::{Mail, run, start_body};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -163,6 +163,10 @@ impl Host for BrokenClock {
         self.0.fresh_id()
     }
 
+    fn back_off(&self, pause: Duration) -> BoxFuture<'static, ()> {
+        self.0.back_off(pause)
+    }
+
     fn give_way(&self) -> BoxFuture<'_, ()> {
         self.0.give_way()
     }
@@ -180,7 +184,7 @@ async fn invocation() {
     let host: Arc<dyn Host> = if order.broken_clock { Arc::new(BrokenClock(machine)) } else { Arc::new(machine) };
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(Path::new(&order.dir)).unwrap());
     let ports = Ports {
-        states: Arc::new(States::new(Arc::clone(&store))),
+        states: Arc::new(States::new(Arc::clone(&store), Arc::clone(&host))),
         store,
         runs: Arc::new(mail.clone()),
         activities: Arc::new(mail.clone()),

@@ -419,7 +419,7 @@ async fn settings_that_cannot_work_are_refused(place: &Place) {
         assert!(matches!(make(with(Duration::from_secs(seconds))), Err(StoreError::Refused(_))), "{seconds}");
     }
     let homeless = QueueSettings { task_queues: BTreeMap::new(), ..place.settings.clone() };
-    assert!(matches!(make(homeless), Err(StoreError::Refused(why)) if why.contains("default")));
+    assert!(matches!(make(homeless), Err(StoreError::Refused(why)) if why.as_str().contains("default")));
 }
 
 async fn failures_are_told_apart(place: &Place) {
@@ -428,10 +428,10 @@ async fn failures_are_told_apart(place: &Place) {
     settings.schedule_group += "-that-is-not-there";
     let lost = place.account.process(&settings);
     let refused = RunQueue::send(&lost, signal("x")).await;
-    assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("run queue")), "{refused:?}");
+    assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.as_str().contains("run queue")), "{refused:?}");
     let far = Some(wall_clock() + Duration::from_hours(1));
     let refused = lost.set(&run("alarmed"), RUN_ID, far).await;
-    assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("Scheduler")), "{refused:?}");
+    assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.as_str().contains("Scheduler")), "{refused:?}");
     // It was not set, and is not taken for it.
     assert!(lost.set(&run("alarmed"), RUN_ID, far).await.is_err());
 

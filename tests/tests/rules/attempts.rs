@@ -8,7 +8,7 @@ use dormouse_core::operations;
 use dormouse_core::{ActivityTask, Arrival, Failure, RetryState};
 use dormouse_engine::attempts::{AttemptRecord, AttemptState, Claiming, Standing, claim, mark_unwanted};
 use dormouse_engine::seams::Delivery;
-use dormouse_engine::store::AttemptKey;
+use dormouse_engine::store::{AttemptKey, Swap};
 use dormouse_engine::worker::{handle_message, handle_task};
 use dormouse_testing::world::{Process, drive, latest, start_body};
 use dormouse_testing::{Fault, On, World};
@@ -189,7 +189,7 @@ fn a1_what_is_not_wanted_stays_so() {
     let (world, process, ran, _, task) = begin("failing", &());
     let Claiming::Claimed(mut claim) = drive(claim(&process.ports, &task, None)).unwrap().unwrap() else { panic!() };
     let key = AttemptKey { run: task.run.clone(), activity: task.id };
-    drive(mark_unwanted(&*process.ports.store, &key)).unwrap().unwrap();
+    drive(mark_unwanted(&process.ports, &key)).unwrap().unwrap();
     for beat in 0..2 {
         let details = Payload::encode(&beat).unwrap();
         let standing = drive(claim.heartbeat(&process.ports, &task, world.now(), &details)).unwrap().unwrap();
@@ -222,6 +222,24 @@ fn a1_retries_stop_when_the_workflow_returns() {
     work(&world, &process, retry);
     assert_eq!((ran.times(), record(&process, &task).state), (1, AttemptState::Closed));
     assert_eq!(world.due(&run), None, "nothing is owed any more");
+}
+
+/// A record that this build cannot read is no reason to keep its run from its end.
+#[test]
+fn a1_an_unreadable_record_ends_with_its_run() {
+    let (world, process, ran, run, task) = begin("failing, or a word", &());
+    work(&world, &process, task.clone());
+    let retry = world.mail.take_tasks().remove(0);
+    let key = AttemptKey { run: run.clone(), activity: task.id };
+    let store = &process.ports.store;
+    let version = drive(store.attempt(&key)).unwrap().unwrap().unwrap().version;
+    let swap = drive(store.swap(&key, Some(version), "{\"state\": \"hibernating\"}".into())).unwrap().unwrap();
+    assert!(matches!(swap, Swap::Done(_)), "{swap:?}");
+    process.signal("w", "s", "word", &"never mind");
+    process.deliver();
+    assert_eq!((world.state(&run).status(), world.due(&run)), (Status::Completed, None));
+    work(&world, &process, retry);
+    assert_eq!((ran.times(), record(&process, &task).state), (1, AttemptState::Closed));
 }
 
 /// Retries that a live worker reports stay in the record; the history gets the outcome alone.

@@ -21,16 +21,18 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use dormouse_aws::blobs::Blobs;
 use dormouse_aws::store::{DynamoStore, attempt_address};
-use dormouse_core::{Status, Timestamp};
+use dormouse_core::{RunKey, Status, Timestamp};
 use dormouse_engine::store::{
-    AttemptKey, Creation, Newest, Parked, RowChange, RunFilter, Store, StoreError, Stretch, Swap,
+    AttemptKey, Attempts, Creation, Histories, Index, Newest, Parked, RowUpdate, RunFilter, StoreError, Stretch, Swap,
 };
+use dormouse_testing::conformance::Damage;
+use dormouse_testing::later;
 use dormouse_testing::store_conformance;
 use futures::executor::block_on;
 use object_store::memory::InMemory;
 use tokio::runtime::Runtime;
 
-use super::{opening, run};
+use super::{opening, run, subject};
 
 /// Where the clients' requests run, as long as the tests do.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
@@ -121,9 +123,42 @@ fn dynamodb_conforms() {
     for part in parts("DynamoDB") {
         let (place, objects) = bucket()
             .unwrap_or_else(|| ("memory".into(), Arc::new(InMemory::new()) as Arc<dyn object_store::ObjectStore>));
-        let report = block_on(store_conformance(async || part.store(&part.table(), Arc::clone(&objects))));
+        let report = block_on(store_conformance(async || {
+            let table = part.table();
+            let (store, client) = (part.store(&table, Arc::clone(&objects)), client(&part.url));
+            subject(Arc::new(store), move |damage| {
+                let done = RUNTIME.spawn(self::damage(client.clone(), table.clone(), damage));
+                async move { done.await.unwrap() }
+            })
+        }));
         dormouse_tests::tell!("DynamoDB as {} at {}, objects in {place}: {report}", part.name, part.url);
     }
+}
+
+/// Damages an item of the table.
+async fn damage(client: Client, table: String, damage: Damage) {
+    let row = |run: &RunKey| {
+        let workflow = format!("run#{}/{}", run.workflow.namespace, run.workflow.workflow_id);
+        (workflow, format!("{:020}#row", run.ordinal))
+    };
+    let ((p, s), attribute, value) = match &damage {
+        Damage::Row(run) => (row(run), "run_id", "no id"),
+        Damage::Status(run, status) => (row(run), "status", *status),
+        Damage::Parking(run) => (row(run), "parked", "{"),
+        Damage::Attempt(key) => (attempt_address(key), "version", "new"),
+    };
+    client
+        .update_item()
+        .table_name(table)
+        .key("p", AttributeValue::S(p))
+        .key("s", AttributeValue::S(s))
+        .update_expression("SET #a = :a")
+        .condition_expression("attribute_exists(p)")
+        .expression_attribute_names("#a", attribute)
+        .expression_attribute_values(":a", AttributeValue::S(value.to_owned()))
+        .send()
+        .await
+        .unwrap();
 }
 
 /// What a worker with any SDK finds, and may leave behind.
@@ -184,7 +219,7 @@ fn an_attempt_record_that_no_item_holds_is_refused_with_advice() {
         let key = AttemptKey { run: run("large", 0), activity: 1 };
         let refused = block_on(store.swap(&key, None, vec![b'x'; 400 << 10].into()));
         let Err(StoreError::Refused(why)) = refused else { panic!("{refused:?}") };
-        assert!(why.contains("shorter message"), "{why}");
+        assert!(why.as_str().contains("shorter message"), "{why}");
         assert_eq!(block_on(store.attempt(&key)), Ok(None));
         let largest = Bytes::from(vec![b'x'; 399 << 10]);
         assert_eq!(block_on(store.swap(&key, None, largest)), Ok(Swap::Done(1)), "what fits is taken");
@@ -197,10 +232,10 @@ fn a_batch_without_a_row_makes_no_run() {
         let store = part.fresh_store();
         let (first, stray) = (run("w", 0), run("w", 4));
         block_on(async {
-            assert_eq!(store.create(&stray, 3, "stray".into(), None).await, Ok(Creation::Created));
+            assert_eq!(store.append(&stray, later(3), "stray".into(), RowUpdate::NONE).await, Ok(Creation::Created));
             assert_eq!(store.newest(&first.workflow).await, Ok(Newest::Nothing));
-            store.create(&first, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
-            assert_eq!(store.latest(&first.workflow).await.unwrap().map(|row| row.run), Some(first.clone()));
+            store.open(&first, "batch 0".into(), opening(2_000)).await.unwrap();
+            assert_eq!(store.newest(&first.workflow).await.unwrap().row().map(|row| row.run), Some(first.clone()));
             assert_eq!(store.row(&stray).await, Ok(None));
             assert!(store.read(&stray, 0).await.unwrap().gap);
         });
@@ -216,7 +251,7 @@ fn one_bad_row_does_not_hide_the_others() {
         let runs: Vec<_> = (0..20).map(|i| run(&format!("w{i}"), 0)).collect();
         block_on(async {
             for run in &runs {
-                store.create(run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+                store.open(run, "batch 0".into(), opening(2_000)).await.unwrap();
             }
         });
         RUNTIME.block_on(async {
@@ -225,9 +260,9 @@ fn one_bad_row_does_not_hide_the_others() {
                 .table_name(&table)
                 .key("p", AttributeValue::S("run#default/w7".into()))
                 .key("s", AttributeValue::S("00000000000000000000#row".into()))
-                .update_expression("SET #status = :new")
-                .expression_attribute_names("#status", "status")
-                .expression_attribute_values(":new", AttributeValue::S("Hibernating".into()))
+                .update_expression("SET #run_id = :new")
+                .expression_attribute_names("#run_id", "run_id")
+                .expression_attribute_values(":new", AttributeValue::S("no id".into()))
                 .send()
                 .await
                 .unwrap();
@@ -236,7 +271,7 @@ fn one_bad_row_does_not_hide_the_others() {
             assert_eq!(store.due(at(5_000), None, 100).await.unwrap().len(), 19);
             assert_eq!(store.list("default", &RunFilter::default(), None, 100).await.unwrap().len(), 19);
             assert!(matches!(store.row(&runs[7]).await, Err(StoreError::Refused(_))));
-            assert!(matches!(store.latest(&runs[7].workflow).await, Err(StoreError::Refused(_))));
+            assert!(matches!(store.newest(&runs[7].workflow).await, Err(StoreError::Refused(_))));
         });
     }
 }
@@ -248,7 +283,7 @@ fn a_long_explanation_is_cut() {
         let run = run("parked", 0);
         let reason = "\u{1F42D}".repeat(200_000);
         block_on(async {
-            store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+            store.open(&run, "batch 0".into(), opening(2_000)).await.unwrap();
             let parked = Parked {
                 reason: reason.clone(),
                 build: "b".into(),
@@ -270,7 +305,7 @@ fn racing_writers_of_one_row_keep_each_other_s_changes() {
     for part in parts("racing writers") {
         let store = Arc::new(part.fresh_store());
         let run = run("raced", 0);
-        block_on(store.create(&run, 0, "batch 0".into(), Some(opening(2_000)))).unwrap();
+        block_on(store.open(&run, "batch 0".into(), opening(2_000))).unwrap();
         let parking = {
             let (store, run) = (Arc::clone(&store), run.clone());
             std::thread::spawn(move || {
@@ -290,12 +325,12 @@ fn racing_writers_of_one_row_keep_each_other_s_changes() {
         };
         for sequence in 1..=40 {
             let change = if sequence < 40 {
-                RowChange::Due(at(2_000 + sequence))
+                RowUpdate::due(at(2_000 + sequence))
             } else {
-                RowChange::Close { status: Status::Completed, closed_at: at(9_000), due: Some(at(9_500)) }
+                RowUpdate::close(Status::Completed, at(9_000), Some(at(9_500)))
             };
             let record = Bytes::from(format!("batch {sequence}"));
-            until_known(|| store.create(&run, sequence, record.clone(), Some(change.clone())));
+            until_known(|| store.append(&run, later(sequence), record.clone(), change.clone()));
         }
         parking.join().unwrap();
         let row = block_on(store.row(&run)).unwrap().expect("a row");
@@ -323,10 +358,10 @@ fn the_tail_is_an_empty_stretch() {
         let store = part.fresh_store();
         let run = run("tail", 0);
         block_on(async {
-            store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+            store.open(&run, "batch 0".into(), opening(2_000)).await.unwrap();
             assert_eq!(store.read(&run, 1).await, Ok(Stretch::default()));
             let next = run.workflow.run(1);
-            store.create(&next, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+            store.open(&next, "batch 0".into(), opening(2_000)).await.unwrap();
             assert_eq!(store.read(&run, 1).await, Ok(Stretch::default()), "the next run is another");
             assert_eq!(store.read(&run, u64::MAX).await, Ok(Stretch::default()));
         });

@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use dormouse_core::{Status, Timestamp};
-use dormouse_engine::store::{Creation, Parked, RowChange, RunFilter, Store, StoreError};
+use dormouse_engine::store::{
+    AttemptKey, Attempts, Creation, Entry, Histories, Index, Opening, Parked, RowUpdate, RunFilter, StoreError,
+};
 use dormouse_engine::stores::object::ObjectStore;
+use dormouse_testing::later;
 use futures::StreamExt;
 use futures::executor::block_on;
 use futures::stream::BoxStream;
@@ -36,6 +39,20 @@ pub enum Spoil {
     Overwrite,
     /// The same, but only of those that replace a version.
     OverwriteUpdates,
+    /// 401: whoever asks is not known, or not any more.
+    Unauthenticated,
+    /// 403: he may not, or not yet.
+    Denied,
+}
+
+/// What was asked of the objects, but for the owner's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Requests {
+    pub puts: usize,
+    pub gets: usize,
+    /// Pages of 1,000 keys.
+    pub lists: usize,
+    pub deletes: usize,
 }
 
 /// Objects in memory, some requests spoiled.
@@ -46,6 +63,7 @@ pub struct Spoiled {
     puts: watch::Sender<Option<(&'static str, Spoil)>>,
     /// The next listing does not show keys that end so.
     hidden: Mutex<Option<String>>,
+    requests: Arc<Mutex<Requests>>,
 }
 
 impl Spoiled {
@@ -68,11 +86,32 @@ impl Spoiled {
         spoil(&now)
     }
 
+    /// The requests up to now; begins at zero again.
+    pub fn take_requests(&self) -> Requests {
+        std::mem::take(&mut self.requests.lock().unwrap())
+    }
+
+    fn count(&self, location: &Path, count: impl FnOnce(&mut Requests)) {
+        if ![".owner", ".scratch"].iter().any(|own| location.as_ref().contains(own)) {
+            count(&mut self.requests.lock().unwrap());
+        }
+    }
+
     fn hide(&self, end: &str) {
         *self.hidden.lock().unwrap() = Some(end.to_owned());
     }
 
     fn stale(&self, listing: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.requests.lock().unwrap().lists += 1;
+        let (requests, mut shown) = (Arc::clone(&self.requests), 0);
+        let listing = listing
+            .inspect(move |_| {
+                shown += 1;
+                if shown > 1_000 && shown % 1_000 == 1 {
+                    requests.lock().unwrap().lists += 1;
+                }
+            })
+            .boxed();
         match self.hidden.lock().unwrap().take() {
             None => listing,
             Some(end) => listing
@@ -94,7 +133,9 @@ impl fmt::Display for Spoiled {
 #[async_trait]
 impl object_store::ObjectStore for Spoiled {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.count(location, |requests| requests.puts += 1);
         let lost = || Error::Generic { store: "spoiled", source: "lost".into() };
+        let path = location.to_string();
         let spoil = self.spoiled(location).await;
         let spoil = spoil.filter(|spoil| *spoil != Spoil::OverwriteUpdates || matches!(opts.mode, PutMode::Update(_)));
         match spoil {
@@ -103,6 +144,8 @@ impl object_store::ObjectStore for Spoiled {
             }
             None | Some(Spoil::Hold) => self.inner.put_opts(location, payload, opts).await,
             Some(Spoil::Before) => Err(lost()),
+            Some(Spoil::Unauthenticated) => Err(Error::Unauthenticated { path, source: "401".into() }),
+            Some(Spoil::Denied) => Err(Error::PermissionDenied { path, source: "403".into() }),
             Some(Spoil::After) => {
                 self.inner.put_opts(location, payload, opts).await?;
                 Err(lost())
@@ -116,12 +159,24 @@ impl object_store::ObjectStore for Spoiled {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.spoiled(location).await;
+        self.count(location, |requests| requests.gets += 1);
+        let path = location.to_string();
+        match self.spoiled(location).await {
+            Some(Spoil::Unauthenticated) => return Err(Error::Unauthenticated { path, source: "401".into() }),
+            Some(Spoil::Denied) => return Err(Error::PermissionDenied { path, source: "403".into() }),
+            _ => {}
+        }
         self.inner.get_opts(location, options).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        let requests = Arc::clone(&self.requests);
+        let counted = move |location: &Result<Path>| {
+            if location.as_ref().is_ok_and(|location| !location.as_ref().contains(".scratch")) {
+                requests.lock().unwrap().deletes += 1;
+            }
+        };
+        self.inner.delete_stream(locations.inspect(counted).boxed())
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -159,9 +214,9 @@ fn a_gap_in_a_listing_is_looked_at_again() {
     let (objects, store, other) = two();
     let run = run("listed", 0);
     block_on(async {
-        store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+        store.open(&run, "batch 0".into(), opening(2_000)).await.unwrap();
         for sequence in 1..20_u64 {
-            store.create(&run, sequence, format!("batch {sequence}").into(), None).await.unwrap();
+            store.append(&run, later(sequence), format!("batch {sequence}").into(), RowUpdate::NONE).await.unwrap();
         }
         for hidden in [0, 1, 7, 18, 19_u64] {
             for from in [0, 1, 5] {
@@ -179,29 +234,29 @@ fn a_start_without_its_batch_is_not_shown() {
     let (objects, store, other) = two();
     let (first, second) = (run("started", 0), run("started", 1));
     block_on(async {
-        store.create(&first, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+        store.open(&first, "batch 0".into(), opening(2_000)).await.unwrap();
         objects.spoil(Some(("/log/", Spoil::Before)));
-        let lost = store.create(&second, 0, "batch 0 of the second".into(), Some(opening(1_500))).await;
+        let lost = store.open(&second, "batch 0 of the second".into(), opening(1_500)).await;
         assert!(matches!(lost, Err(StoreError::Unknown(_))), "{lost:?}");
         for store in [&store, &other] {
             assert_eq!(store.row(&second).await, Ok(None));
-            assert_eq!(store.latest(&first.workflow).await.unwrap().map(|row| row.run), Some(first.clone()));
+            assert_eq!(store.newest(&first.workflow).await.unwrap().row().map(|row| row.run), Some(first.clone()));
             assert_eq!(store.list("default", &RunFilter::default(), None, 10).await.unwrap().len(), 1);
             assert_eq!(store.due(at(9_000), None, 10).await.unwrap().len(), 1);
-            let refused = store.create(&second, 1, "x".into(), None).await;
+            let refused = store.append(&second, later(1), "x".into(), RowUpdate::NONE).await;
             assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
         }
         // Another start comes in its place: the row is that one's.
         objects.spoil(None);
-        let opening = RowChange::Open {
+        let opening = Opening {
             run_id: dormouse_core::RunId::from_bytes([9; 16]),
             workflow_type: "another".into(),
             started_at: at(1_100),
             due: at(3_000),
         };
-        assert_eq!(other.create(&second, 0, "another".into(), Some(opening)).await, Ok(Creation::Created));
+        assert_eq!(other.open(&second, "another".into(), opening).await, Ok(Creation::Created));
         for store in [&store, &other] {
-            let row = store.latest(&first.workflow).await.unwrap().expect("a row");
+            let row = store.newest(&first.workflow).await.unwrap().row().expect("a row");
             assert_eq!((row.run, row.workflow_type.as_str(), row.due), (second.clone(), "another", Some(at(3_000))));
         }
     });
@@ -211,24 +266,27 @@ fn a_start_without_its_batch_is_not_shown() {
 fn a_batch_carries_its_row_even_if_the_writer_dies() {
     let (objects, store, other) = two();
     let run = run("cut short", 0);
-    let close = RowChange::Close { status: Status::Completed, closed_at: at(5_000), due: None };
-    let changes = [opening(2_000), RowChange::Due(at(1_000)), RowChange::Due(at(8_000)), close];
+    let entries = [
+        Entry::Open(opening(2_000)),
+        Entry::Append(later(1), RowUpdate::due(at(1_000))),
+        Entry::Append(later(2), RowUpdate::due(at(8_000))),
+        Entry::Append(later(3), RowUpdate::close(Status::Completed, at(5_000), None)),
+    ];
     block_on(async {
-        for (sequence, change) in (0..).zip(changes) {
+        for (sequence, entry) in (0..).zip(entries) {
             // The batch lands; neither its answer nor anything behind it is ever heard of.
             objects.spoil(Some(("/log/", Spoil::After)));
             let record = Bytes::from(format!("batch {sequence}"));
-            let lost = store.create(&run, sequence, record.clone(), Some(change.clone())).await;
+            let lost = entry.clone().put(&store, &run, record.clone()).await;
             assert!(matches!(lost, Err(StoreError::Unknown(_))), "{lost:?}");
             objects.spoil(None);
             let row = other.row(&run).await.unwrap().expect("a row");
             assert_eq!(other.list("default", &RunFilter::default(), None, 9).await, Ok(vec![row.clone()]));
-            match &change {
-                RowChange::Open { due, .. } | RowChange::Due(due) => assert_eq!(row.due, Some(*due)),
-                RowChange::Close { .. } => assert_eq!((row.status, row.due), (Status::Completed, None)),
-            }
+            let expected = [Some(at(2_000)), Some(at(1_000)), Some(at(8_000)), None];
+            assert_eq!(row.due, expected[sequence]);
+            assert_eq!(row.status == Status::Completed, sequence == 3);
             // Whoever tries again, here or there, finds his own.
-            let again = other.create(&run, sequence, record.clone(), Some(change)).await;
+            let again = entry.put(&other, &run, record.clone()).await;
             assert_eq!(again, Ok(Creation::Exists(record)));
             assert_eq!(other.row(&run).await, Ok(Some(row)));
         }
@@ -240,22 +298,22 @@ fn a_due_time_is_never_too_late() {
     let (objects, store, other) = two();
     let run = run("raised", 0);
     block_on(async {
-        store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+        store.open(&run, "batch 0".into(), opening(2_000)).await.unwrap();
         // Sequence 1 raises it; its writer never gets to the row. Sequence 2, from elsewhere, lowers it again.
         objects.spoil(Some((".rows/", Spoil::Before)));
-        let unmarked = store.create(&run, 1, "one".into(), Some(RowChange::Due(at(9_000)))).await;
+        let unmarked = store.append(&run, later(1), "one".into(), RowUpdate::due(at(9_000))).await;
         assert!(unmarked.is_err(), "no intent, no batch");
         assert!(other.read(&run, 1).await.unwrap().records.is_empty());
         objects.spoil(None);
-        store.create(&run, 1, "one".into(), Some(RowChange::Due(at(9_000)))).await.unwrap();
+        store.append(&run, later(1), "one".into(), RowUpdate::due(at(9_000))).await.unwrap();
         objects.spoil(Some(("/log/", Spoil::After)));
-        assert!(other.create(&run, 2, "two".into(), Some(RowChange::Due(at(3_000)))).await.is_err());
+        assert!(other.append(&run, later(2), "two".into(), RowUpdate::due(at(3_000))).await.is_err());
         objects.spoil(None);
         assert_eq!(store.due(at(3_000), None, 9).await.unwrap().len(), 1);
         // A batch that never lands makes it earlier at most.
         objects.spoil(Some(("/log/", Spoil::Before)));
-        assert!(store.create(&run, 3, "three".into(), Some(RowChange::Due(at(7_000)))).await.is_err());
-        assert!(other.create(&run, 3, "other".into(), Some(RowChange::Due(at(2_500)))).await.is_err());
+        assert!(store.append(&run, later(3), "three".into(), RowUpdate::due(at(7_000))).await.is_err());
+        assert!(other.append(&run, later(3), "other".into(), RowUpdate::due(at(2_500))).await.is_err());
         assert_eq!(store.row(&run).await.unwrap().unwrap().due, Some(at(2_500)));
     });
 }
@@ -273,10 +331,10 @@ fn what_another_process_wrote_is_not_overwritten() {
         ends_process: false,
     };
     block_on(async {
-        store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+        store.open(&run, "batch 0".into(), opening(2_000)).await.unwrap();
         other.park(&run, Some(parked.clone())).await.unwrap();
         // This one still remembers the row without it.
-        store.create(&run, 1, "one".into(), Some(RowChange::Due(at(1_500)))).await.unwrap();
+        store.append(&run, later(1), "one".into(), RowUpdate::due(at(1_500))).await.unwrap();
         let row = other.row(&run).await.unwrap().expect("a row");
         assert_eq!((row.parked, row.due), (Some(parked), Some(at(1_500))));
     });
@@ -287,11 +345,41 @@ fn a_conflict_where_nothing_is_written_is_unknown() {
     let (objects, store, _) = two();
     let run = run("in conflict", 0);
     block_on(async {
-        store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+        store.open(&run, "batch 0".into(), opening(2_000)).await.unwrap();
         objects.spoil(Some(("/log/", Spoil::Conflict)));
-        let unknown = store.create(&run, 1, "one".into(), None).await;
+        let unknown = store.append(&run, later(1), "one".into(), RowUpdate::NONE).await;
         assert!(matches!(unknown, Err(StoreError::Unknown(_))), "{unknown:?}");
         objects.spoil(None);
-        assert_eq!(store.create(&run, 1, "one".into(), None).await, Ok(Creation::Created));
+        assert_eq!(store.append(&run, later(1), "one".into(), RowUpdate::NONE).await, Ok(Creation::Created));
+    });
+}
+
+/// Credentials expire while a process lives, and are renewed: nothing is given up for that.
+#[test]
+fn a_moment_without_credentials_is_unknown() {
+    let (objects, store, _) = two();
+    let run = run("expired", 0);
+    let key = AttemptKey { run: run.clone(), activity: 1 };
+    block_on(async {
+        store.open(&run, "batch 0".into(), opening(2_000)).await.unwrap();
+        store.swap(&key, None, "one".into()).await.unwrap();
+        for spoil in [Spoil::Unauthenticated, Spoil::Denied] {
+            objects.spoil(Some(("", spoil)));
+            let told = [
+                store.append(&run, later(1), "one".into(), RowUpdate::NONE).await.map(drop),
+                store.append(&run, later(1), "one".into(), RowUpdate::due(at(9))).await.map(drop),
+                store.read(&run, 0).await.map(drop),
+                store.row(&run).await.map(drop),
+                store.swap(&key, Some(1), "two".into()).await.map(drop),
+                store.attempt(&key).await.map(drop),
+                store.park(&run, None).await,
+                store.settle(&run).await,
+            ];
+            for (n, told) in told.into_iter().enumerate() {
+                assert!(matches!(told, Err(StoreError::Unknown(_))), "request {n}, {spoil:?}: {told:?}");
+            }
+        }
+        objects.spoil(None);
+        assert_eq!(store.append(&run, later(1), "one".into(), RowUpdate::NONE).await, Ok(Creation::Created));
     });
 }

@@ -4,9 +4,11 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use dormouse_core::Timestamp;
-use dormouse_engine::store::{Creation, RowChange, RunFilter, Store, StoreError};
+use dormouse_core::{RunKey, Timestamp};
+use dormouse_engine::store::{AttemptKey, Creation, Entry, Histories, Index, RowUpdate, RunFilter, Store, StoreError};
 use dormouse_engine::stores::sqlite::{OpenError, SqliteStore};
+use dormouse_testing::conformance::Damage;
+use dormouse_testing::later;
 use futures::FutureExt;
 use futures::executor::block_on;
 
@@ -14,6 +16,26 @@ use super::{opening, run};
 
 /// Set for the process that is to write and to be killed: its data directory.
 const WRITE_INTO: &str = "DORMOUSE_TEST_WRITE_INTO";
+
+/// Damages the file in this directory.
+pub fn damage(dir: &Path, damage: &Damage) {
+    let file = rusqlite::Connection::open(dir.join("dormouse.db")).unwrap();
+    let change = |set: &str, run: &RunKey, table: &str, and: &str| {
+        let text = format!(
+            "UPDATE {table} SET {set} WHERE {and} run = (SELECT run FROM runs WHERE workflow_id = '{}')",
+            run.workflow.workflow_id
+        );
+        assert_eq!(file.execute(&text, []).unwrap(), 1, "{text}");
+    };
+    match damage {
+        Damage::Row(run) => change("run_id = 'no id'", run, "runs", ""),
+        Damage::Status(run, status) => change(&format!("status = '{status}'"), run, "runs", ""),
+        Damage::Parking(run) => change("parked = '{'", run, "runs", ""),
+        Damage::Attempt(AttemptKey { run, activity }) => {
+            change("version = 'new'", run, "attempts", &format!("activity = {activity} AND"))
+        }
+    }
+}
 
 #[test]
 fn a_second_opening_is_refused_while_the_first_lives() {
@@ -37,8 +59,11 @@ fn reopening_keeps_everything_and_the_epoch_grows() {
         block_on(async {
             assert_eq!(store.row(&run).await.unwrap(), row);
             assert_eq!(store.read(&run, 0).await.unwrap().records.len() as u64, round);
-            let change = if round == 0 { opening(2_000) } else { RowChange::Due(Timestamp::from_millis(round)) };
-            let created = store.create(&run, round, vec![round as u8; 300].into(), Some(change)).await;
+            let entry = match round {
+                0 => Entry::Open(opening(2_000)),
+                _ => Entry::Append(later(round), RowUpdate::due(Timestamp::from_millis(round))),
+            };
+            let created = entry.put(&store, &run, vec![round as u8; 300].into()).await;
             assert_eq!(created, Ok(Creation::Created));
             row = store.row(&run).await.unwrap();
         });
@@ -52,7 +77,7 @@ fn dropping_the_store_finishes_what_waits() {
     let runs: Vec<_> = (0..500).map(|i| run(&format!("waiting {i}"), 0)).collect();
     for run in &runs {
         // Polled once, so that it is under way; then nobody waits for the answer.
-        let _ = store.create(run, 0, "batch".into(), Some(opening(2_000))).now_or_never();
+        let _ = store.open(run, "batch".into(), opening(2_000)).now_or_never();
     }
     drop(store);
     let store = SqliteStore::open(dir.path()).unwrap();
@@ -69,7 +94,7 @@ fn one_bad_request_does_not_spoil_its_group() {
         let answers = futures::future::join_all((0..200).map(|i| {
             let run = if i == 0 || i % 2 == 1 { &good } else { &bad };
             // The odd ones lose against the first, or among each other; the even ones have no such ordinal.
-            store.create(run, 0, format!("{i}").into(), Some(opening(2_000)))
+            store.open(run, format!("{i}").into(), opening(2_000))
         }))
         .await;
         assert_eq!(answers.iter().filter(|answer| **answer == Ok(Creation::Created)).count(), 1);
@@ -94,7 +119,7 @@ fn one_failing_statement_does_not_fail_its_group() {
     block_on(async {
         let answers = futures::future::join_all(runs.iter().enumerate().map(|(i, run)| {
             let record = if i == 100 { "bad" } else { "good" };
-            store.create(run, 0, record.into(), Some(opening(2_000)))
+            store.open(run, record.into(), opening(2_000))
         }))
         .await;
         for (i, (run, answer)) in runs.iter().zip(answers).enumerate() {
@@ -102,7 +127,7 @@ fn one_failing_statement_does_not_fail_its_group() {
             if i == 100 {
                 assert!(matches!(answer, Err(StoreError::Unknown(_))), "{answer:?}");
                 assert_eq!(row, None);
-                let refused = store.create(run, 1, "next".into(), None).await;
+                let refused = store.append(run, later(1), "next".into(), RowUpdate::NONE).await;
                 assert!(matches!(refused, Err(StoreError::Refused(_))), "it was never there: {refused:?}");
             } else {
                 assert_eq!(answer, Ok(Creation::Created));
@@ -207,11 +232,11 @@ fn writes_until_killed() {
     block_on(async {
         let mut sequence = store.read(&run, 0).await.unwrap().records.len() as u64;
         loop {
-            let change = match sequence {
-                0 => opening(10_000),
-                _ => RowChange::Due(Timestamp::from_millis(10_000 + sequence)),
+            let entry = match sequence {
+                0 => Entry::Open(opening(10_000)),
+                _ => Entry::Append(later(sequence), RowUpdate::due(Timestamp::from_millis(10_000 + sequence))),
             };
-            let created = store.create(&run, sequence, format!("batch {sequence}").into(), Some(change)).await;
+            let created = entry.put(&store, &run, format!("batch {sequence}").into()).await;
             assert_eq!(created, Ok(Creation::Created));
             println!("acknowledged {sequence} .");
             sequence += 1;

@@ -22,7 +22,7 @@ pub(super) fn is_busy(code: Option<&str>) -> bool {
     code.is_some_and(|code| BUSY.contains(&code))
 }
 
-/// An error of the SDK as the engine sees it.
+/// An error of the SDK as the engine sees it, in words alone: the error itself may hold payloads.
 pub(crate) fn failed<E>(error: SdkError<E>) -> StoreError
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,

@@ -138,9 +138,9 @@ impl Inner {
         let to = but.clone().unwrap_or(to);
         let search = Search { index: Index::ByStart, from, to, but, forward: false, page: page(limit) };
         let partition = |shard| keys::start_partition(namespace, shard);
-        let admits = |item: &Item| readable(item).is_some_and(|row| filter.admits(&row));
+        let admits = |item: &Item| self.readable(item).is_some_and(|row| filter.admits(&row));
         let found = self.search(search, partition, limit, admits).await?;
-        Ok(found.iter().filter_map(readable).collect())
+        Ok(found.iter().filter_map(|item| self.readable(item)).collect())
     }
 
     pub(super) async fn due(
@@ -149,8 +149,8 @@ impl Inner {
         after: Option<(Timestamp, RunKey)>,
         limit: usize,
     ) -> Result<Vec<RunRow>, StoreError> {
-        let found = self.agenda(Agenda::Due, by, after, limit, |item| readable(item).is_some()).await?;
-        Ok(found.iter().filter_map(readable).collect())
+        let found = self.agenda(Agenda::Due, by, after, limit, |item| self.readable(item).is_some()).await?;
+        Ok(found.iter().filter_map(|item| self.readable(item)).collect())
     }
 
     /// What is on an agenda at or before `by`, earliest first, behind the given place.
@@ -169,21 +169,22 @@ impl Inner {
         let search = Search { index: Index::ByDue, from, to, but, forward: true, page: page(limit) };
         self.search(search, |shard| keys::agenda_partition(agenda, shard), limit, admits).await
     }
+
+    /// The row, unless it cannot be read: one bad row must not hide all others from the sweep.
+    fn readable(&self, item: &Item) -> Option<RunRow> {
+        match item::row(item) {
+            Ok(RowItem::Row(row)) => Some(row),
+            Ok(RowItem::Retired) => None,
+            Err(error) => {
+                let key = ["p", "s"].map(|name| text_of(item, name).unwrap_or_default()).join(" ");
+                self.passed_over.tell(&key, error);
+                None
+            }
+        }
+    }
 }
 
 /// A partition brings about its share, and a little more.
 fn page(limit: usize) -> i32 {
     i32::try_from(limit / usize::from(SHARDS)).map_or(1_000, |share| (share + share / 4 + 2).min(1_000))
-}
-
-/// The row, unless it cannot be read: one bad row must not hide all others from the sweep.
-fn readable(item: &Item) -> Option<RunRow> {
-    match item::row(item) {
-        Ok(RowItem::Row(row)) => Some(row),
-        Ok(RowItem::Retired) => None,
-        Err(error) => {
-            tracing::error!(%error, "passed over");
-            None
-        }
-    }
 }

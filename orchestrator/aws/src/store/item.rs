@@ -13,7 +13,7 @@ use bytes::Bytes;
 use dormouse_core::{BatchHash, RunId, RunKey, Status, Timestamp, WorkflowKey};
 
 use super::keys::{self, Agenda};
-use dormouse_engine::store::{Parked, RowChange, RunRow, StoreError, Versioned};
+use dormouse_engine::store::{Closing, Opening, Parked, RowUpdate, RunRow, StoreError, Versioned};
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
@@ -125,7 +125,9 @@ impl Stored {
 // --- index rows ---
 
 /// The row that a run begins with.
-pub(super) fn opened(run: &RunKey, run_id: RunId, workflow_type: &str, started_at: Timestamp, due: Timestamp) -> Item {
+pub(super) fn opened(run: &RunKey, opening: &Opening) -> Item {
+    let Opening { run_id, workflow_type, started_at, due } = opening;
+    let (started_at, due) = (*started_at, *due);
     let mut item = key(keys::partition(&run.workflow), keys::row(run.ordinal));
     let (lp, ls) = keys::started(run, started_at);
     let (dp, ds) = keys::agenda(Agenda::Due, due, run);
@@ -134,7 +136,7 @@ pub(super) fn opened(run: &RunKey, run_id: RunId, workflow_type: &str, started_a
         ("workflow_id", text(&*run.workflow.workflow_id)),
         ("ordinal", number(run.ordinal)),
         ("run_id", text(run_id.to_string())),
-        ("workflow_type", text(workflow_type)),
+        ("workflow_type", text(&**workflow_type)),
         ("status", text(Status::Running.as_str())),
         ("started_at", time(started_at)),
         ("due", time(due)),
@@ -155,29 +157,25 @@ pub(super) struct Amendment {
 }
 
 impl Amendment {
-    /// What a change does to a row that is there. `None`: it begins one.
-    pub(super) fn of(run: &RunKey, change: &RowChange) -> Option<Self> {
+    /// What an update does to a row that is there.
+    pub(super) fn of(run: &RunKey, update: &RowUpdate) -> Self {
         let mut amendment = Self::default();
-        match change {
-            RowChange::Open { .. } => return None,
-            RowChange::Due(due) => amendment.due(run, *due),
-            RowChange::Close { status, closed_at, due } => {
-                let (dp, ds) = keys::agenda(Agenda::Closed, *closed_at, run);
-                amendment.set.extend([
-                    ("status", text(status.as_str())),
-                    ("closed_at", time(*closed_at)),
-                    ("cs", text(&*ds)),
-                ]);
-                match due {
-                    Some(due) => amendment.due(run, *due),
-                    None => {
-                        amendment.set.extend([("dp", text(dp)), ("ds", text(ds))]);
-                        amendment.remove.push("due");
-                    }
-                }
+        if let Some(Closing { status, closed_at }) = update.closing {
+            let (dp, ds) = keys::agenda(Agenda::Closed, closed_at, run);
+            amendment.set.extend([
+                ("status", text(status.as_str())),
+                ("closed_at", time(closed_at)),
+                ("cs", text(&*ds)),
+            ]);
+            if update.due.is_none() {
+                amendment.set.extend([("dp", text(dp)), ("ds", text(ds))]);
+                amendment.remove.push("due");
             }
         }
-        Some(amendment)
+        if let Some(due) = update.due {
+            amendment.due(run, due);
+        }
+        amendment
     }
 
     fn due(&mut self, run: &RunKey, due: Timestamp) {
@@ -223,7 +221,7 @@ pub(super) fn row(item: &Item) -> Result<RowItem, StoreError> {
     }
     read_row(item).map(RowItem::Row).ok_or_else(|| {
         let key = ["p", "s"].map(|name| text_of(item, name).unwrap_or_default());
-        StoreError::Refused(format!("the index row {key:?} is damaged, or from a newer build"))
+        StoreError::refused(format!("the index row {key:?} cannot be read: it is damaged, or another build's"))
     })
 }
 
@@ -237,19 +235,15 @@ pub(super) fn run_of(item: &Item) -> Option<RunKey> {
 }
 
 fn read_row(item: &Item) -> Option<RunRow> {
-    let parked = match text_of(item, "parked") {
-        Some(json) => Some(serde_json::from_str::<Parked>(json).ok()?),
-        None => None,
-    };
     Some(RunRow {
         run: run_of(item)?,
         run_id: text_of(item, "run_id")?.parse().ok()?,
         workflow_type: text_of(item, "workflow_type")?.to_owned(),
-        status: text_of(item, "status")?.parse().ok()?,
+        status: Status::stored(text_of(item, "status")?),
         started_at: time_of(item, "started_at")?,
         closed_at: time_of(item, "closed_at"),
         due: time_of(item, "due"),
-        parked,
+        parked: text_of(item, "parked").map(Parked::stored),
     })
 }
 
@@ -278,7 +272,7 @@ pub(super) fn versioned(mut item: Item) -> Result<Versioned, StoreError> {
         }
         _ => {
             let key = ["p", "s"].map(|name| text_of(&item, name).unwrap_or_default());
-            Err(StoreError::Refused(format!(
+            Err(StoreError::refused(format!(
                 "the attempt record {key:?} is damaged: it needs a number `version` and a text `record`"
             )))
         }
@@ -317,7 +311,9 @@ mod tests {
     #[test]
     fn rows_come_back_from_their_items() {
         let run = WorkflowKey::new("n", "w").unwrap().run(3);
-        let mut item = opened(&run, RunId::from_bytes([7; 16]), "type", at(5), at(9));
+        let opening =
+            Opening { run_id: RunId::from_bytes([7; 16]), workflow_type: "type".into(), started_at: at(5), due: at(9) };
+        let mut item = opened(&run, &opening);
         let parked = Parked {
             reason: "why".into(),
             build: "b".into(),
@@ -339,7 +335,10 @@ mod tests {
         item.insert("parked".into(), text(serde_json::to_string(&parked).unwrap()));
         assert_eq!(row(&item), Ok(RowItem::Row(expected)));
         item.insert("status".into(), text("Hibernating"));
-        assert!(matches!(row(&item), Err(StoreError::Refused(_))), "a newer build's");
+        let Ok(RowItem::Row(hibernating)) = row(&item) else { panic!("another build's status is one") };
+        assert_eq!(hibernating.status.as_str(), "Hibernating");
+        item.insert("run_id".into(), text("no id"));
+        assert!(matches!(row(&item), Err(StoreError::Refused(_))), "damaged");
         item.insert("retired".into(), number(1));
         assert_eq!(row(&item), Ok(RowItem::Retired));
     }
@@ -347,8 +346,8 @@ mod tests {
     #[test]
     fn an_amendment_names_everything_once() {
         let run = WorkflowKey::new("n", "w").unwrap().run(3);
-        let close = RowChange::Close { status: Status::Failed, closed_at: at(5), due: None };
-        let (expression, names, values) = Amendment::of(&run, &close).unwrap().expression();
+        let close = RowUpdate::close(Status::Failed, at(5), None);
+        let (expression, names, values) = Amendment::of(&run, &close).expression();
         assert_eq!(
             expression,
             "SET #status = :status, #closed_at = :closed_at, #cs = :cs, #dp = :dp, #ds = :ds REMOVE #due"

@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | a batch | `run#<namespace>/<workflow id>` | `<ordinal>#<sequence>` |
 //! | the index row of a run, behind its batches | the same | `<ordinal>#row` |
+//! | a snapshot | `snapshot#<namespace>/<workflow id>` | `<ordinal>` |
 //! | an attempt record | `attempt#<namespace>/<workflow id>/<ordinal>` | `<activity>` |
 //!
 //! Ids are encoded as in a URL, so that no two of them give the same key. Numbers have twenty digits: their order as
@@ -44,7 +45,7 @@ fn encode(id: &str) -> String {
 pub(super) fn check(workflow: &WorkflowKey) -> Result<(), StoreError> {
     for id in [&workflow.namespace, &workflow.workflow_id] {
         if id.chars().any(char::is_control) {
-            return Err(StoreError::Refused(format!("the id {id:?} holds a control character; use printable text")));
+            return Err(StoreError::refused(format!("the id {id:?} holds a control character; use printable text")));
         }
     }
     Ok(())
@@ -91,6 +92,12 @@ pub(super) fn is_row(sort: &str) -> bool {
 pub(super) fn attempts(run: &RunKey) -> String {
     let WorkflowKey { namespace, workflow_id } = &run.workflow;
     format!("attempt#{}/{}/{:020}", encode(namespace), encode(workflow_id), run.ordinal)
+}
+
+/// Where a snapshot is: apart from batches, so that no query meets it, and from attempts, which workers may write.
+pub(super) fn snapshot(run: &RunKey) -> (String, String) {
+    let WorkflowKey { namespace, workflow_id } = &run.workflow;
+    (format!("snapshot#{}/{}", encode(namespace), encode(workflow_id)), format!("{:020}", run.ordinal))
 }
 
 /// The keys `p` and `s` of an attempt record: what a worker in another language is told, so that it need not know how
@@ -169,6 +176,11 @@ pub(super) fn behind(at: Timestamp) -> String {
 
 // --- the bucket ---
 
+/// The object that a large snapshot is.
+pub(super) fn snapshot_object(run: &RunKey) -> String {
+    format!("{}/snapshot", objects(run))
+}
+
 /// The prefix of a run's objects, without a slash at its end.
 pub(super) fn objects(run: &RunKey) -> String {
     let part = |id: &str| {
@@ -206,12 +218,13 @@ mod tests {
         })
     }
 
-    fn all(run: &RunKey, number: u64) -> [Place; 4] {
+    fn all(run: &RunKey, number: u64) -> [Place; 5] {
         [
             (partition(&run.workflow), batch(run.ordinal, number)),
             attempt_address(&AttemptKey { run: run.clone(), activity: number }),
             (partition(&run.workflow), row(run.ordinal)),
             (objects(run), String::new()),
+            snapshot(run),
         ]
     }
 

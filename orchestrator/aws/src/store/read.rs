@@ -137,7 +137,7 @@ impl Inner {
             let Some(item) = page.items.first() else { return Ok(Newest::Nothing) };
             let sort = text_of(item, "s").unwrap_or_default();
             let Some(ordinal) = keys::ordinal(sort) else {
-                return Err(StoreError::Refused(format!("the item {partition:?}, {sort:?} is none of ours")));
+                return Err(StoreError::refused(format!("the item {partition:?}, {sort:?} is none of ours")));
             };
             if keys::is_row(sort) {
                 return Ok(match item::row(item)? {

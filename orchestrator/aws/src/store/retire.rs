@@ -23,7 +23,7 @@ use super::item::{self, Item, number, text, text_of, time};
 use super::keys::{self, Agenda};
 use super::read::Span;
 use super::{Inner, fault};
-use dormouse_engine::store::{Newest, Retirement, SHORTEST_RETENTION, StoreError};
+use dormouse_engine::store::{Cause, Newest, Retirement, StoreError, check_retention};
 
 /// Longer than anybody reads a run.
 const PAUSE: Duration = Duration::from_hours(1);
@@ -47,12 +47,7 @@ impl Inner {
         retention: Duration,
         limit: usize,
     ) -> Result<Retirement, StoreError> {
-        if retention < SHORTEST_RETENTION {
-            return Err(StoreError::Refused(format!(
-                "a retention of {retention:?} is too short: somebody may still be at work on a run that closed less \
-                 than {SHORTEST_RETENTION:?} ago"
-            )));
-        }
+        check_retention(retention)?;
         let mut done = Retirement::default();
         let by = now - retention;
         let known = |item: &Item| item::run_of(item).is_some();
@@ -116,6 +111,7 @@ impl Inner {
     /// Deletes up to `limit` records of a retired run, and last its tombstone. How many there were.
     async fn delete(&self, run: &RunKey, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let mut deleted = self.expire_attempts(run, now + KEEP_ATTEMPTS, limit).await?;
+        self.delete_snapshot(run).await?;
         self.blobs.delete_all(&keys::objects(run)).await?;
         let partition = keys::partition(&run.workflow);
         while deleted < limit {
@@ -193,7 +189,7 @@ impl Inner {
             let key = ["p", "s"].map(|name| text_of(item, name).unwrap_or_default().to_owned());
             let [partition, sort] = key;
             let request = DeleteRequest::builder().set_key(Some(item::key(partition, sort))).build();
-            let request = request.map_err(|error| StoreError::Refused(error.to_string()))?;
+            let request = request.map_err(|error| StoreError::Refused(Cause::of(error)))?;
             requests.push(WriteRequest::builder().delete_request(request).build());
         }
         let mut pause = Duration::from_millis(20);
@@ -215,7 +211,7 @@ impl Inner {
         }
         match requests.len() {
             0 => Ok(()),
-            left => Err(StoreError::Unknown(format!("DynamoDB is too busy to delete {left} items"))),
+            left => Err(StoreError::unknown(format!("DynamoDB is too busy to delete {left} items"))),
         }
     }
 

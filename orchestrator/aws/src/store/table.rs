@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::{
 
 use super::fault;
 use super::index::Index;
-use dormouse_engine::store::StoreError;
+use dormouse_engine::store::{Cause, StoreError};
 
 /// How long a new table may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Makes the table, if it is not there, and waits until it can be used.
 pub(super) async fn create(client: &Client, table: &str) -> Result<(), StoreError> {
-    let built = |error: BuildError| StoreError::Refused(error.to_string());
+    let built = |error: BuildError| StoreError::Refused(Cause::of(error));
     let mut request = client
         .create_table()
         .table_name(table)
@@ -59,7 +59,7 @@ pub(super) async fn create(client: &Client, table: &str) -> Result<(), StoreErro
     };
     tokio::time::timeout(PATIENCE, wait)
         .await
-        .unwrap_or_else(|_| Err(StoreError::Unknown(format!("the table {table:?} does not become active"))))
+        .unwrap_or_else(|_| Err(StoreError::unknown(format!("the table {table:?} does not become active"))))
 }
 
 fn key_schema((partition, sort): (&str, &str)) -> Result<Vec<KeySchemaElement>, BuildError> {

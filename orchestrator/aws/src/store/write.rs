@@ -9,11 +9,11 @@ use aws_sdk_dynamodb::types::{
     CancellationReason, Put, ReturnValuesOnConditionCheckFailure as OnFailure, TransactWriteItem, Update,
 };
 use bytes::Bytes;
-use dormouse_core::{BatchHash, RunKey, Status};
+use dormouse_core::{BatchHash, RunKey};
 
 use super::item::{self, Amendment, Item, Pointer, Stored, number, text};
 use super::{Inner, fault, keys};
-use dormouse_engine::store::{AttemptKey, Creation, Parked, RowChange, StoreError, Swap};
+use dormouse_engine::store::{AttemptKey, Cause, Creation, Entry, Parked, StoreError, Swap};
 
 /// Larger records are objects in the bucket: an item may have 400 KB, and a page of history 1 MB.
 pub(super) const LARGEST_INLINE: usize = 64 << 10;
@@ -33,27 +33,14 @@ const ABSENT: &str = "attribute_not_exists(#p)";
 const RUN_IS_THERE: &str = "attribute_exists(#p) AND attribute_not_exists(#retired)";
 
 impl Inner {
-    pub(super) async fn create(
-        &self,
-        run: &RunKey,
-        sequence: u64,
-        record: Bytes,
-        change: Option<RowChange>,
-    ) -> Result<Creation, StoreError> {
+    pub(super) async fn create(&self, run: &RunKey, record: Bytes, entry: Entry) -> Result<Creation, StoreError> {
         keys::check(&run.workflow)?;
-        match (sequence, &change) {
-            (0, Some(RowChange::Open { .. })) => {}
-            (0, _) => return Err(StoreError::Refused(format!("batch 0 of {run} must open its row"))),
-            (_, Some(RowChange::Open { .. })) => {
-                return Err(StoreError::Refused(format!("batch {sequence} of {run} cannot open a row")));
-            }
-            _ => {}
-        }
+        let sequence = entry.sequence();
         let mut batch = item::key(keys::partition(&run.workflow), keys::batch(run.ordinal, sequence));
         self.stored(run, sequence, &record).await?.write(&mut batch);
-        let answer = match change {
-            None => self.put_batch(batch).await,
-            Some(change) => self.transact(run, batch, &change).await,
+        let answer = match &entry {
+            Entry::Append(_, update) if update.is_none() => self.put_batch(batch).await,
+            Entry::Append(..) | Entry::Open(_) => self.transact(run, batch, &entry).await,
         };
         match answer? {
             Answer::Created => Ok(Creation::Created),
@@ -63,14 +50,14 @@ impl Inner {
                 match self.get(keys::partition(&run.workflow), keys::batch(run.ordinal, sequence)).await? {
                     Some(found) => self.found(found, &record).await.map(Creation::Exists),
                     None => {
-                        Err(StoreError::Unknown(format!("batch {sequence} of {run} was in conflict, and is not there")))
+                        Err(StoreError::unknown(format!("batch {sequence} of {run} was in conflict, and is not there")))
                     }
                 }
             }
             Answer::NoRun => Err(no_run(run)),
             Answer::Busy(why) => {
                 self.give_way(&record).await;
-                Err(StoreError::Unknown(why))
+                Err(StoreError::unknown(why))
             }
         }
     }
@@ -126,7 +113,7 @@ impl Inner {
     }
 
     /// The batch, and its change to the row: both or neither (rule F5).
-    async fn transact(&self, run: &RunKey, batch: Item, change: &RowChange) -> Result<Answer, StoreError> {
+    async fn transact(&self, run: &RunKey, batch: Item, entry: &Entry) -> Result<Answer, StoreError> {
         let put = |item: Item| {
             Put::builder()
                 .table_name(&self.table)
@@ -137,12 +124,10 @@ impl Inner {
                 .build()
                 .map(|put| TransactWriteItem::builder().put(put).build())
         };
-        let row = match (change, Amendment::of(run, change)) {
-            (RowChange::Open { run_id, workflow_type, started_at, due }, _) => {
-                put(item::opened(run, *run_id, workflow_type, *started_at, *due))
-            }
-            (_, amendment) => {
-                let (expression, names, values) = amendment.unwrap_or_default().expression();
+        let row = match entry {
+            Entry::Open(opening) => put(item::opened(run, opening)),
+            Entry::Append(_, update) => {
+                let (expression, names, values) = Amendment::of(run, update).expression();
                 Update::builder()
                     .table_name(&self.table)
                     .set_key(Some(item::key(keys::partition(&run.workflow), keys::row(run.ordinal))))
@@ -156,7 +141,7 @@ impl Inner {
                     .map(|update| TransactWriteItem::builder().update(update).build())
             }
         };
-        let built = |error: aws_sdk_dynamodb::error::BuildError| StoreError::Refused(error.to_string());
+        let built = |error: aws_sdk_dynamodb::error::BuildError| StoreError::Refused(Cause::of(error));
         let sent = self
             .client
             .transact_write_items()
@@ -197,7 +182,7 @@ impl Inner {
         let (partition, sort) = keys::attempt_address(key);
         let size = partition.len() + sort.len() + record.len() + ATTEMPT_OVERHEAD;
         if size > LARGEST_ITEM {
-            return Err(StoreError::Refused(format!(
+            return Err(StoreError::refused(format!(
                 "the attempt record of activity {} of {} needs {size} bytes, DynamoDB takes {LARGEST_ITEM}; let the \
                  activity fail with a shorter message, or give its heartbeat fewer details",
                 key.activity, key.run
@@ -248,16 +233,15 @@ impl Inner {
             .table_name(&self.table)
             .set_key(Some(item::key(keys::partition(&run.workflow), keys::row(run.ordinal))))
             .update_expression("SET #dp = :closed, #ds = #cs REMOVE #due")
-            .condition_expression(format!("{RUN_IS_THERE} AND #status <> :running"))
+            .condition_expression(format!("{RUN_IS_THERE} AND attribute_exists(#closed_at)"))
             .expression_attribute_names("#p", "p")
             .expression_attribute_names("#retired", "retired")
-            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#closed_at", "closed_at")
             .expression_attribute_names("#due", "due")
             .expression_attribute_names("#dp", "dp")
             .expression_attribute_names("#ds", "ds")
             .expression_attribute_names("#cs", "cs")
             .expression_attribute_values(":closed", text(closed))
-            .expression_attribute_values(":running", text(Status::Running.as_str()))
             .customize()
             .config_override(self.once())
             .send()
@@ -281,7 +265,7 @@ impl Inner {
             Some(mut parked) => {
                 let end = (0..=LARGEST_REASON).rev().find(|end| parked.reason.is_char_boundary(*end));
                 parked.reason.truncate(end.unwrap_or(0));
-                let json = serde_json::to_string(&parked).map_err(|error| StoreError::Refused(error.to_string()))?;
+                let json = serde_json::to_string(&parked).map_err(|error| StoreError::Refused(Cause::of(error)))?;
                 amendment.set.push(("parked", text(json)));
             }
         }
@@ -341,13 +325,13 @@ fn canceled_because(reasons: &[CancellationReason]) -> Result<Answer, StoreError
     if row.code() == FAILED {
         return Ok(Answer::NoRun);
     }
-    let refusals = ["ValidationError", "AccessDenied", "ItemCollectionSizeLimitExceeded"];
+    let refusals = ["ValidationError", "ItemCollectionSizeLimitExceeded"];
     if let Some(refused) =
         [batch, row].into_iter().find(|reason| reason.code().is_some_and(|code| refusals.contains(&code)))
     {
-        return Err(StoreError::Refused(why(refused)));
+        return Err(StoreError::refused(why(refused)));
     }
-    Err(StoreError::Unknown(format!("DynamoDB canceled the transaction: {}; {}", why(batch), why(row))))
+    Err(StoreError::unknown(format!("DynamoDB canceled the transaction: {}; {}", why(batch), why(row))))
 }
 
 fn refused_by_condition(error: Option<&UpdateItemError>) -> bool {
@@ -355,5 +339,5 @@ fn refused_by_condition(error: Option<&UpdateItemError>) -> bool {
 }
 
 fn no_run(run: &RunKey) -> StoreError {
-    StoreError::Refused(format!("there is no run {run}"))
+    StoreError::refused(format!("there is no run {run}"))
 }

@@ -118,7 +118,7 @@ impl Embedded {
         let host: Arc<dyn Host> = Arc::new(Machine::here());
         let workers = Arc::new(Workers::new(Arc::clone(&host), Arc::clone(&app), settings.concurrent_activities));
         let ports = Ports {
-            states: Arc::new(States::new(Arc::clone(&store))),
+            states: Arc::new(States::new(Arc::clone(&store), Arc::clone(&host))),
             store,
             runs: Arc::new(Post(Arc::clone(&mailroom))),
             activities: Arc::clone(&workers) as _,

@@ -4,51 +4,63 @@
 //! one; without transactions, changes to it are written down as intents before their batch is put, and the batch
 //! decides (see `object/row.rs`). An attempt record carries its version in its first eight bytes.
 //!
-//! **What it costs.** A batch that changes no row is one put. One that changes the row is three: intent, batch, row.
-//! [`list`](Store::list) and [`due`](Store::due) read *all* rows of the namespace or of the prefix: they are for
-//! thousands of runs, not for millions. [`latest`](Store::latest) reads the rows of one workflow id.
+//! **What it costs.** A batch that changes no row is one put. One that changes the row is three: intent, batch, row;
+//! the first of a run four, as its marker is put too. What is closed and settled is moved from the marker to a key that
+//! tells the row, by the next look at the due runs: a put and a delete. So a run of N queued steps costs about 7 + 4 N
+//! puts, a settled one costs nothing any more.
+//!
+//! | | requests, with an owner |
+//! | --- | --- |
+//! | `due`, each sweep | 1 LIST per 1,000 open runs, and gets for a few of their rows (see `object/index.rs`) |
+//! | `due`, the first after a start | the same, and a get per open run |
+//! | `list` | 1 LIST per 1,000 closed runs that it passes over; none for open ones |
+//! | `newest` | 1 LIST per 1,000 runs of the workflow id, 1 get |
+//! | `row`, `snapshot` | 1 get |
+//! | `keep_snapshot` | 1 put |
+//!
+//! "Open" is every run that owes something. Without an owner nothing is remembered, and each `due` and `list` reads the
+//! rows of all open runs.
 //!
 //! **What it needs.** Listings and reads that see acknowledged puts (S3 and the others promise that), `If-None-Match`
 //! and `If-Match` on puts. Any executor will do for memory; the S3 client runs on the tokio runtime that it is given.
 //! Many processes may share a prefix; then there is no epoch. Or one owns it ([`ObjectStore::own`]), for as long as it
 //! says so (see `object/owner.rs`): then the epoch grows with each owner, and who has lost it puts nothing more.
 
+mod attempts;
+pub mod fault;
+mod history;
 mod index;
 mod keys;
 mod owner;
 mod probe;
 mod row;
+mod rows;
 
 use std::fmt;
 use std::future::Future;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{BatchHash, RunKey, Timestamp, WorkflowKey};
-use futures::{StreamExt, TryStreamExt};
+use dormouse_core::{RunKey, Timestamp, WorkflowKey};
 use lru::LruCache;
 use object_store::path::Path;
-use object_store::{Error, ObjectMeta, ObjectStore as Objects, ObjectStoreExt, PutMode, UpdateVersion};
+use object_store::{Error, ObjectStore as Objects, ObjectStoreExt, PutMode, UpdateVersion};
 
+use self::fault::{failed, is_conflict};
+use self::index::Open;
 use self::keys::Keys;
 pub use self::owner::{Holder, OwnError, OwnerSettings, Ownership, SHORTEST_LEASE, Waiting};
-use self::row::{Intent, RowObject};
+use self::row::RowObject;
 use crate::store::{
-    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreError, StoreFuture, Stretch,
-    Swap, Versioned,
+    AttemptKey, Attempts, Cause, Creation, Histories, Index, ListCursor, Newest, Opening, Parked, PassedOver,
+    Retirement, RowUpdate, RunFilter, RunRow, Store, StoreError, StoreFuture, Stretch, Swap, Versioned,
+    check_retention,
 };
-
-/// A page of history ends with the batch that reaches this, or at so many batches: one page of S3's listings.
-const PAGE_BYTES: u64 = 1 << 20;
-const PAGE_BATCHES: usize = 1_000;
 
 /// Gets in flight at a time.
 const CONCURRENT_GETS: usize = 16;
-
-/// So many times another writer may be faster at one object; each time, that one has got on.
-const RACES: usize = 1_000;
 
 /// How many runs' row objects are remembered, to change them without reading them first.
 const REMEMBERED_ROWS: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
@@ -69,6 +81,8 @@ struct Inner {
     ownership: Option<Ownership>,
     keys: Keys,
     rows: Mutex<LruCache<RunKey, Known>>,
+    open: Mutex<Open>,
+    passed_over: PassedOver,
 }
 
 /// A row object as it stood, and what to name when replacing it; `None`: it does not stand yet.
@@ -90,10 +104,7 @@ impl ObjectStore {
     #[must_use]
     pub fn new(objects: Arc<dyn Objects>, prefix: &str) -> Self {
         let (reads, owners) = (Arc::clone(&objects), Arc::clone(&objects));
-        Self::with(
-            Inner { writes: objects, reads, owners, ownership: None, keys: Keys::new(prefix), rows: rows() },
-            None,
-        )
+        Self::with(Inner::new(objects, reads, owners, None, Keys::new(prefix)), None)
     }
 
     fn with(inner: Inner, runtime: Option<tokio::runtime::Handle>) -> Self {
@@ -138,8 +149,7 @@ impl ObjectStore {
         // Connections belong to the runtime that opened them.
         let owners = Arc::new(builder.clone().with_retry(never).build().map_err(failed)?);
         let reads = Arc::new(builder.build().map_err(failed)?);
-        let inner = Inner { writes, reads, owners, ownership: None, keys: Keys::new(prefix), rows: rows() };
-        Ok(Self::with(inner, Some(runtime)))
+        Ok(Self::with(Inner::new(writes, reads, owners, None, Keys::new(prefix)), Some(runtime)))
     }
 
     /// Takes the prefix over for this process alone, once nobody else is known to live there: the epoch grows, and
@@ -160,14 +170,13 @@ impl ObjectStore {
         let scratch = keys.scratch(&owner::fresh_name())?;
         let ownership =
             owner::own(Arc::clone(owners), place.to_owned(), keys.owner()?, scratch, settings, waiting).await?;
-        let inner = Inner {
-            writes: Arc::clone(writes),
-            reads: Arc::clone(reads),
-            owners: Arc::clone(owners),
-            ownership: Some(ownership.clone()),
-            keys: keys.clone(),
-            rows: rows(),
-        };
+        let inner = Inner::new(
+            Arc::clone(writes),
+            Arc::clone(reads),
+            Arc::clone(owners),
+            Some(ownership.clone()),
+            keys.clone(),
+        );
         Ok((Self::with(inner, self.runtime.clone()), ownership))
     }
 
@@ -182,14 +191,10 @@ impl ObjectStore {
         match self.runtime.clone() {
             None => Box::pin(async move { work(inner).await }),
             Some(runtime) => Box::pin(async move {
-                runtime.spawn(work(inner)).await.unwrap_or_else(|error| Err(StoreError::Unknown(error.to_string())))
+                runtime.spawn(work(inner)).await.unwrap_or_else(|error| Err(StoreError::Unknown(Cause::of(error))))
             }),
         }
     }
-}
-
-fn rows() -> Mutex<LruCache<RunKey, Known>> {
-    Mutex::new(LruCache::new(REMEMBERED_ROWS))
 }
 
 /// A client of a bucket of S3, or of what speaks its protocol, by the standard environment (`AWS_REGION`,
@@ -210,48 +215,22 @@ pub fn s3_client(bucket: &str) -> object_store::aws::AmazonS3Builder {
 }
 
 impl Inner {
-    async fn create(
-        &self,
-        run: &RunKey,
-        sequence: u64,
-        record: Bytes,
-        change: Option<RowChange>,
-    ) -> Result<Creation, StoreError> {
-        match (sequence, &change) {
-            (0, Some(RowChange::Open { .. })) => {}
-            (0, _) => return Err(StoreError::Refused(format!("batch 0 of {run} must open its row"))),
-            (_, Some(RowChange::Open { .. })) => {
-                return Err(StoreError::Refused(format!("batch {sequence} of {run} cannot open a row")));
-            }
-            _ => {}
-        }
-        let Some(change) = change else {
-            self.check_exists(run).await?;
-            return self.put_batch(run, sequence, record).await;
-        };
-        let hash = BatchHash::of(&record);
-        let mut known = self.intend(run, &Intent { sequence, hash, change }).await?;
-        let creation = self.put_batch(run, sequence, record).await?;
-        let standing = match &creation {
-            Creation::Created => hash,
-            Creation::Exists(found) => BatchHash::of(found),
-        };
-        // The batch has decided, and every reader can tell: this only spares them the work.
-        if let Err(error) = self.tidy(run, &mut known, sequence, standing).await {
-            tracing::debug!(%run, sequence, %error, "the index row still waits for its batch");
-        }
-        Ok(creation)
-    }
-
-    async fn put_batch(&self, run: &RunKey, sequence: u64, record: Bytes) -> Result<Creation, StoreError> {
-        let key = self.keys.batch(run, sequence)?;
-        if self.put(&key, record, PutMode::Create).await?.is_some() {
-            return Ok(Creation::Created);
-        }
-        match self.get(&key).await? {
-            Some((found, _)) => Ok(Creation::Exists(found)),
-            // A conflict between two puts of which neither may have won.
-            None => Err(StoreError::Unknown(format!("{key} is in conflict, and nothing is there"))),
+    fn new(
+        writes: Arc<dyn Objects>,
+        reads: Arc<dyn Objects>,
+        owners: Arc<dyn Objects>,
+        ownership: Option<Ownership>,
+        keys: Keys,
+    ) -> Self {
+        Self {
+            writes,
+            reads,
+            owners,
+            ownership,
+            keys,
+            rows: Mutex::new(LruCache::new(REMEMBERED_ROWS)),
+            open: Mutex::default(),
+            passed_over: PassedOver::default(),
         }
     }
 
@@ -267,112 +246,9 @@ impl Inner {
         };
         if let Some(Err(ended)) = self.ownership.as_ref().map(Ownership::check) {
             // It stands, but nothing may be begun on the strength of it: the next owner knows nothing of us.
-            return Err(StoreError::Unknown(format!("{key} was put too late: {ended}")));
+            return Err(StoreError::Unknown(Cause::told(format!("{key} was put too late: {ended}"), ended)));
         }
         Ok(Some(put.into()))
-    }
-
-    /// A batch behind the first needs a run.
-    async fn check_exists(&self, run: &RunKey) -> Result<(), StoreError> {
-        if self.remembered(run).is_some_and(|known| known.object.is_open_or_closed()) {
-            return Ok(());
-        }
-        match self.resolved(run).await? {
-            Some(known) if known.object.is_open_or_closed() => {
-                self.remember(run, &known);
-                Ok(())
-            }
-            _ => Err(StoreError::Refused(format!("there is no run {run}"))),
-        }
-    }
-
-    async fn read(&self, run: &RunKey, from: u64) -> Result<Stretch, StoreError> {
-        let log = self.keys.log(run)?;
-        let listing = match from.checked_sub(1) {
-            None => self.reads.list(Some(&log)),
-            Some(last) => self.reads.list_with_offset(Some(&log), &self.keys.batch(run, last)?),
-        };
-        let mut listed: Vec<(u64, ObjectMeta)> = listing
-            .take(PAGE_BATCHES)
-            .try_filter_map(async |meta| Ok(keys::last_number(&meta.location).map(|sequence| (sequence, meta))))
-            .try_collect()
-            .await
-            .map_err(failed)?;
-        listed.sort_unstable_by_key(|(sequence, _)| *sequence);
-        let listed_all = listed.len() < PAGE_BATCHES;
-
-        let mut stretch = Stretch::default();
-        let (mut next, mut bytes) = (from, 0);
-        let mut listed = listed.into_iter().peekable();
-        while bytes < PAGE_BYTES {
-            // As many as follow each other and fit the page, together.
-            let mut together = Vec::new();
-            while let Some((_, meta)) = listed.next_if(|(sequence, _)| *sequence == next && bytes < PAGE_BYTES) {
-                next += 1;
-                bytes += meta.size;
-                together.push(meta.location);
-            }
-            if together.is_empty() {
-                // The listing has a gap here, or ends: it may be older than the log (rule C4). A look at the place
-                // itself tells.
-                if listed.peek().is_none() && !listed_all {
-                    break;
-                }
-                if planted(Bug::C4NoReread) {
-                    return Ok(stretch);
-                }
-                let Some((found, _)) = self.get(&self.keys.batch(run, next)?).await? else {
-                    stretch.gap = listed.peek().is_some();
-                    return Ok(stretch);
-                };
-                next += 1;
-                bytes += found.len() as u64;
-                stretch.records.push(found);
-                continue;
-            }
-            let mut gets =
-                futures::stream::iter(together).map(async |key| self.get(&key).await).buffered(CONCURRENT_GETS);
-            while let Some(found) = gets.next().await {
-                match found? {
-                    Some((record, _)) => stretch.records.push(record),
-                    // Listed, and gone.
-                    None => {
-                        stretch.gap = true;
-                        return Ok(stretch);
-                    }
-                }
-            }
-        }
-        stretch.more = true;
-        Ok(stretch)
-    }
-
-    async fn swap(&self, key: &AttemptKey, expected: Option<u64>, record: Bytes) -> Result<Swap, StoreError> {
-        let path = self.keys.attempt(&key.run, key.activity)?;
-        let (mode, version) = match expected {
-            None => (PutMode::Create, 1),
-            Some(expected) => match self.attempt(&path).await? {
-                Some((standing, etag)) if standing.version == expected => (PutMode::Update(etag), expected + 1),
-                standing => return Ok(Swap::Stale(standing.map(|(standing, _)| standing))),
-            },
-        };
-        let bytes = [&version.to_le_bytes()[..], &record].concat();
-        if self.put(&path, bytes.into(), mode).await?.is_some() {
-            return Ok(Swap::Done(version));
-        }
-        match self.attempt(&path).await? {
-            Some((standing, _)) if Some(standing.version) != expected => Ok(Swap::Stale(Some(standing))),
-            // A conflict between two puts of which neither may have won.
-            _ => Err(StoreError::Unknown(format!("{path} is in conflict, and nothing new is there"))),
-        }
-    }
-
-    async fn attempt(&self, key: &Path) -> Result<Option<(Versioned, UpdateVersion)>, StoreError> {
-        let Some((bytes, etag)) = self.get(key).await? else { return Ok(None) };
-        let Some((version, _)) = bytes.split_first_chunk() else {
-            return Err(StoreError::Unknown(format!("the attempt record {key} is damaged: it is too short")));
-        };
-        Ok(Some((Versioned { version: u64::from_le_bytes(*version), record: bytes.slice(8..) }, etag)))
     }
 
     async fn get(&self, key: &Path) -> Result<Option<(Bytes, UpdateVersion)>, StoreError> {
@@ -398,35 +274,21 @@ impl Inner {
     }
 }
 
-/// Whether a conditional put found another state than it asked for. A 409, where nothing was written, looks the same.
-fn is_conflict(error: &Error) -> bool {
-    matches!(error, Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotModified { .. })
-}
-
-/// What an object store's error means. Refused is only what stays refused however often it is sent: a path that is none,
-/// something that the store or its client cannot do. A 401 or 403 is unknown, as time-outs and throttling are: rights,
-/// tokens and clocks are mended without the request's changing, and a finished result must not be given up for that.
-#[must_use]
-pub fn failed(error: Error) -> StoreError {
-    match error {
-        Error::NotSupported { .. }
-        | Error::NotImplemented { .. }
-        | Error::InvalidPath { .. }
-        | Error::UnknownConfigurationKey { .. } => StoreError::Refused(error.to_string()),
-        _ => StoreError::Unknown(error.to_string()),
+impl Histories for ObjectStore {
+    fn open<'a>(&'a self, run: &'a RunKey, record: Bytes, opening: Opening) -> StoreFuture<'a, Creation> {
+        let run = run.clone();
+        self.run(async move |inner| inner.open(&run, record, opening).await)
     }
-}
 
-impl Store for ObjectStore {
-    fn create<'a>(
+    fn append<'a>(
         &'a self,
         run: &'a RunKey,
-        sequence: u64,
+        sequence: NonZeroU64,
         record: Bytes,
-        change: Option<RowChange>,
+        update: RowUpdate,
     ) -> StoreFuture<'a, Creation> {
         let run = run.clone();
-        self.run(async move |inner| inner.create(&run, sequence, record, change).await)
+        self.run(async move |inner| inner.append(&run, sequence, record, update).await)
     }
 
     fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch> {
@@ -434,14 +296,28 @@ impl Store for ObjectStore {
         self.run(async move |inner| inner.read(&run, from).await)
     }
 
-    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
-        let workflow = workflow.clone();
-        self.run(async move |inner| inner.latest(&workflow).await)
+    fn keep_snapshot<'a>(&'a self, run: &'a RunKey, snapshot: Bytes) -> StoreFuture<'a, ()> {
+        let run = run.clone();
+        self.run(async move |inner| {
+            inner.put(&inner.keys.snapshot(&run)?, snapshot, PutMode::Overwrite).await.map(drop)
+        })
     }
 
+    fn snapshot<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<Bytes>> {
+        let run = run.clone();
+        self.run(async move |inner| Ok(inner.get(&inner.keys.snapshot(&run)?).await?.map(|(snapshot, _)| snapshot)))
+    }
+}
+
+impl Index for ObjectStore {
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
         let run = run.clone();
         self.run(async move |inner| inner.row(&run).await)
+    }
+
+    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
+        let workflow = workflow.clone();
+        self.run(async move |inner| inner.newest(&workflow).await)
     }
 
     fn list<'a>(
@@ -469,7 +345,7 @@ impl Store for ObjectStore {
         self.run(async move |inner| {
             inner
                 .amend(&run, |row| {
-                    if row.status.is_closed() {
+                    if row.closed_at.is_some() {
                         row.due = None
                     }
                 })
@@ -482,6 +358,13 @@ impl Store for ObjectStore {
         self.run(async move |inner| inner.amend(&run, |row| row.parked.clone_from(&parked)).await)
     }
 
+    /// Everything is kept.
+    fn retire<'a>(&'a self, _now: Timestamp, retention: Duration, _limit: usize) -> StoreFuture<'a, Retirement> {
+        Box::pin(std::future::ready(check_retention(retention).map(|()| Retirement::default())))
+    }
+}
+
+impl Attempts for ObjectStore {
     fn swap<'a>(&'a self, key: &'a AttemptKey, expected: Option<u64>, record: Bytes) -> StoreFuture<'a, Swap> {
         let key = key.clone();
         self.run(async move |inner| inner.swap(&key, expected, record).await)
@@ -494,7 +377,9 @@ impl Store for ObjectStore {
             Ok(inner.attempt(&path).await?.map(|(standing, _)| standing))
         })
     }
+}
 
+impl Store for ObjectStore {
     fn epoch(&self) -> u64 {
         self.inner.ownership.as_ref().map_or(0, Ownership::epoch)
     }

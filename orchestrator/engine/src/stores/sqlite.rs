@@ -12,10 +12,12 @@ mod tables;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dormouse_core::{RunKey, Timestamp, WorkflowKey};
@@ -24,8 +26,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use self::tables::{Fault, Tables};
 use crate::store::{
-    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, Store, StoreError, StoreFuture, Stretch,
-    Swap, Versioned,
+    AttemptKey, Attempts, Cause, Creation, Histories, Index, ListCursor, Newest, Opening, Parked, PassedOver,
+    Retirement, RowUpdate, RunFilter, RunRow, Store, StoreError, StoreFuture, Stretch, Swap, Versioned,
+    check_retention,
 };
 
 const FILE: &str = "dormouse.db";
@@ -87,6 +90,7 @@ pub enum OpenError {
 /// Dropping it finishes the requests that are waiting and joins its threads.
 pub struct SqliteStore {
     epoch: u64,
+    passed_over: Arc<PassedOver>,
     // Dropped in this order: readers let go first, so that the writer's last checkpoint gets everything.
     reads: Threads<ReadJob>,
     writes: Threads<Box<dyn WriteJob>>,
@@ -114,7 +118,7 @@ impl SqliteStore {
         let failed = |source: rusqlite::Error| OpenError::Database { file: file.clone(), source: Box::new(source) };
 
         let connection = Connection::open(&file).map_err(failed)?;
-        connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(failed)?;
+        connection.busy_timeout(Duration::from_secs(10)).map_err(failed)?;
         let found = schema_version(&connection).map_err(failed)?;
         if let Some(found) = found.filter(|found| *found > tables::SCHEMA_VERSION) {
             return Err(OpenError::TooNew { file, found, known: tables::SCHEMA_VERSION });
@@ -143,7 +147,7 @@ impl SqliteStore {
                 .map_err(io)?;
             reads.handles.push(reader);
         }
-        Ok(SqliteStore { epoch, reads, writes, _lock: lock })
+        Ok(SqliteStore { epoch, passed_over: Arc::default(), reads, writes, _lock: lock })
     }
 
     /// Hands a write to the writer and waits until it is durable.
@@ -154,25 +158,25 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         if !self.writes.send(Box::new(Pending { bytes, work, outcome: None, answer })) {
-            return Err(StoreError::Refused("the store is closed".into()));
+            return Err(StoreError::refused("the store is closed"));
         }
-        answered.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store's writer has died".into())))
+        answered.await.unwrap_or_else(|_| Err(StoreError::unknown("the store's writer has died")))
     }
 
     /// Has a reader look something up.
     async fn look<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let job: ReadJob = Box::new(move |connection| {
             // An error here is nobody's: the asker has gone.
-            let _ = answer.send(work(connection).map_err(|error| StoreError::Unknown(error.to_string())));
+            let _ = answer.send(work(connection).map_err(StoreError::from));
         });
         if !self.reads.send(job) {
-            return Err(StoreError::Refused("the store is closed".into()));
+            return Err(StoreError::refused("the store is closed"));
         }
-        answered.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store's reader has failed".into())))
+        answered.await.unwrap_or_else(|_| Err(StoreError::unknown("the store's reader has failed")))
     }
 }
 
@@ -280,7 +284,7 @@ fn grow_log(connection: &Connection, file: &Path) -> Result<(), rusqlite::Error>
 fn open_reader(file: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.busy_timeout(Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(connection)
@@ -354,14 +358,14 @@ impl<T: Send, W: FnMut(&mut Tables) -> Result<T, Fault> + Send> WriteJob for Pen
         self.outcome = Some(match (self.work)(tables) {
             Ok(done) => Ok(done),
             // Nothing was touched: the others need not suffer.
-            Err(Fault::Refused(why)) => Err(StoreError::Refused(why)),
+            Err(Fault::Refused(why)) => Err(StoreError::refused(why)),
             Err(fault @ Fault::Database(_)) => return Err(fault),
         });
         Ok(())
     }
 
     fn answer(self: Box<Self>) {
-        let outcome = self.outcome.unwrap_or_else(|| Err(StoreError::Unknown("the write was not applied".into())));
+        let outcome = self.outcome.unwrap_or_else(|| Err(StoreError::unknown("the write was not applied")));
         // An asker that has gone is no reason to stop: what was written stays written.
         let _ = self.answer.send(outcome);
     }
@@ -401,7 +405,7 @@ fn commit_group(tables: &mut Tables, group: &mut Vec<Box<dyn WriteJob>>) {
         Ok(()) => group.drain(..).for_each(|job| job.answer()),
         Err(error @ Failure::NotBegun(_) | error @ Failure::NotCommitted(_)) => {
             tables.roll_back();
-            let error = StoreError::Unknown(error.to_string());
+            let error = StoreError::Unknown(Cause::of(error));
             group.drain(..).for_each(|job| job.fail(error.clone()));
         }
         Err(Failure::Statement(fault)) => {
@@ -438,31 +442,48 @@ fn try_group(tables: &mut Tables, group: &mut [Box<dyn WriteJob>]) -> Result<(),
     tables.commit().map_err(Failure::NotCommitted)
 }
 
-impl Store for SqliteStore {
-    fn create<'a>(
+impl Histories for SqliteStore {
+    fn open<'a>(&'a self, run: &'a RunKey, record: Bytes, opening: Opening) -> StoreFuture<'a, Creation> {
+        let run = run.clone();
+        Box::pin(self.write(record.len(), move |tables| tables.open(&run, &record, &opening)))
+    }
+
+    fn append<'a>(
         &'a self,
         run: &'a RunKey,
-        sequence: u64,
+        sequence: NonZeroU64,
         record: Bytes,
-        change: Option<RowChange>,
+        update: RowUpdate,
     ) -> StoreFuture<'a, Creation> {
         let run = run.clone();
-        Box::pin(self.write(record.len(), move |tables| tables.create(&run, sequence, &record, change.as_ref())))
+        Box::pin(self.write(record.len(), move |tables| tables.append(&run, sequence, &record, &update)))
     }
 
     fn read<'a>(&'a self, run: &'a RunKey, from: u64) -> StoreFuture<'a, Stretch> {
         let run = run.clone();
-        Box::pin(self.look(move |connection| tables::read(connection, &run, from)))
+        Box::pin(self.look(move |connection| Ok(tables::read(connection, &run, from)?)))
     }
 
-    fn latest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Option<RunRow>> {
-        let workflow = workflow.clone();
-        Box::pin(self.look(move |connection| tables::latest(connection, &workflow)))
+    fn keep_snapshot<'a>(&'a self, run: &'a RunKey, snapshot: Bytes) -> StoreFuture<'a, ()> {
+        let run = run.clone();
+        Box::pin(self.write(snapshot.len(), move |tables| tables.keep_snapshot(&run, &snapshot)))
     }
 
+    fn snapshot<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<Bytes>> {
+        let run = run.clone();
+        Box::pin(self.look(move |connection| tables::snapshot(connection, &run)))
+    }
+}
+
+impl Index for SqliteStore {
     fn row<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, Option<RunRow>> {
         let run = run.clone();
         Box::pin(self.look(move |connection| tables::row(connection, &run)))
+    }
+
+    fn newest<'a>(&'a self, workflow: &'a WorkflowKey) -> StoreFuture<'a, Newest> {
+        let workflow = workflow.clone();
+        Box::pin(self.look(move |connection| tables::newest(connection, &workflow)))
     }
 
     fn list<'a>(
@@ -473,7 +494,12 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> StoreFuture<'a, Vec<RunRow>> {
         let (namespace, filter, after) = (namespace.to_owned(), filter.clone(), after.cloned());
-        Box::pin(self.look(move |connection| tables::list(connection, &namespace, &filter, after.as_ref(), limit)))
+        let passed_over = Arc::clone(&self.passed_over);
+        Box::pin(
+            self.look(move |connection| {
+                tables::list(connection, &namespace, &filter, after.as_ref(), limit, &passed_over)
+            }),
+        )
     }
 
     fn due<'a>(
@@ -482,7 +508,8 @@ impl Store for SqliteStore {
         after: Option<(Timestamp, RunKey)>,
         limit: usize,
     ) -> StoreFuture<'a, Vec<RunRow>> {
-        Box::pin(self.look(move |connection| tables::due(connection, by, after.as_ref(), limit)))
+        let passed_over = Arc::clone(&self.passed_over);
+        Box::pin(self.look(move |connection| tables::due(connection, by, after.as_ref(), limit, &passed_over)))
     }
 
     fn settle<'a>(&'a self, run: &'a RunKey) -> StoreFuture<'a, ()> {
@@ -495,6 +522,13 @@ impl Store for SqliteStore {
         Box::pin(self.write(0, move |tables| tables.park(&run, parked.as_ref())))
     }
 
+    /// Everything is kept.
+    fn retire<'a>(&'a self, _now: Timestamp, retention: Duration, _limit: usize) -> StoreFuture<'a, Retirement> {
+        Box::pin(std::future::ready(check_retention(retention).map(|()| Retirement::default())))
+    }
+}
+
+impl Attempts for SqliteStore {
     fn swap<'a>(&'a self, key: &'a AttemptKey, expected: Option<u64>, record: Bytes) -> StoreFuture<'a, Swap> {
         let key = key.clone();
         Box::pin(self.write(record.len(), move |tables| tables.swap(&key, expected, &record)))
@@ -504,7 +538,9 @@ impl Store for SqliteStore {
         let key = key.clone();
         Box::pin(self.look(move |connection| tables::attempt(connection, &key)))
     }
+}
 
+impl Store for SqliteStore {
     fn epoch(&self) -> u64 {
         self.epoch
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dormouse_engine::store::{AttemptKey, Store, StoreError, Swap, Versioned};
+use dormouse_engine::store::{AttemptKey, Attempts, Store, StoreError, Swap, Versioned};
 
 use super::{race, run, run_in, start};
 use crate::faulty::{Fault, FaultyStore, On};

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dormouse_engine::store::{Creation, RowChange, Store, StoreError, Stretch};
+use dormouse_engine::store::{Creation, Entry, Newest, RowUpdate, Store, StoreError, Stretch};
 
-use super::{append, at, create, opening, race, read_from, run, start};
+use super::{append, at, create, later, opening, race, read_from, run, start};
 use crate::faulty::{Fault, FaultyStore, On};
 
 pub(super) async fn creates_only_if_absent(store: Arc<dyn Store>) {
     let run = run("one");
-    let first = store.create(&run, 0, Bytes::from_static(b"first"), Some(opening("test", 1, 2))).await;
+    let first = store.open(&run, Bytes::from_static(b"first"), opening("test", 1, 2)).await;
     assert_eq!(first, Ok(Creation::Created));
-    let second = store.create(&run, 0, Bytes::from_static(b"second"), Some(opening("test", 1, 2))).await;
+    let second = store.open(&run, Bytes::from_static(b"second"), opening("test", 1, 2)).await;
     assert_eq!(second, Ok(Creation::Exists(Bytes::from_static(b"first"))));
-    let next = store.create(&run, 1, Bytes::new(), None).await;
+    let next = store.append(&run, later(1), Bytes::new(), RowUpdate::NONE).await;
     assert_eq!(next, Ok(Creation::Created), "an empty record is a record");
-    let again = store.create(&run, 1, Bytes::from_static(b"x"), Some(RowChange::Due(at(9)))).await;
+    let again = store.append(&run, later(1), Bytes::from_static(b"x"), RowUpdate::due(at(9))).await;
     assert_eq!(again, Ok(Creation::Exists(Bytes::new())));
     assert_eq!(read_from(&store, &run, 0).await, [&b"first"[..], b""]);
 }
@@ -33,36 +33,35 @@ pub(super) async fn nothing_is_an_empty_stretch(store: Arc<dyn Store>) {
 pub(super) async fn refuses_what_has_no_run(store: Arc<dyn Store>) {
     let run = run("unopened");
     let record = Bytes::from_static(b"x");
-    for (sequence, change) in [
-        (0, None),
-        (0, Some(RowChange::Due(at(5)))),
-        (1, Some(RowChange::Due(at(5)))),
-        (1, Some(RowChange::Close { status: dormouse_core::Status::Completed, closed_at: at(4), due: None })),
-        (1, Some(opening("test", 1, 2))),
+    for (sequence, update) in [
+        (1, RowUpdate::due(at(5))),
+        (2, RowUpdate::due(at(5))),
+        (1, RowUpdate::close(dormouse_core::Status::Completed, at(4), None)),
     ] {
-        let refused = store.create(&run, sequence, record.clone(), change.clone()).await;
-        assert!(matches!(refused, Err(StoreError::Refused(_))), "{sequence} with {change:?}: {refused:?}");
+        let refused = store.append(&run, later(sequence), record.clone(), update.clone()).await;
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "{sequence} with {update:?}: {refused:?}");
     }
     assert_eq!(store.read(&run, 0).await, Ok(Stretch::default()), "a refusal writes nothing");
     // To refuse this one may cost a read, so it is not asked; but it makes no run.
-    match store.create(&run, 1, record, None).await {
+    match store.append(&run, later(1), record, RowUpdate::NONE).await {
         Ok(Creation::Created) | Err(StoreError::Refused(_)) => {}
         other => panic!("{other:?}"),
     }
     assert_eq!(store.read(&run, 0).await.expect("a page of history").records, [&b""[..]; 0]);
     assert_eq!(store.row(&run).await, Ok(None));
-    assert_eq!(store.latest(&run.workflow).await, Ok(None));
+    assert_eq!(store.newest(&run.workflow).await, Ok(Newest::Nothing));
     assert_eq!(store.due(at(u64::MAX), None, 10).await, Ok(vec![]));
 }
 
 pub(super) async fn one_of_many_wins(store: Arc<dyn Store>) {
     let run = run("contended");
     start(&store, &run).await;
-    for (sequence, change) in [(1, None), (2, Some(RowChange::Due(at(3_000))))] {
+    for (sequence, update) in [(1, RowUpdate::NONE), (2, RowUpdate::due(at(3_000)))] {
         let (racers, key) = (Arc::clone(&store), run.clone());
         let answers = race(32, move |racer| {
-            let (store, run, change) = (Arc::clone(&racers), key.clone(), change.clone());
-            async move { create(&store, &run, sequence, format!("racer {racer}").into(), change).await }
+            let (store, run, update) = (Arc::clone(&racers), key.clone(), update.clone());
+            let entry = Entry::Append(later(sequence), update);
+            async move { create(&store, &run, format!("racer {racer}").into(), entry).await }
         });
         let winners: Vec<_> = (0..answers.len()).filter(|racer| answers[*racer] == Creation::Created).collect();
         let [winner] = winners[..] else { panic!("sequence {sequence} has the winners {winners:?}") };
@@ -86,9 +85,10 @@ pub(super) async fn racing_chains_have_no_gaps(store: Arc<dyn Store>) {
             let mut sequence = 1;
             for batch in 0..BATCHES {
                 // Some change the row, some do not.
-                let change = (batch % 5 == 0).then(|| RowChange::Due(at(2_000 + batch as u64)));
+                let due = (batch % 5 == 0).then(|| at(2_000 + batch as u64));
+                let entry = |sequence| Entry::Append(later(sequence), RowUpdate { due, closing: None });
                 let record = Bytes::from(format!("{racer}:{batch}"));
-                while create(&store, &run, sequence, record.clone(), change.clone()).await != Creation::Created {
+                while create(&store, &run, record.clone(), entry(sequence)).await != Creation::Created {
                     sequence += 1;
                 }
                 sequence += 1;
@@ -111,15 +111,15 @@ pub(super) async fn an_answer_may_be_lost(store: Arc<dyn Store>) {
     for sequence in 0..3_u64 {
         faulty.plan(On::Create(Some(sequence)), Fault::FailAfter);
         let record = Bytes::from(format!("batch {sequence}"));
-        let change = match sequence {
-            0 => Some(opening("test", 1_000, 2_000)),
-            1 => Some(RowChange::Due(at(5_000))),
-            _ => None,
+        let entry = match sequence {
+            0 => Entry::Open(opening("test", 1_000, 2_000)),
+            1 => Entry::Append(later(1), RowUpdate::due(at(5_000))),
+            _ => Entry::Append(later(sequence), RowUpdate::NONE),
         };
-        let lost = faulty.create(&run, sequence, record.clone(), change.clone()).await;
+        let lost = entry.clone().put(&faulty, &run, record.clone()).await;
         assert!(matches!(lost, Err(StoreError::Unknown(_))), "{lost:?}");
         assert_eq!(read_from(&store, &run, sequence).await, std::slice::from_ref(&record), "it has landed");
-        let again = faulty.create(&run, sequence, record.clone(), change).await;
+        let again = entry.put(&faulty, &run, record.clone()).await;
         assert_eq!(again, Ok(Creation::Exists(record)), "whoever tries again finds his own");
     }
     let row = store.row(&run).await.unwrap().expect("a row");
@@ -133,24 +133,30 @@ pub(super) async fn a_request_may_be_lost(store: Arc<dyn Store>) {
     for sequence in 0..2_u64 {
         faulty.plan(On::Create(None), Fault::FailBefore);
         let record = Bytes::from(format!("batch {sequence}"));
-        let change = (sequence == 0).then(|| opening("test", 1_000, 2_000));
-        let lost = faulty.create(&run, sequence, record.clone(), change.clone()).await;
+        let entry = match sequence {
+            0 => Entry::Open(opening("test", 1_000, 2_000)),
+            _ => Entry::Append(later(sequence), RowUpdate::NONE),
+        };
+        let lost = entry.clone().put(&faulty, &run, record.clone()).await;
         assert!(matches!(lost, Err(StoreError::Unknown(_))), "{lost:?}");
         assert_eq!(store.read(&run, sequence).await, Ok(Stretch::default()), "nothing is there");
         assert_eq!(store.row(&run).await.unwrap().is_some(), sequence > 0);
-        assert_eq!(faulty.create(&run, sequence, record, change).await, Ok(Creation::Created));
+        assert_eq!(entry.put(&faulty, &run, record).await, Ok(Creation::Created));
     }
 }
 
 pub(super) async fn a_put_may_be_sent_twice(store: Arc<dyn Store>) {
     let run = run("sent twice");
     let faulty = FaultyStore::new(Arc::clone(&store));
-    for (sequence, change) in
-        [(0, Some(opening("test", 1_000, 2_000))), (1, None), (2, Some(RowChange::Due(at(1_500))))]
-    {
+    for entry in [
+        Entry::Open(opening("test", 1_000, 2_000)),
+        Entry::Append(later(1), RowUpdate::NONE),
+        Entry::Append(later(2), RowUpdate::due(at(1_500))),
+    ] {
+        let sequence = entry.sequence();
         faulty.plan(On::Create(Some(sequence)), Fault::RetriedHidden);
         let record = Bytes::from(format!("batch {sequence}"));
-        let answer = faulty.create(&run, sequence, record.clone(), change).await;
+        let answer = entry.put(&faulty, &run, record.clone()).await;
         assert_eq!(answer, Ok(Creation::Exists(record)), "\"exists\" is no proof of having lost");
     }
     assert_eq!(read_from(&store, &run, 0).await.len(), 3, "each once");
@@ -161,14 +167,14 @@ pub(super) async fn a_zombie_finds_its_sequence_taken(store: Arc<dyn Store>) {
     let run = run("zombie");
     start(&store, &run).await;
     for sequence in 1..60_u64 {
-        append(&store, &run, sequence, format!("batch {sequence}"), None).await;
+        append(&store, &run, sequence, format!("batch {sequence}"), RowUpdate::NONE).await;
     }
-    let close = RowChange::Close { status: dormouse_core::Status::Completed, closed_at: at(4_000), due: None };
-    append(&store, &run, 60, "the end", Some(close)).await;
+    let close = RowUpdate::close(dormouse_core::Status::Completed, at(4_000), None);
+    append(&store, &run, 60, "the end", close).await;
     let row = store.row(&run).await;
     for sequence in [1_u64, 7, 59] {
-        for change in [None, Some(RowChange::Due(at(9_000)))] {
-            let late = store.create(&run, sequence, Bytes::from_static(b"late"), change).await;
+        for update in [RowUpdate::NONE, RowUpdate::due(at(9_000))] {
+            let late = store.append(&run, later(sequence), Bytes::from_static(b"late"), update).await;
             assert_eq!(late, Ok(Creation::Exists(format!("batch {sequence}").into())));
         }
     }
@@ -191,7 +197,7 @@ pub(super) async fn pages_are_read_back_whole(store: Arc<dyn Store>) {
         let (store, batches, run) = (Arc::clone(&writers), Arc::clone(&batches), key.clone());
         async move {
             for sequence in (1..batches.len()).filter(|sequence| sequence % 8 == racer) {
-                append(&store, &run, sequence as u64, batches[sequence].clone(), None).await;
+                append(&store, &run, sequence as u64, batches[sequence].clone(), RowUpdate::NONE).await;
             }
         }
     });
@@ -212,10 +218,10 @@ pub(super) async fn large_batches_are_read_back_whole(store: Arc<dyn Store>) {
         .map(|(i, length)| (0..length).map(|at| (at * 31 + i) as u8).collect::<Vec<u8>>().into())
         .collect();
     for (sequence, record) in (1..).zip(&large) {
-        append(&store, &run, sequence, record.clone(), None).await;
+        append(&store, &run, sequence, record.clone(), RowUpdate::NONE).await;
     }
     assert!(read_from(&store, &run, 1).await == large, "other bytes");
-    let exists = store.create(&run, 2, Bytes::from_static(b"small"), None).await;
+    let exists = store.append(&run, later(2), Bytes::from_static(b"small"), RowUpdate::NONE).await;
     assert!(exists == Ok(Creation::Exists(large[1].clone())), "the whole of it is answered");
 }
 
@@ -223,15 +229,15 @@ pub(super) async fn large_batches_are_read_back_whole(store: Arc<dyn Store>) {
 pub(super) async fn a_stretch_ends_at_a_gap(store: Arc<dyn Store>) {
     let run = run("gap");
     start(&store, &run).await;
-    append(&store, &run, 1, "one", None).await;
-    append(&store, &run, 3, "three", None).await;
+    append(&store, &run, 1, "one", RowUpdate::NONE).await;
+    append(&store, &run, 3, "three", RowUpdate::NONE).await;
     assert_eq!(read_from(&store, &run, 0).await, [&b"batch 0"[..], b"one"]);
     assert_eq!(read_from(&store, &run, 2).await, [&b""[..]; 0]);
     assert_eq!(read_from(&store, &run, 3).await, [&b"three"[..]]);
     let gap = async |from| store.read(&run, from).await.expect("a page of history").gap;
     assert!(gap(0).await && gap(2).await, "one is missing");
     assert!(!gap(3).await && !gap(4).await, "none is missing from here on");
-    append(&store, &run, 2, "two", None).await;
+    append(&store, &run, 2, "two", RowUpdate::NONE).await;
     assert!(!gap(0).await, "none is missing now");
     assert_eq!(read_from(&store, &run, 1).await, [&b"one"[..], b"two", b"three"]);
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dormouse_core::{RunKey, Status, Timestamp};
-use dormouse_engine::store::{Creation, RowChange, RunRow, Store, StoreError};
+use dormouse_engine::store::{Creation, Entry, RowUpdate, RunRow, Store, StoreError};
 
-use super::{append, at, create, opening, race, read_from, run, run_in, start, start_as};
+use super::{append, at, create, later, opening, race, read_from, run, run_in, start, start_as};
 
 fn places(rows: &[RunRow]) -> Vec<(Timestamp, RunKey)> {
     rows.iter().map(|row| (row.due.expect("a due time"), row.run.clone())).collect()
@@ -59,20 +59,20 @@ pub(super) async fn is_lowered_raised_and_taken_away(store: Arc<dyn Store>) {
     start(&store, &moved).await;
     start(&store, &other).await;
     for (sequence, due) in (1..).zip([1_000, 5_000, 500, 2_000]) {
-        append(&store, &moved, sequence, format!("{due}"), Some(RowChange::Due(at(due)))).await;
+        append(&store, &moved, sequence, format!("{due}"), RowUpdate::due(at(due))).await;
         let mut expected = vec![(at(due), moved.clone()), (at(2_000), other.clone())];
         expected.sort();
         assert_eq!(places(&store.due(at(9_000), None, 10).await.unwrap()), expected);
         let before = store.due(at(due - 1), None, 10).await.unwrap();
         assert!(before.iter().all(|row| row.run != moved), "not before {due}");
     }
-    let owing = RowChange::Close { status: Status::Completed, closed_at: at(3_000), due: Some(at(3_500)) };
-    append(&store, &moved, 5, "closed, owing", Some(owing)).await;
+    let owing = RowUpdate::close(Status::Completed, at(3_000), Some(at(3_500)));
+    append(&store, &moved, 5, "closed, owing", owing).await;
     let expected = [(at(2_000), other.clone()), (at(3_500), moved.clone())];
     assert_eq!(places(&store.due(at(9_000), None, 10).await.unwrap()), expected);
 
-    let paid = RowChange::Close { status: Status::Completed, closed_at: at(3_000), due: None };
-    append(&store, &other, 1, "closed, owing nothing", Some(paid)).await;
+    let paid = RowUpdate::close(Status::Completed, at(3_000), None);
+    append(&store, &other, 1, "closed, owing nothing", paid).await;
     assert_eq!(places(&store.due(at(9_000), None, 10).await.unwrap()), [(at(3_500), moved)]);
 }
 
@@ -83,8 +83,8 @@ pub(super) async fn settles_only_what_is_closed(store: Arc<dyn Store>) {
     start(&store, &run).await;
     store.settle(&run).await.unwrap();
     assert_eq!(store.row(&run).await.unwrap().and_then(|row| row.due), Some(at(2_000)), "it is open");
-    let close = RowChange::Close { status: Status::Canceled, closed_at: at(3_000), due: Some(at(3_500)) };
-    append(&store, &run, 1, "closed", Some(close)).await;
+    let close = RowUpdate::close(Status::Canceled, at(3_000), Some(at(3_500)));
+    append(&store, &run, 1, "closed", close).await;
     for _ in 0..2 {
         store.settle(&run).await.unwrap();
         let row = store.row(&run).await.unwrap().expect("a row");
@@ -92,7 +92,7 @@ pub(super) async fn settles_only_what_is_closed(store: Arc<dyn Store>) {
         assert_eq!(store.due(at(9_000), None, 10).await, Ok(vec![]));
     }
     // What is owed may come later, too.
-    append(&store, &run, 2, "forwarded", Some(RowChange::Due(at(8_000)))).await;
+    append(&store, &run, 2, "forwarded", RowUpdate::due(at(8_000))).await;
     assert_eq!(store.row(&run).await.unwrap().and_then(|row| row.due), Some(at(8_000)));
 }
 
@@ -108,9 +108,8 @@ pub(super) async fn racing_commits_leave_the_last_due_time(store: Arc<dyn Store>
                 // Up and down, never twice the same.
                 let due = 1_000 + (batch * 7_919 + racer as u64 * 104_729) % 9_973;
                 let record = Bytes::from(format!("{due}"));
-                while create(&store, &run, sequence, record.clone(), Some(RowChange::Due(at(due)))).await
-                    != Creation::Created
-                {
+                let entry = |sequence| Entry::Append(later(sequence), RowUpdate::due(at(due)));
+                while create(&store, &run, record.clone(), entry(sequence)).await != Creation::Created {
                     sequence += 1;
                 }
                 sequence += 1;

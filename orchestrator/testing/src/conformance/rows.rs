@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dormouse_core::{RunId, RunKey, Status};
-use dormouse_engine::store::{Creation, ListCursor, Newest, Parked, RowChange, RunFilter, RunRow, Store, StoreError};
+use dormouse_engine::store::{
+    Creation, Entry, ListCursor, Newest, Opening, Parked, RowUpdate, RunFilter, RunRow, Store, StoreError,
+};
 
-use super::{append, at, create, opening, race, read_from, run, run_in, start, start_as};
+use super::{append, at, create, later, opening, race, read_from, run, run_in, start, start_as};
 
 pub(super) async fn a_row_begins_with_batch_0(store: Arc<dyn Store>) {
     let run = run("begun");
     assert_eq!(store.row(&run).await, Ok(None));
-    assert_eq!(store.latest(&run.workflow).await, Ok(None));
+    assert_eq!(store.newest(&run.workflow).await, Ok(Newest::Nothing));
     start_as(&store, &run, opening("a type", 1_000, 2_000)).await;
     let row = RunRow {
         run: run.clone(),
@@ -25,7 +27,7 @@ pub(super) async fn a_row_begins_with_batch_0(store: Arc<dyn Store>) {
         parked: None,
     };
     assert_eq!(store.row(&run).await, Ok(Some(row.clone())));
-    assert_eq!(store.latest(&run.workflow).await, Ok(Some(row.clone())));
+    assert_eq!(store.newest(&run.workflow).await.map(Newest::row), Ok(Some(row.clone())));
     assert_eq!(store.list("conformance", &RunFilter::default(), None, 10).await, Ok(vec![row]));
     assert_eq!(store.row(&run.workflow.run(1)).await, Ok(None), "another ordinal is another run");
 }
@@ -33,24 +35,24 @@ pub(super) async fn a_row_begins_with_batch_0(store: Arc<dyn Store>) {
 pub(super) async fn a_row_follows_its_batches(store: Arc<dyn Store>) {
     let run = run("followed");
     start(&store, &run).await;
-    append(&store, &run, 1, "no change", None).await;
+    append(&store, &run, 1, "no change", RowUpdate::NONE).await;
     let mut row = store.row(&run).await.unwrap().expect("a row");
     assert_eq!(row.due, Some(at(2_000)));
     for (sequence, due) in [(2, 1_500), (3, 1_500), (4, 9_000), (5, 3_000)] {
-        append(&store, &run, sequence, format!("due {due}"), Some(RowChange::Due(at(due)))).await;
+        append(&store, &run, sequence, format!("due {due}"), RowUpdate::due(at(due))).await;
         row.due = Some(at(due));
         assert_eq!(store.row(&run).await, Ok(Some(row.clone())));
     }
-    let close = RowChange::Close { status: Status::Failed, closed_at: at(4_000), due: Some(at(4_500)) };
-    append(&store, &run, 6, "closed", Some(close)).await;
+    let close = RowUpdate::close(Status::Failed, at(4_000), Some(at(4_500)));
+    append(&store, &run, 6, "closed", close).await;
     row = RunRow { status: Status::Failed, closed_at: Some(at(4_000)), due: Some(at(4_500)), ..row };
     assert_eq!(store.row(&run).await, Ok(Some(row.clone())));
-    assert_eq!(store.latest(&run.workflow).await, Ok(Some(row.clone())));
+    assert_eq!(store.newest(&run.workflow).await.map(Newest::row), Ok(Some(row.clone())));
     assert_eq!(store.list("conformance", &RunFilter::default(), None, 10).await, Ok(vec![row]));
     for status in Status::ALL.into_iter().filter(|status| status.is_closed()) {
         let run = super::run(status.as_str());
         start(&store, &run).await;
-        append(&store, &run, 1, "closed", Some(RowChange::Close { status, closed_at: at(5), due: None })).await;
+        append(&store, &run, 1, "closed", RowUpdate::close(status, at(5), None)).await;
         let row = store.row(&run).await.unwrap().expect("a row");
         assert_eq!((row.status, row.closed_at, row.due), (status, Some(at(5)), None));
     }
@@ -59,22 +61,24 @@ pub(super) async fn a_row_follows_its_batches(store: Arc<dyn Store>) {
 pub(super) async fn a_loser_leaves_the_row_alone(store: Arc<dyn Store>) {
     let run = run("lost");
     start(&store, &run).await;
-    append(&store, &run, 1, "won", Some(RowChange::Due(at(3_000)))).await;
-    append(&store, &run, 2, "won, and changed nothing", None).await;
+    append(&store, &run, 1, "won", RowUpdate::due(at(3_000))).await;
+    append(&store, &run, 2, "won, and changed nothing", RowUpdate::NONE).await;
     let row = store.row(&run).await.unwrap().expect("a row");
     let lost = Bytes::from_static(b"lost");
-    for (sequence, change) in [
-        (0, opening("another type", 5, 90_000)),
-        (1, RowChange::Due(at(90_000))),
-        (1, RowChange::Close { status: Status::Completed, closed_at: at(4_000), due: None }),
-        (2, RowChange::Due(at(90_000))),
-        (2, RowChange::Close { status: Status::Completed, closed_at: at(4_000), due: None }),
+    let answer = store.open(&run, lost.clone(), opening("another type", 5, 90_000)).await;
+    assert!(matches!(answer, Ok(Creation::Exists(_))), "{answer:?}");
+    assert_eq!(store.row(&run).await, Ok(Some(row.clone())));
+    for (sequence, update) in [
+        (1, RowUpdate::due(at(90_000))),
+        (1, RowUpdate::close(Status::Completed, at(4_000), None)),
+        (2, RowUpdate::due(at(90_000))),
+        (2, RowUpdate::close(Status::Completed, at(4_000), None)),
     ] {
-        let answer = store.create(&run, sequence, lost.clone(), Some(change.clone())).await;
+        let answer = store.append(&run, later(sequence), lost.clone(), update.clone()).await;
         assert!(matches!(answer, Ok(Creation::Exists(_))), "{answer:?}");
-        assert_eq!(store.row(&run).await, Ok(Some(row.clone())), "{change:?}");
+        assert_eq!(store.row(&run).await, Ok(Some(row.clone())), "{update:?}");
     }
-    let answer = store.create(&run, 1, lost, Some(RowChange::Due(at(10)))).await;
+    let answer = store.append(&run, later(1), lost, RowUpdate::due(at(10))).await;
     assert!(matches!(answer, Ok(Creation::Exists(_))), "{answer:?}");
     let after = store.row(&run).await.unwrap().expect("a row");
     assert!(after.due.is_some_and(|due| due <= at(3_000)), "too early is allowed, too late is not: {after:?}");
@@ -88,13 +92,13 @@ pub(super) async fn racing_starts_leave_the_winner_s_row(store: Arc<dyn Store>) 
         race(8, move |racer| {
             let (store, run) = (Arc::clone(&racers), key.clone());
             async move {
-                let opening = RowChange::Open {
+                let opening = Opening {
                     run_id: RunId::from_bytes([racer as u8; 16]),
                     workflow_type: format!("type {racer}"),
                     started_at: at(1_000 + racer as u64),
                     due: at(2_000 + racer as u64),
                 };
-                create(&store, &run, 0, format!("{racer}").into(), Some(opening)).await
+                create(&store, &run, format!("{racer}").into(), Entry::Open(opening)).await
             }
         });
         let log = read_from(&store, &run, 0).await;
@@ -112,13 +116,13 @@ pub(super) async fn the_latest_has_the_highest_ordinal(store: Arc<dyn Store>) {
     for ordinal in [0, 1, 2, 9, 10, 11, 100] {
         // The later the run, the earlier its start: the ordinal counts.
         start_as(&store, &workflow.run(ordinal), opening("test", 1_000 - ordinal, 2_000)).await;
-        let latest = store.latest(&workflow).await.unwrap().expect("a row");
+        let latest = store.newest(&workflow).await.unwrap().row().expect("a row");
         assert_eq!(latest.run, workflow.run(ordinal));
     }
     // Those of others do not count.
     start(&store, &run_in("conformance", "chained!", 200)).await;
     start(&store, &run_in("conformance2", "chained", 300)).await;
-    let latest = store.latest(&workflow).await.unwrap().expect("a row");
+    let latest = store.newest(&workflow).await.unwrap().row().expect("a row");
     assert_eq!(latest.run.ordinal, 100);
     assert_eq!(store.newest(&workflow).await, Ok(Newest::Run(Box::new(latest))));
     assert_eq!(store.newest(&run("nobody").workflow).await, Ok(Newest::Nothing));
@@ -188,12 +192,12 @@ pub(super) async fn hostile_ids_are_ids(store: Arc<dyn Store>) {
         .collect();
     for (i, run) in runs.iter().enumerate() {
         start_as(&store, run, opening(&format!("type {i}"), 1_000, 2_000)).await;
-        append(&store, run, 1, format!("batch of {i}"), None).await;
+        append(&store, run, 1, format!("batch of {i}"), RowUpdate::NONE).await;
     }
     for (i, run) in runs.iter().enumerate() {
         let row = store.row(run).await.unwrap().expect("a row");
         assert_eq!((&row.run, row.workflow_type), (run, format!("type {i}")));
-        assert_eq!(store.latest(&run.workflow).await.unwrap().map(|row| row.run).as_ref(), Some(run));
+        assert_eq!(store.newest(&run.workflow).await.unwrap().row().map(|row| row.run).as_ref(), Some(run));
         assert_eq!(read_from(&store, run, 1).await, [format!("batch of {i}")], "{run}");
     }
     let listed = store.list("conformance", &RunFilter::default(), None, 1_000).await.unwrap();
@@ -220,8 +224,8 @@ async fn many(store: &Arc<dyn Store>) -> Vec<RunRow> {
         let (workflow_type, started_at) = (["a", "b", "c"][i as usize % 3], 1_000 + i / 10);
         start_as(store, &run, opening(workflow_type, started_at, 5_000)).await;
         if i % 5 == 0 {
-            let close = RowChange::Close { status: Status::Completed, closed_at: at(6_000), due: None };
-            append(store, &run, 1, "closed", Some(close)).await;
+            let close = RowUpdate::close(Status::Completed, at(6_000), None);
+            append(store, &run, 1, "closed", close).await;
         }
         rows.push(store.row(&run).await.unwrap().expect("a row"));
     }
@@ -230,7 +234,7 @@ async fn many(store: &Arc<dyn Store>) -> Vec<RunRow> {
     rows
 }
 
-fn cursor(row: &RunRow) -> ListCursor {
+pub(super) fn cursor(row: &RunRow) -> ListCursor {
     ListCursor {
         started_at: row.started_at,
         workflow_id: row.run.workflow.workflow_id.to_string(),
@@ -310,7 +314,7 @@ pub(super) async fn parks_and_unparks(store: Arc<dyn Store>) {
         store.park(&run, Some(parked(attempts))).await.unwrap();
         let expected = RunRow { parked: Some(parked(attempts)), ..row.clone() };
         assert_eq!(store.row(&run).await, Ok(Some(expected.clone())));
-        assert_eq!(store.latest(&run.workflow).await, Ok(Some(expected.clone())));
+        assert_eq!(store.newest(&run.workflow).await.map(Newest::row), Ok(Some(expected.clone())));
         assert_eq!(store.list("conformance", &RunFilter::default(), None, 9).await, Ok(vec![expected]));
     }
     store.park(&run, None).await.unwrap();

@@ -6,7 +6,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use dormouse_engine::commit::LoadError;
 use dormouse_engine::states::read_history;
-use dormouse_engine::store::{Creation, Store, Stretch};
+use dormouse_engine::store::{Creation, Histories, Index, RowUpdate, Stretch};
+use dormouse_testing::later;
 use futures::TryStreamExt;
 use futures::executor::block_on;
 use object_store::memory::InMemory;
@@ -33,9 +34,12 @@ fn only_large_records_are_objects_under_their_run_s_prefix() {
         let run = run("order/1", 2);
         let records = [filled(65_536, 1), filled(65_537, 2), filled(1, 3), filled(500_000, 4)];
         block_on(async {
-            store.create(&run, 0, records[0].clone(), Some(opening(2_000))).await.unwrap();
+            store.open(&run, records[0].clone(), opening(2_000)).await.unwrap();
             for (sequence, record) in (0..).zip(&records).skip(1) {
-                assert_eq!(store.create(&run, sequence, record.clone(), None).await, Ok(Creation::Created));
+                assert_eq!(
+                    store.append(&run, later(sequence), record.clone(), RowUpdate::NONE).await,
+                    Ok(Creation::Created)
+                );
             }
             let stretch = store.read(&run, 0).await.unwrap();
             assert!(stretch == Stretch { records: records.to_vec(), more: false, gap: false }, "other bytes");
@@ -66,10 +70,13 @@ fn a_loser_s_object_does_not_disturb_the_winner_s() {
         let run = run("raced", 0);
         let (winner, loser) = (filled(100_000, 1), filled(100_000, 2));
         block_on(async {
-            store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
-            assert_eq!(store.create(&run, 1, winner.clone(), None).await, Ok(Creation::Created));
-            assert!(store.create(&run, 1, loser, None).await == Ok(Creation::Exists(winner.clone())));
-            assert!(store.create(&run, 1, winner.clone(), None).await == Ok(Creation::Exists(winner.clone())));
+            store.open(&run, "batch 0".into(), opening(2_000)).await.unwrap();
+            assert_eq!(store.append(&run, later(1), winner.clone(), RowUpdate::NONE).await, Ok(Creation::Created));
+            assert!(store.append(&run, later(1), loser, RowUpdate::NONE).await == Ok(Creation::Exists(winner.clone())));
+            assert!(
+                store.append(&run, later(1), winner.clone(), RowUpdate::NONE).await
+                    == Ok(Creation::Exists(winner.clone()))
+            );
             assert!(store.read(&run, 1).await.unwrap().records == [winner], "other bytes");
             assert_eq!(objects(&bucket).await.len(), 2);
         });
@@ -85,9 +92,9 @@ fn what_is_missing_truncated_or_altered_is_a_gap() {
             let run = run("damaged", 0);
             let large = filled(200_000, 1);
             block_on(async {
-                store.create(&run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
-                store.create(&run, 1, large.clone(), None).await.unwrap();
-                store.create(&run, 2, "batch 2".into(), None).await.unwrap();
+                store.open(&run, "batch 0".into(), opening(2_000)).await.unwrap();
+                store.append(&run, later(1), large.clone(), RowUpdate::NONE).await.unwrap();
+                store.append(&run, later(2), "batch 2".into(), RowUpdate::NONE).await.unwrap();
                 let object = objects(&bucket).await.remove(0);
                 match damage {
                     "missing" => bucket.delete(&object).await.unwrap(),
@@ -107,10 +114,13 @@ fn what_is_missing_truncated_or_altered_is_a_gap() {
                 let read = read_history(&store, &run).await;
                 assert!(matches!(read, Err(LoadError::Turn(_))), "{damage}: {read:?}");
                 // Another's batch is told that something is there, and not what it was made to be.
-                let lost = store.create(&run, 1, "other".into(), None).await;
+                let lost = store.append(&run, later(1), "other".into(), RowUpdate::NONE).await;
                 assert_eq!(lost, Ok(Creation::Exists(Bytes::new())), "{damage}");
                 // Whoever has the record still mends it by sending it again.
-                assert!(store.create(&run, 1, large.clone(), None).await == Ok(Creation::Exists(large.clone())));
+                assert!(
+                    store.append(&run, later(1), large.clone(), RowUpdate::NONE).await
+                        == Ok(Creation::Exists(large.clone()))
+                );
                 assert_eq!(store.read(&run, 0).await.unwrap().records.len(), 3, "{damage}");
             });
         }

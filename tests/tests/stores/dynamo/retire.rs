@@ -12,8 +12,10 @@ use dormouse_engine::ApiError;
 use dormouse_engine::embedded::{Embedded, Settings};
 use dormouse_engine::front::Target;
 use dormouse_engine::store::{
-    AttemptKey, Creation, Newest, Retirement, RowChange, RunFilter, SHORTEST_RETENTION, Store, StoreError, Swap,
+    AttemptKey, Attempts, Creation, Entry, Histories, Index, Newest, Retirement, RowUpdate, RunFilter,
+    SHORTEST_RETENTION, Store, StoreError, Swap,
 };
+use dormouse_testing::later;
 use futures::executor::block_on;
 use futures::{FutureExt, TryStreamExt};
 use object_store::ObjectStore as _;
@@ -28,18 +30,18 @@ const CLOSED_AT: Timestamp = Timestamp::from_millis(10_000);
 
 /// A closed run of `2 + steps` batches, one of them large, with `attempts` attempt records.
 async fn closed(store: &impl Store, run: &RunKey, steps: u64, attempts: u64, owing: bool) {
-    store.create(run, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+    store.open(run, "batch 0".into(), opening(2_000)).await.unwrap();
     for sequence in 1..=steps {
         let record = if sequence == 1 { Bytes::from(vec![1; 70_000]) } else { "a step".into() };
-        store.create(run, sequence, record, None).await.unwrap();
+        store.append(run, later(sequence), record, RowUpdate::NONE).await.unwrap();
     }
     for activity in 0..attempts {
         let key = AttemptKey { run: run.clone(), activity };
         store.swap(&key, None, r#"{"attempt":1}"#.into()).await.unwrap();
     }
     let due = owing.then_some(at(11_000));
-    let close = RowChange::Close { status: Status::Completed, closed_at: CLOSED_AT, due };
-    assert_eq!(store.create(run, steps + 1, "the end".into(), Some(close)).await, Ok(Creation::Created));
+    let close = RowUpdate::close(Status::Completed, CLOSED_AT, due);
+    assert_eq!(store.append(run, later(steps + 1), "the end".into(), close).await, Ok(Creation::Created));
 }
 
 /// Everything in the table, by its keys; attempt records that expire are marked so.
@@ -92,7 +94,7 @@ fn a_run_is_retired_then_deleted_and_its_ordinal_stays_taken() {
             let done = store.retire(now, DAY, 100).await.unwrap();
             assert_eq!((done.retired, done.deleted), (1, 0));
             assert_eq!(store.newest(&run.workflow).await, Ok(Newest::Retired(0)));
-            assert_eq!(store.latest(&run.workflow).await, Ok(None));
+            assert_eq!(store.newest(&run.workflow).await.map(Newest::row), Ok(None));
             assert_eq!(store.row(&run).await, Ok(None));
             assert_eq!(store.list("default", &RunFilter::default(), None, 10).await, Ok(vec![]));
             assert_eq!(store.due(at(u64::MAX), None, 10).await, Ok(vec![]));
@@ -125,14 +127,14 @@ fn what_is_open_or_owes_something_stays() {
         let store = part.store(&table, Arc::new(InMemory::new()));
         let (open, owing, settled) = (run("open", 0), run("owing", 0), run("settled", 0));
         block_on(async {
-            store.create(&open, 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+            store.open(&open, "batch 0".into(), opening(2_000)).await.unwrap();
             closed(&store, &owing, 1, 0, true).await;
             closed(&store, &settled, 1, 0, true).await;
             store.settle(&settled).await.unwrap();
             // Somebody came back with a debt: not settled after all.
             let again = run("again", 0);
             closed(&store, &again, 1, 0, false).await;
-            store.create(&again, 3, "forwarded".into(), Some(RowChange::Due(at(20_000)))).await.unwrap();
+            store.append(&again, later(3), "forwarded".into(), RowUpdate::due(at(20_000))).await.unwrap();
             assert_eq!(store.retire(late, DAY, 100).await.unwrap().retired, 1);
             for there in [&open, &owing, &again] {
                 assert!(store.row(there).await.unwrap().is_some(), "{there}");
@@ -187,16 +189,16 @@ fn a_retired_run_takes_nothing_in_and_nothing_is_begun_in_its_place() {
             retire_all(&store, CLOSED_AT + DAY).await;
             retire_all(&store, CLOSED_AT + DAY + HOUR).await;
             let left = items(&part, &table);
-            for (sequence, change) in [(0, opening(2_000)), (1, RowChange::Due(at(5)))] {
-                let late = store.create(&run, sequence, "zombie".into(), Some(change)).await;
+            for entry in [Entry::Open(opening(2_000)), Entry::Append(later(1), RowUpdate::due(at(5)))] {
+                let late = entry.put(&store, &run, "zombie".into()).await;
                 assert!(matches!(late, Err(StoreError::Refused(_))), "{late:?}");
             }
             assert!(matches!(store.park(&run, None).await, Err(StoreError::Refused(_))));
             assert!(matches!(store.settle(&run).await, Err(StoreError::Refused(_))));
             assert_eq!(items(&part, &table), left);
             let next = run.workflow.run(1);
-            assert_eq!(store.create(&next, 0, "next".into(), Some(opening(2_000))).await, Ok(Creation::Created));
-            assert_eq!(store.latest(&run.workflow).await.unwrap().map(|row| row.run), Some(next));
+            assert_eq!(store.open(&next, "next".into(), opening(2_000)).await, Ok(Creation::Created));
+            assert_eq!(store.newest(&run.workflow).await.unwrap().row().map(|row| row.run), Some(next));
         });
     }
 }
@@ -217,12 +219,12 @@ fn one_tombstone_is_left_of_a_chain() {
             assert_eq!(items(&part, &table), [tombstone("w", 3)]);
             // One begins behind a tombstone that is there for good.
             closed(&store, &workflow.run(4), 3, 0, false).await;
-            store.create(&workflow.run(5), 0, "batch 0".into(), Some(opening(2_000))).await.unwrap();
+            store.open(&workflow.run(5), "batch 0".into(), opening(2_000)).await.unwrap();
             retire_all(&store, CLOSED_AT + DAY).await;
             retire_all(&store, CLOSED_AT + DAY + HOUR).await;
             let (partition, row) = tombstone("w", 5);
             assert_eq!(items(&part, &table), [(partition.clone(), format!("{:020}#{:020}", 5, 0)), (partition, row)]);
-            assert_eq!(store.latest(&workflow).await.unwrap().map(|row| row.run.ordinal), Some(5));
+            assert_eq!(store.newest(&workflow).await.unwrap().row().map(|row| row.run.ordinal), Some(5));
         });
     }
 }

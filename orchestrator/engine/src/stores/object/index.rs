@@ -1,163 +1,216 @@
-//! The index: row objects, and what is said of runs by reading them.
+//! What listings and the sweep are answered from.
+//!
+//! **Open runs**, those that owe something, have a *marker*: an empty object that is put before the batch that makes
+//! the run owe something, and named by that batch's sequence. So a start finds them by listing markers, and reads no
+//! row of any other. Once a run owes nothing, what is known of it goes into the name of another empty object, from
+//! which it is listed without being read; then its markers are deleted, but none of a later batch than the row had
+//! seen: whoever makes the run owe something again has put one of those.
+//!
+//! **If we die** before a marker: no batch stands either. Between marker and batch: the next owner finds a run that is
+//! not there, or owes what it owed. Between the closed run's key and its marker's end: it has both, and the next look
+//! ends it. Each of these requests may arrive twice.
+//!
+//! **With an owner** the rows of open runs are remembered, as all writes go through its process; a look reads only
+//! those of which it cannot be sure: a write failed, or a batch was under way. And a few more each time, in turn: a
+//! former owner whose clock stood still may have written what we were not told. It is healed as late as that takes.
 
-use dormouse_core::{BatchHash, RunKey, Timestamp, WorkflowKey};
-use futures::TryStreamExt;
-use object_store::PutMode;
-use object_store::path::Path;
+use std::collections::BTreeMap;
+use std::sync::{MutexGuard, PoisonError};
 
-use super::row::{Intent, RowObject};
-use super::{CONCURRENT_GETS, Inner, Known, RACES, failed, keys};
+use dormouse_core::{RunKey, Timestamp};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::{Error, ObjectStoreExt, PutMode};
+
+use super::fault::failed;
+use super::row::RowObject;
+use super::{CONCURRENT_GETS, Inner, Known};
 use crate::store::{ListCursor, RunFilter, RunRow, StoreError};
 
+/// So many remembered rows are read again by each look at what is due.
+const DOUBTED_IN_TURN: usize = 16;
+
+/// So many runs that owe nothing any more are put away by each look at what is due; the rest is for the next.
+const PUT_AWAY_AT_ONCE: usize = 1_000;
+
+/// The runs that owe something, as far as this process knows. Only an owner's outlasts a look.
+#[derive(Default)]
+pub(super) struct Open {
+    /// Whether the markers were ever listed.
+    listed: bool,
+    runs: BTreeMap<RunKey, Remembered>,
+    /// Up to here they were read again in turn.
+    turn: Option<RunKey>,
+}
+
+#[derive(Default)]
+struct Remembered {
+    known: Option<Known>,
+    /// It must be read before anything is said of it.
+    doubted: bool,
+}
+
+impl Remembered {
+    fn object(&self) -> Option<&RowObject> {
+        self.known.as_ref().map(|known| &known.object)
+    }
+
+    fn must_be_read(&self) -> bool {
+        self.doubted || self.object().is_none_or(|object| object.undecided().is_some())
+    }
+}
+
+/// What a look is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// People.
+    Listing,
+    /// The sweep: it also notices what this process was not told, and puts away what is done.
+    Due,
+}
+
 impl Inner {
-    /// Writes the intent into the row object, unless a batch at its sequence is known to stand already.
-    pub(super) async fn intend(&self, run: &RunKey, intent: &Intent) -> Result<Known, StoreError> {
-        // What is remembered is only a first guess; its ETag tells whether it still is so. But that a run is not open
-        // yet is no memory to rely on. A run that nobody knows is most likely new.
-        let mut guess = match self.remembered(run) {
-            Some(known) => Some(known).filter(|known| known.object.is_open_or_closed()),
-            None if intent.sequence == 0 => Some(Known { object: RowObject::new(run), version: None }),
-            None => None,
+    fn memory(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The row object stands so, or did a moment ago.
+    pub(super) fn note(&self, run: &RunKey, known: &Known) {
+        if self.ownership.is_some() {
+            self.memory().note(run, known);
+        }
+    }
+
+    /// Nobody knows how the row object stands.
+    pub(super) fn doubt(&self, run: &RunKey) {
+        if self.ownership.is_some() {
+            self.memory().runs.entry(run.clone()).or_default().doubted = true;
+        }
+    }
+
+    pub(super) async fn put_marker(&self, run: &RunKey, sequence: u64) -> Result<(), StoreError> {
+        let key = self.keys.marker(run, sequence)?;
+        self.put(&key, bytes::Bytes::new(), PutMode::Overwrite).await.map(drop)
+    }
+
+    /// The sequences of each run's markers.
+    async fn markers(&self) -> Result<BTreeMap<RunKey, Vec<u64>>, StoreError> {
+        let mut markers: BTreeMap<RunKey, Vec<u64>> = BTreeMap::new();
+        let mut listing = self.reads.list(Some(&self.keys.open()?));
+        while let Some(meta) = listing.try_next().await.map_err(failed)? {
+            if let Some((run, sequence)) = self.keys.read_marker(&meta.location) {
+                markers.entry(run).or_default().push(sequence);
+            }
+        }
+        Ok(markers)
+    }
+
+    /// Brings what is known of open runs up to date, and answers what `tell` says of them.
+    async fn open_rows(
+        &self,
+        look: Look,
+        tell: impl Fn(&RowObject) -> Option<RunRow>,
+    ) -> Result<BTreeMap<RunKey, Option<RunRow>>, StoreError> {
+        let mut alone = Open::default();
+        let owned = self.ownership.is_some();
+        let mut markers = BTreeMap::new();
+        if !owned || look == Look::Due || !self.memory().listed {
+            markers = self.markers().await?;
+        }
+        let unread: Vec<RunKey> = if owned {
+            let mut open = self.memory();
+            open.meet(&markers);
+            if look == Look::Due {
+                open.doubt_in_turn();
+            }
+            open.unread()
+        } else {
+            alone.meet(&markers);
+            alone.unread()
         };
-        for _ in 0..RACES {
-            let mut known = match guess.take() {
-                Some(known) => known,
-                None => match self.resolved(run).await? {
-                    Some(known) => known,
-                    None => Known { object: RowObject::new(run), version: None },
-                },
-            };
-            if intent.sequence > 0 && !known.object.is_open_or_closed() {
-                return Err(StoreError::Refused(format!("there is no run {run}")));
-            }
-            if known.object.is_past(intent.sequence) || !known.object.intend(intent) {
-                return Ok(known);
-            }
-            if self.replace_row(run, &mut known).await? {
-                return Ok(known);
-            }
-        }
-        Err(StoreError::Unknown(format!("the index row of {run} is contended; the batch was not put")))
-    }
-
-    /// Makes the row object say what the batch at `sequence` has decided.
-    pub(super) async fn tidy(
-        &self,
-        run: &RunKey,
-        known: &mut Known,
-        sequence: u64,
-        standing: BatchHash,
-    ) -> Result<(), StoreError> {
-        for _ in 0..RACES {
-            self.decide(run, &mut known.object, Some((sequence, standing))).await?;
-            if self.replace_row(run, known).await? {
-                return Ok(());
-            }
-            match self.row_object(run).await? {
-                Some(current) => *known = current,
-                None => return Ok(()),
-            }
-            if known.object.undecided().is_none_or(|lowest| lowest > sequence) {
-                // Somebody else was so kind.
-                self.remember(run, known);
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Decides the intents whose batches stand, from the lowest sequence on. `standing` spares one get.
-    async fn decide(
-        &self,
-        run: &RunKey,
-        object: &mut RowObject,
-        standing: Option<(u64, BatchHash)>,
-    ) -> Result<(), StoreError> {
-        while let Some(sequence) = object.undecided() {
-            let hash = match standing {
-                Some((known, hash)) if known == sequence => hash,
-                _ => match self.get(&self.keys.batch(run, sequence)?).await? {
-                    Some((found, _)) => BatchHash::of(&found),
-                    None => return Ok(()),
-                },
-            };
-            object.decide(sequence, hash);
-        }
-        Ok(())
-    }
-
-    /// Replaces the row object, if it still is as it was read. `false`: it is not.
-    async fn replace_row(&self, run: &RunKey, known: &mut Known) -> Result<bool, StoreError> {
-        let text = serde_json::to_vec(&known.object).map_err(|error| StoreError::Refused(error.to_string()))?;
-        let mode = known.version.clone().map_or(PutMode::Create, PutMode::Update);
-        match self.put(&self.keys.row(run)?, text.into(), mode).await {
-            Ok(Some(version)) => {
-                known.version = Some(version);
-                self.remember(run, known);
-                Ok(true)
-            }
-            outcome => {
-                self.rows().pop(run);
-                outcome.map(|_| false)
-            }
-        }
-    }
-
-    async fn row_object(&self, run: &RunKey) -> Result<Option<Known>, StoreError> {
-        self.row_object_at(&self.keys.row(run)?).await
-    }
-
-    async fn row_object_at(&self, key: &Path) -> Result<Option<Known>, StoreError> {
-        let Some((bytes, version)) = self.get(key).await? else { return Ok(None) };
-        let object = serde_json::from_slice(&bytes)
-            .map_err(|error| StoreError::Unknown(format!("the index row {key} is damaged: {error}")))?;
-        Ok(Some(Known { object, version: Some(version) }))
-    }
-
-    /// The row object with all decided that can be.
-    pub(super) async fn resolved(&self, run: &RunKey) -> Result<Option<Known>, StoreError> {
-        let Some(mut known) = self.row_object(run).await? else { return Ok(None) };
-        self.decide(run, &mut known.object, None).await?;
-        Ok(Some(known))
-    }
-
-    pub(super) async fn row(&self, run: &RunKey) -> Result<Option<RunRow>, StoreError> {
-        Ok(self.resolved(run).await?.and_then(|known| known.object.visible()))
-    }
-
-    pub(super) async fn latest(&self, workflow: &WorkflowKey) -> Result<Option<RunRow>, StoreError> {
-        let mut ordinals: Vec<u64> = self
-            .reads
-            .list(Some(&self.keys.rows_of_workflow(workflow)?))
-            .try_filter_map(async |meta| Ok(keys::last_number(&meta.location)))
-            .try_collect()
-            .await
-            .map_err(failed)?;
-        ordinals.sort_unstable();
-        // More than one look only if a start is under way, or was cut short.
-        for ordinal in ordinals.into_iter().rev() {
-            if let Some(row) = self.row(&workflow.run(ordinal)).await? {
-                return Ok(Some(row));
-            }
-        }
-        Ok(None)
-    }
-
-    /// All rows under a key that pass.
-    async fn rows_under(&self, key: &Path, admits: impl Fn(&RunRow) -> bool) -> Result<Vec<RunRow>, StoreError> {
-        self.reads
-            .list(Some(key))
-            .map_err(failed)
-            .map_ok(async |meta| {
-                let Some(mut known) = self.row_object_at(&meta.location).await? else { return Ok(None) };
-                let run = known.object.run();
-                self.decide(&run, &mut known.object, None).await?;
-                Ok(known.object.visible())
+        let mut reading = stream::iter(unread)
+            .map(async |run| {
+                let read = self.resolved(&run).await;
+                (run, read)
             })
-            .try_buffer_unordered(CONCURRENT_GETS)
-            .try_filter_map(|row| std::future::ready(Ok(row.filter(&admits))))
-            .try_collect()
-            .await
+            .buffer_unordered(CONCURRENT_GETS);
+        while let Some((run, read)) = reading.next().await {
+            let known = match read {
+                Ok(known) => known,
+                Err(StoreError::Refused(why)) => {
+                    self.passed_over.tell(&run.to_string(), why);
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            let mut open = if owned { Some(self.memory()) } else { None };
+            open.as_deref_mut().unwrap_or(&mut alone).learn(&run, known);
+        }
+        if look == Look::Due {
+            self.put_away(&alone, &markers).await;
+        }
+        let guard = owned.then(|| self.memory());
+        let open = guard.as_deref().unwrap_or(&alone);
+        let told = |known: &Remembered| known.object().and_then(&tell);
+        Ok(open.runs.iter().map(|(run, known)| (run.clone(), told(known))).collect())
+    }
+
+    /// Runs that owe nothing are listed from elsewhere, and have no marker. What fails is for the next look.
+    async fn put_away(&self, alone: &Open, markers: &BTreeMap<RunKey, Vec<u64>>) {
+        let owned = self.ownership.is_some();
+        let done = if owned { self.memory().done() } else { alone.done() };
+        let mut putting = stream::iter(done)
+            .map(async |(run, known)| {
+                let listed = markers.get(&run).map_or(&[][..], Vec::as_slice);
+                let put = self.put_one_away(&run, known, listed).await;
+                (run, put)
+            })
+            .buffer_unordered(CONCURRENT_GETS);
+        while let Some((run, put)) = putting.next().await {
+            match put {
+                Ok(revision) if owned => self.memory().forget(&run, revision),
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%run, %error, "a closed run is not put away yet"),
+            }
+        }
+    }
+
+    /// Answers up to which revision it is put away.
+    async fn put_one_away(&self, run: &RunKey, mut known: Known, listed: &[u64]) -> Result<u64, StoreError> {
+        // Whoever makes it owe something again must see that it does not.
+        if known.object.is_ahead() && !self.replace_row(run, &mut known).await? {
+            return Ok(0);
+        }
+        let object = &known.object;
+        let Some(row) = object.clone().visible() else { return Ok(0) };
+        self.put(&self.keys.closed(&row)?, bytes::Bytes::new(), PutMode::Overwrite).await?;
+        for sequence in object.void_markers(listed) {
+            if let Some(ownership) = &self.ownership {
+                ownership.check()?;
+            }
+            match self.writes.delete(&self.keys.marker(run, sequence)?).await {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(object.revision())
+    }
+
+    pub(super) async fn due(
+        &self,
+        by: Timestamp,
+        after: Option<(Timestamp, RunKey)>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        // A later page goes on with what the first one found.
+        let look = if after.is_none() { Look::Due } else { Look::Listing };
+        let owed = |object: &RowObject| {
+            let place = (object.due().filter(|due| *due <= by)?, object.run());
+            (after.as_ref() < Some(&place)).then(|| object.clone().visible()).flatten()
+        };
+        let mut rows: Vec<_> = self.open_rows(look, owed).await?.into_values().flatten().collect();
+        rows.sort_by_cached_key(|row| (row.due, row.run.clone()));
+        rows.truncate(limit);
+        Ok(rows)
     }
 
     pub(super) async fn list(
@@ -167,55 +220,130 @@ impl Inner {
         after: Option<&ListCursor>,
         limit: usize,
     ) -> Result<Vec<RunRow>, StoreError> {
-        let place = |row: &RunRow| ListCursor {
-            started_at: row.started_at,
-            workflow_id: row.run.workflow.workflow_id.to_string(),
-            ordinal: row.run.ordinal,
+        let passes = |row: &RunRow| {
+            *row.run.workflow.namespace == *namespace
+                && filter.admits(row)
+                && after.is_none_or(|after| place(row) < *after)
         };
-        let key = self.keys.rows_of_namespace(namespace)?;
-        let behind = |row: &RunRow| after.is_none_or(|after| place(row) < *after);
-        let mut rows = self.rows_under(&key, |row| filter.admits(row) && behind(row)).await?;
+        let open = self.open_rows(Look::Listing, |object| object.clone().visible()).await?;
+        let mut rows = self.closed_rows(namespace, after, limit, &open, &passes).await?;
+        rows.extend(open.into_values().flatten().filter(passes));
         rows.sort_by_cached_key(|row| std::cmp::Reverse(place(row)));
         rows.truncate(limit);
         Ok(rows)
     }
 
-    pub(super) async fn due(
+    /// The first of the closed rows that pass, at least `limit` if there are, in whatever order. Runs that are known to
+    /// be open, or were a moment ago, are not among them.
+    async fn closed_rows(
         &self,
-        by: Timestamp,
-        after: Option<(Timestamp, RunKey)>,
+        namespace: &str,
+        after: Option<&ListCursor>,
         limit: usize,
+        open: &BTreeMap<RunKey, Option<RunRow>>,
+        passes: impl Fn(&RunRow) -> bool,
     ) -> Result<Vec<RunRow>, StoreError> {
-        let place = |row: &RunRow| row.due.map(|due| (due, row.run.clone()));
-        let owed = |row: &RunRow| place(row).is_some_and(|place| place.0 <= by && after.as_ref() < Some(&place));
-        let mut rows = self.rows_under(&self.keys.rows()?, owed).await?;
-        rows.sort_by_cached_key(place);
-        rows.truncate(limit);
-        Ok(rows)
-    }
-
-    /// Changes what no batch decides about.
-    pub(super) async fn amend(&self, run: &RunKey, change: impl Fn(&mut RunRow)) -> Result<(), StoreError> {
-        for _ in 0..RACES {
-            let mut known = self.resolved(run).await?;
-            let Some((known, row)) = known.as_mut().and_then(|known| {
-                let row = known.object.row_mut()?.clone();
-                Some((known, row))
-            }) else {
-                return Err(StoreError::Refused(format!("there is no run {run}")));
+        let tree = self.keys.closed_of_namespace(namespace)?;
+        let mut listing = match after {
+            None => self.reads.list(Some(&tree)),
+            Some(after) => {
+                self.reads.list_with_offset(Some(&tree), &self.keys.closed_from(namespace, after.started_at)?)
+            }
+        };
+        let mut found: BTreeMap<RunKey, RunRow> = BTreeMap::new();
+        let mut last = None;
+        while let Some(meta) = listing.try_next().await.map_err(failed)? {
+            let Some(closed) = self.keys.read_closed(&meta.location) else {
+                self.passed_over.tell(meta.location.as_ref(), "its name makes no sense");
+                continue;
             };
-            let mut amended = row.clone();
-            change(&mut amended);
-            if amended == row {
-                return Ok(());
+            // Those that began at the same time come in another order: all of them are needed.
+            if found.len() >= limit && last.is_some_and(|last| closed.started_at < last) {
+                break;
             }
-            if let Some(row) = known.object.row_mut() {
-                *row = amended;
+            last = Some(closed.started_at);
+            if open.contains_key(&closed.run) {
+                continue;
             }
-            if self.replace_row(run, known).await? {
-                return Ok(());
+            let row = match closed.row {
+                Some(row) => Some(row),
+                None => match self.row(&closed.run).await {
+                    Err(StoreError::Refused(why)) => {
+                        self.passed_over.tell(meta.location.as_ref(), why);
+                        None
+                    }
+                    read => read?,
+                },
+            };
+            if let Some(row) = row.filter(&passes) {
+                found.insert(closed.run, row);
             }
         }
-        Err(StoreError::Unknown(format!("the index row of {run} is contended")))
+        Ok(found.into_values().collect())
+    }
+}
+
+fn place(row: &RunRow) -> ListCursor {
+    ListCursor {
+        started_at: row.started_at,
+        workflow_id: row.run.workflow.workflow_id.to_string(),
+        ordinal: row.run.ordinal,
+    }
+}
+
+impl Open {
+    /// Of two readings, the later one counts.
+    fn note(&mut self, run: &RunKey, known: &Known) {
+        if known.object.owes_nothing() && !self.runs.contains_key(run) {
+            // It was put away, or its marker is not met yet.
+            return;
+        }
+        let remembered = self.runs.entry(run.clone()).or_default();
+        if remembered.object().is_none_or(|object| object.revision() <= known.object.revision()) {
+            *remembered = Remembered { known: Some(known.clone()), doubted: false };
+        }
+    }
+
+    /// These have markers.
+    fn meet(&mut self, markers: &BTreeMap<RunKey, Vec<u64>>) {
+        self.listed = true;
+        for run in markers.keys() {
+            self.runs.entry(run.clone()).or_default();
+        }
+    }
+
+    fn doubt_in_turn(&mut self) {
+        let from = self.turn.take().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        for (run, known) in self.runs.range_mut((from, std::ops::Bound::Unbounded)).take(DOUBTED_IN_TURN) {
+            known.doubted = true;
+            self.turn = Some(run.clone());
+        }
+    }
+
+    fn unread(&self) -> Vec<RunKey> {
+        self.runs.iter().filter(|(_, known)| known.must_be_read()).map(|(run, _)| run.clone()).collect()
+    }
+
+    /// A row was read. `None`: there is none that could be.
+    fn learn(&mut self, run: &RunKey, known: Option<Known>) {
+        match known {
+            Some(known) => self.note(run, &known),
+            // Its marker, if it has one, is met again.
+            None => drop(self.runs.remove(run)),
+        }
+    }
+
+    fn done(&self) -> Vec<(RunKey, Known)> {
+        let known = self.runs.iter().filter_map(|(run, known)| Some((run, known.known.as_ref()?)));
+        let done = known.filter(|(_, known)| known.object.owes_nothing()).take(PUT_AWAY_AT_ONCE);
+        done.map(|(run, known)| (run.clone(), known.clone())).collect()
+    }
+
+    /// It was put away as it was in this revision.
+    fn forget(&mut self, run: &RunKey, revision: u64) {
+        let same = |known: &Remembered| known.object().is_some_and(|object| object.revision() <= revision);
+        if self.runs.get(run).is_some_and(same) {
+            self.runs.remove(run);
+        }
     }
 }

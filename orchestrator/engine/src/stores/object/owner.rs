@@ -26,15 +26,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dormouse_core::{Timestamp, millis};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore as Objects, ObjectStoreExt, PutMode, UpdateVersion};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::failed;
+use super::fault::failed;
 use crate::host::{random_id, wall_clock};
-use crate::store::StoreError;
+use crate::store::{Cause, Patience, StoreError, Try, insist};
 
 /// The shortest lease: a third of it must be enough for a put and a read.
 pub const SHORTEST_LEASE: Duration = Duration::from_secs(1);
@@ -236,7 +238,7 @@ impl Ownership {
     pub async fn release(&self) -> Result<(), StoreError> {
         self.check()?;
         let (reply, answer) = oneshot::channel();
-        let gone = || StoreError::Unknown(format!("whoever renews the ownership of {} is gone", self.shared.place));
+        let gone = || StoreError::unknown(format!("whoever renews the ownership of {} is gone", self.shared.place));
         self.requests.send(reply).map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
@@ -250,8 +252,8 @@ impl Shared {
         }
         match &*self.ended.borrow() {
             None => Ok(()),
-            Some(Ended::Released) => Err(StoreError::Refused(format!("{} was released by this process", self.place))),
-            Some(Ended::Lost(reason)) => Err(StoreError::Refused(reason.clone())),
+            Some(Ended::Released) => Err(StoreError::refused(format!("{} was released by this process", self.place))),
+            Some(Ended::Lost(reason)) => Err(StoreError::refused(reason.clone())),
         }
     }
 
@@ -461,13 +463,13 @@ impl Keeper {
         let next = Record { renewals: held.record.renewals + 1, released: true, ..held.record.clone() };
         match self.insist(&next, &held.version, until).await? {
             Placed::Stands(_) => Ok(()),
-            Placed::Another(_) => Err(StoreError::Refused(format!("{} is owned by another process", self.place))),
+            Placed::Another(_) => Err(StoreError::refused(format!("{} is owned by another process", self.place))),
         }
     }
 
     /// Puts the record until the answer is certain, or the time has come.
     async fn insist(&self, record: &Record, expected: &UpdateVersion, until: Instant) -> Result<Placed, StoreError> {
-        let mut last = StoreError::Unknown("there was no time to try".into());
+        let mut last = StoreError::unknown("there was no time to try");
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -476,7 +478,7 @@ impl Keeper {
             match timeout(left, self.put(record, Some(expected), 1)).await {
                 Ok(Ok(placed)) => return Ok(placed),
                 Ok(Err(OwnError::Store(error))) => last = error,
-                Ok(Err(error)) => return Err(StoreError::Refused(error.to_string())),
+                Ok(Err(error)) => return Err(StoreError::Refused(Cause::of(error))),
                 Err(_) => return Err(last),
             }
             sleep(self.pause()).await;
@@ -485,41 +487,43 @@ impl Keeper {
 
     /// One conditional put. While its outcome is unknown, what stands there is read, and the same bytes are sent again.
     async fn put(&self, record: &Record, expected: Option<&UpdateVersion>, tries: u32) -> Result<Placed, OwnError> {
-        let text = serde_json::to_vec(record).map_err(|error| StoreError::Refused(error.to_string()))?;
+        let text = serde_json::to_vec(record).map_err(|error| StoreError::Refused(Cause::of(error)))?;
         let mode = expected.map_or(PutMode::Create, |version| PutMode::Update(version.clone()));
-        let mut unknown = StoreError::Unknown("never tried".into());
-        for _ in 0..tries {
+        insist(self.patience(tries), Some(&asleep), || async {
             let put = self.objects.put_opts(&self.key, text.clone().into(), mode.clone().into());
-            match self.patiently(put).await.map_err(failed) {
-                Ok(put) => return Ok(Placed::Stands(put.into())),
-                Err(error @ StoreError::Refused(_)) => return Err(error.into()),
-                Err(error) => unknown = error,
-            }
+            let unknown = match self.patiently(put).await.map_err(failed) {
+                Ok(put) => return Ok(Try::Done(Ok(Placed::Stands(put.into())))),
+                Err(error @ StoreError::Refused(_)) => return Err(error),
+                Err(error @ StoreError::Unknown(_)) => error,
+            };
             match self.look_once().await {
-                Ok(Some(found)) if found.record == *record => return Ok(Placed::Stands(found.version)),
+                Ok(Some(found)) if found.record == *record => Ok(Try::Done(Ok(Placed::Stands(found.version)))),
                 // It may still land; if it does, the same bytes sent again are in conflict with it.
-                Ok(found) if found.as_ref().map(|found| &found.version.e_tag) == expected.map(|v| &v.e_tag) => {}
-                Ok(found) => return Ok(Placed::Another(found)),
-                Err(OwnError::Store(error)) => unknown = error,
-                Err(error) => return Err(error),
+                Ok(found) if found.as_ref().map(|found| &found.version.e_tag) == expected.map(|v| &v.e_tag) => {
+                    Err(unknown)
+                }
+                Ok(found) => Ok(Try::Done(Ok(Placed::Another(found)))),
+                Err(OwnError::Store(error)) => Err(error),
+                Err(error) => Ok(Try::Done(Err(error))),
             }
-            sleep(self.pause()).await;
-        }
-        Err(unknown.into())
+        })
+        .await?
     }
 
     /// Who owns the store, as it stands.
     async fn look(&self) -> Result<Option<Found>, OwnError> {
-        for _ in 1..TRIES {
+        insist(self.patience(TRIES), Some(&asleep), || async {
             match self.look_once().await {
-                Err(OwnError::Store(StoreError::Unknown(reason))) => {
-                    tracing::debug!(key = %self.key, %reason, "asked again")
-                }
-                answer => return answer,
+                Err(OwnError::Store(error)) => Err(error),
+                answer => Ok(Try::Done(answer)),
             }
-            sleep(self.pause()).await;
-        }
-        self.look_once().await
+        })
+        .await?
+    }
+
+    /// All pauses together are less than half a lease.
+    fn patience(&self, tries: u32) -> Patience {
+        Patience { tries, pause: self.pause() / 2 }
     }
 
     async fn look_once(&self) -> Result<Option<Found>, OwnError> {
@@ -547,6 +551,11 @@ impl Keeper {
             Err(Error::Generic { store: "owner", source: format!("no answer within {patience:?}").into() })
         })
     }
+}
+
+/// Waits on the runtime of whoever renews.
+fn asleep(pause: Duration) -> BoxFuture<'static, ()> {
+    sleep(pause).boxed()
 }
 
 /// An owner in the way, watched by our own clock.

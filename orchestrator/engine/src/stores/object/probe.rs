@@ -8,8 +8,9 @@ use futures::future::join_all;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore as Objects, ObjectStoreExt, PutMode, UpdateVersion};
 
-use super::{OwnError, failed, is_conflict};
-use crate::store::StoreError;
+use super::OwnError;
+use super::fault::{failed, is_conflict};
+use crate::store::{Cause, StoreError};
 
 /// So many creates of one object at a time: one may win.
 const AT_ONCE: usize = 8;
@@ -35,7 +36,7 @@ async fn conditions(objects: &Arc<dyn Objects>, key: &Path) -> Result<Option<&'s
     let [first] = winners.as_slice() else {
         return match winners.len() {
             // All in conflict with each other: allowed, and no way to go on.
-            0 => Err(StoreError::Unknown(format!("{AT_ONCE} creates of {key} at a time, and none was done"))),
+            0 => Err(StoreError::unknown(format!("{AT_ONCE} creates of {key} at a time, and none was done"))),
             _ => Ok(Some("If-None-Match: *")),
         };
     };
@@ -59,7 +60,9 @@ async fn put(
         Ok(put) => Ok(Some(put.into())),
         Err(error) if is_conflict(&error) => Ok(None),
         // Of the object itself it cannot be said, whatever the condition.
-        Err(error @ Error::NotFound { .. }) => Err(StoreError::Refused(format!("there is no such bucket: {error}"))),
+        Err(error @ Error::NotFound { .. }) => {
+            Err(StoreError::Refused(Cause::told(format!("there is no such bucket: {error}"), error)))
+        }
         Err(error) => Err(failed(error)),
     }
 }

@@ -6,10 +6,10 @@
 //! counts, if it is early. So a crash between any two requests leaves a due time too early, never too late, and a
 //! row that no batch stands behind is never shown (rule F5).
 
-use dormouse_core::{BatchHash, RunId, RunKey, Status, Timestamp, WorkflowKey};
+use dormouse_core::{BatchHash, RunKey, Status, Timestamp, WorkflowKey};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{RowChange, RunRow};
+use crate::store::{Closing, Opening, RowUpdate, RunRow};
 
 /// What is stored, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,11 +17,18 @@ pub(super) struct RowObject {
     namespace: String,
     workflow_id: String,
     ordinal: u64,
+    /// Counts the replacements: of two readings, the later one has more.
+    revision: u64,
     /// The sequence of the last change that `row` contains.
     sequence: u64,
+    /// For which batches a marker was put since the run last owed nothing (see `index.rs`).
+    markers: Vec<u64>,
     /// `None` until batch 0 is known to stand.
     row: Option<RunRow>,
     intents: Vec<Intent>,
+    /// Whether more is decided here than in what is stored.
+    #[serde(skip)]
+    ahead: bool,
 }
 
 /// A change that its batch decides about.
@@ -29,26 +36,24 @@ pub(super) struct RowObject {
 pub(super) struct Intent {
     pub(super) sequence: u64,
     pub(super) hash: BatchHash,
-    #[serde(with = "ChangeForm")]
-    pub(super) change: RowChange,
+    pub(super) change: Change,
+}
+
+/// What a batch does to the row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Change {
+    /// It begins with batch 0.
+    Open(Opening),
+    Update(RowUpdate),
 }
 
 impl Intent {
     fn due(&self) -> Option<Timestamp> {
         match &self.change {
-            RowChange::Open { due, .. } | RowChange::Due(due) => Some(*due),
-            RowChange::Close { due, .. } => *due,
+            Change::Open(opening) => Some(opening.due),
+            Change::Update(update) => update.due,
         }
     }
-}
-
-/// How a [`RowChange`] is written.
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "RowChange")]
-enum ChangeForm {
-    Open { run_id: RunId, workflow_type: String, started_at: Timestamp, due: Timestamp },
-    Due(Timestamp),
-    Close { status: Status, closed_at: Timestamp, due: Option<Timestamp> },
 }
 
 impl RowObject {
@@ -58,10 +63,28 @@ impl RowObject {
             namespace: run.workflow.namespace.to_string(),
             workflow_id: run.workflow.workflow_id.to_string(),
             ordinal: run.ordinal,
+            revision: 0,
             sequence: 0,
+            markers: Vec::new(),
             row: None,
             intents: Vec::new(),
+            ahead: false,
         }
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// It is about to be replaced.
+    pub(super) fn count_revision(&mut self) {
+        self.revision += 1;
+        self.ahead = false;
+    }
+
+    /// Whether more is decided here than in what is stored: then it is stored before anything rests on it.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.ahead
     }
 
     pub(super) fn run(&self) -> RunKey {
@@ -84,8 +107,37 @@ impl RowObject {
         if self.intents.iter().any(|known| known.sequence == intent.sequence && known.hash == intent.hash) {
             return false;
         }
+        if self.owes_nothing_yet() {
+            if self.intents.is_empty() {
+                self.markers.clear();
+            }
+            self.markers.push(intent.sequence);
+        }
         self.intents.push(intent.clone());
         true
+    }
+
+    /// Whether no batch that is known to stand makes the run owe anything: then whoever changes that puts a marker,
+    /// whatever others are about to.
+    pub(super) fn owes_nothing_yet(&self) -> bool {
+        self.row.as_ref().is_none_or(|row| row.closed_at.is_some() && row.due.is_none())
+    }
+
+    /// Whether the run owes nothing, and no batch is under way that may change that.
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.row.is_some() && self.intents.is_empty() && self.owes_nothing_yet()
+    }
+
+    /// The markers that say nothing any more once the run owes nothing. One of a later batch is never among them.
+    pub(super) fn void_markers<'a>(&'a self, listed: &'a [u64]) -> impl Iterator<Item = u64> + 'a {
+        let all: std::collections::BTreeSet<_> = self.markers.iter().chain(listed).copied().collect();
+        all.into_iter().filter(|sequence| *sequence <= self.sequence)
+    }
+
+    /// When somebody must look at the run.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let early = self.intents.iter().filter_map(Intent::due).min();
+        [self.row.as_ref()?.due, early].into_iter().flatten().min()
     }
 
     /// The sequence to look at next. Always the lowest: a later change must not be made before an earlier one.
@@ -98,6 +150,7 @@ impl RowObject {
         let (here, elsewhere): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.intents).into_iter().partition(|intent| intent.sequence == sequence);
         self.intents = elsewhere;
+        self.ahead = true;
         if let Some(intent) = here.into_iter().find(|intent| intent.hash == hash)
             // A retry of what has long been applied.
             && !self.is_past(sequence)
@@ -106,15 +159,12 @@ impl RowObject {
         }
     }
 
-    fn apply(&mut self, sequence: u64, change: RowChange) {
+    fn apply(&mut self, sequence: u64, change: Change) {
+        let run = self.run();
         match (change, &mut self.row) {
-            (RowChange::Open { run_id, workflow_type, started_at, due }, row @ None) => {
+            (Change::Open(Opening { run_id, workflow_type, started_at, due }), row @ None) => {
                 *row = Some(RunRow {
-                    run: WorkflowKey {
-                        namespace: self.namespace.as_str().into(),
-                        workflow_id: self.workflow_id.as_str().into(),
-                    }
-                    .run(self.ordinal),
+                    run,
                     run_id,
                     workflow_type,
                     status: Status::Running,
@@ -124,14 +174,14 @@ impl RowObject {
                     parked: None,
                 });
             }
-            (RowChange::Due(due), Some(row)) => row.due = Some(due),
-            (RowChange::Close { status, closed_at, due }, Some(row)) => {
+            (Change::Update(RowUpdate { due, closing: None }), Some(row)) => row.due = due.or(row.due),
+            (Change::Update(RowUpdate { due, closing: Some(Closing { status, closed_at }) }), Some(row)) => {
                 row.status = status;
                 row.closed_at = Some(closed_at);
                 row.due = due;
             }
-            // Only Open opens, and only once.
-            (RowChange::Open { .. }, Some(_)) | (RowChange::Due(_) | RowChange::Close { .. }, None) => return,
+            // Only batch 0 opens, and only once.
+            (Change::Open(_), Some(_)) | (Change::Update(_), None) => return,
         }
         self.sequence = sequence;
     }
@@ -143,34 +193,40 @@ impl RowObject {
 
     /// What readers see, once all that can be decided is.
     pub(super) fn visible(self) -> Option<RunRow> {
-        let run = self.run();
-        let early = self.intents.iter().filter_map(Intent::due).min();
-        let mut row = self.row?;
-        row.run = run;
-        row.due = [row.due, early].into_iter().flatten().min();
-        Some(row)
+        let (run, due) = (self.run(), self.due());
+        Some(RunRow { run, due, ..self.row? })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use dormouse_core::RunId;
+
     use super::*;
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
     }
 
-    fn intent(sequence: u64, bytes: &[u8], change: RowChange) -> Intent {
+    fn intent(sequence: u64, bytes: &[u8], change: Change) -> Intent {
         Intent { sequence, hash: BatchHash::of(bytes), change }
     }
 
-    fn opening(name: &str) -> RowChange {
-        RowChange::Open {
+    fn opening(name: &str) -> Change {
+        Change::Open(Opening {
             run_id: RunId::from_bytes([1; 16]),
             workflow_type: name.into(),
             started_at: at(1),
             due: at(100),
-        }
+        })
+    }
+
+    fn due(millis: u64) -> Change {
+        Change::Update(RowUpdate::due(at(millis)))
+    }
+
+    fn close(status: Status) -> Change {
+        Change::Update(RowUpdate::close(status, at(5), None))
     }
 
     fn opened() -> RowObject {
@@ -194,9 +250,9 @@ mod tests {
     #[test]
     fn undecided_changes_only_make_the_due_time_earlier() {
         let mut object = opened();
-        object.intend(&intent(1, b"later", RowChange::Due(at(900))));
+        object.intend(&intent(1, b"later", due(900)));
         assert_eq!(object.clone().visible().unwrap().due, Some(at(100)));
-        object.intend(&intent(1, b"earlier", RowChange::Due(at(50))));
+        object.intend(&intent(1, b"earlier", due(50)));
         assert_eq!(object.clone().visible().unwrap().due, Some(at(50)));
         object.decide(1, BatchHash::of(b"later"));
         assert_eq!(object.visible().unwrap().due, Some(at(900)));
@@ -205,12 +261,12 @@ mod tests {
     #[test]
     fn what_was_applied_is_not_applied_again() {
         let mut object = opened();
-        object.intend(&intent(1, b"one", RowChange::Due(at(900))));
+        object.intend(&intent(1, b"one", due(900)));
         object.decide(1, BatchHash::of(b"one"));
-        object.intend(&intent(2, b"two", RowChange::Due(at(20))));
+        object.intend(&intent(2, b"two", due(20)));
         object.decide(2, BatchHash::of(b"two"));
         assert!(object.is_past(1) && object.is_past(2) && !object.is_past(3));
-        object.intend(&intent(1, b"one", RowChange::Due(at(900))));
+        object.intend(&intent(1, b"one", due(900)));
         object.decide(1, BatchHash::of(b"one"));
         assert_eq!(object.visible().unwrap().due, Some(at(20)));
     }
@@ -218,8 +274,8 @@ mod tests {
     #[test]
     fn changes_are_made_in_the_order_of_their_batches() {
         let mut object = opened();
-        object.intend(&intent(2, b"two", RowChange::Due(at(20))));
-        let close = RowChange::Close { status: Status::Completed, closed_at: at(5), due: None };
+        object.intend(&intent(2, b"two", due(20)));
+        let close = close(Status::Completed);
         object.intend(&intent(1, b"one", close));
         assert_eq!(object.undecided(), Some(1));
         object.decide(1, BatchHash::of(b"one"));
@@ -233,7 +289,7 @@ mod tests {
     #[test]
     fn it_survives_its_json_form() {
         let mut object = opened();
-        object.intend(&intent(1, b"x", RowChange::Close { status: Status::Failed, closed_at: at(5), due: None }));
+        object.intend(&intent(1, b"x", close(Status::Failed)));
         let text = serde_json::to_vec(&object).unwrap();
         let mut back: RowObject = serde_json::from_slice(&text).unwrap();
         assert_eq!(back.run(), object.run());

@@ -1,16 +1,17 @@
 //! The tables and every statement that touches them. No threads and no transactions: those are the parent's.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dormouse_core::{RunKey, Status, Timestamp, WorkflowKey};
 use lru::LruCache;
-use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::{Type, Value};
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use crate::store::{
-    AttemptKey, Creation, ListCursor, Parked, RowChange, RunFilter, RunRow, StoreError, Stretch, Swap, Versioned,
+    AttemptKey, Cause, Closing, Creation, ListCursor, Newest, Opening, Parked, PassedOver, RowUpdate, RunFilter,
+    RunRow, StoreError, Stretch, Swap, Versioned,
 };
 
 /// Grows when the tables change; a file with a greater number is refused.
@@ -49,6 +50,10 @@ CREATE TABLE attempts (
     record BLOB NOT NULL,
     PRIMARY KEY (run, activity)
 );
+CREATE TABLE snapshots (
+    run INTEGER PRIMARY KEY,
+    snapshot BLOB NOT NULL
+);
 ";
 
 /// A page of history ends with the batch that reaches this.
@@ -78,9 +83,9 @@ impl From<rusqlite::Error> for Fault {
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Refused(why) => Self::Refused(why),
+            Fault::Refused(why) => Self::refused(why),
             // The transaction was rolled back, yet a full disk or a failing one may recover: not "refused again".
-            Fault::Database(error) => Self::Unknown(error.to_string()),
+            Fault::Database(error) => Self::Unknown(Cause::of(error)),
         }
     }
 }
@@ -115,52 +120,70 @@ impl Tables {
         }
     }
 
-    /// See [`Store::create`](crate::store::Store::create).
-    pub(super) fn create(
+    /// See [`Histories::open`](crate::store::Histories::open).
+    pub(super) fn open(&mut self, run: &RunKey, record: &Bytes, opening: &Opening) -> Result<Creation, Fault> {
+        check_size(record)?;
+        let key = self.begin_row(run, opening)?;
+        self.insert(key, 0, record)
+    }
+
+    /// See [`Histories::append`](crate::store::Histories::append).
+    pub(super) fn append(
         &mut self,
         run: &RunKey,
-        sequence: u64,
+        sequence: NonZeroU64,
         record: &Bytes,
-        change: Option<&RowChange>,
+        update: &RowUpdate,
     ) -> Result<Creation, Fault> {
         check_size(record)?;
-        let number = number("sequence", sequence)?;
-        let key = match (sequence, change) {
-            (0, Some(open @ RowChange::Open { .. })) => self.open(run, open)?,
-            (0, _) => return Err(Fault::Refused(format!("batch 0 of {run} must open its row"))),
-            (_, Some(RowChange::Open { .. })) => {
-                return Err(Fault::Refused(format!("batch {sequence} of {run} cannot open a row")));
+        let number = number("sequence", sequence.get())?;
+        let key = self.known(run)?;
+        let creation = self.insert(key, number, record)?;
+        if creation != Creation::Created {
+            return Ok(creation);
+        }
+        match (update.closing, update.due) {
+            (None, None) => {}
+            (None, Some(due)) => {
+                self.connection
+                    .prepare_cached("UPDATE runs SET due = ?2 WHERE run = ?1")?
+                    .execute(params![key, clamp(due)])?;
             }
-            _ => self.known(run)?,
-        };
+            (Some(Closing { status, closed_at }), due) => {
+                self.connection
+                    .prepare_cached("UPDATE runs SET status = ?2, closed_at = ?3, due = ?4 WHERE run = ?1")?
+                    .execute(params![key, status.as_str(), clamp(closed_at), due.map(clamp)])?;
+            }
+        }
+        Ok(creation)
+    }
+
+    fn insert(&self, key: i64, number: i64, record: &Bytes) -> Result<Creation, Fault> {
         let created = self
             .connection
             .prepare_cached("INSERT INTO batches (run, sequence, record) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
             .execute(params![key, number, &record[..]])?;
-        if created == 0 {
-            let found: Vec<u8> = self
-                .connection
-                .prepare_cached("SELECT record FROM batches WHERE run = ?1 AND sequence = ?2")?
-                .query_row(params![key, number], |row| row.get(0))?;
-            return Ok(Creation::Exists(found.into()));
+        if created > 0 {
+            return Ok(Creation::Created);
         }
-        match change {
-            None | Some(RowChange::Open { .. }) => {}
-            Some(RowChange::Due(due)) => {
-                self.connection
-                    .prepare_cached("UPDATE runs SET due = ?2 WHERE run = ?1")?
-                    .execute(params![key, clamp(*due)])?;
-            }
-            Some(RowChange::Close { status, closed_at, due }) => {
-                self.connection
-                    .prepare_cached("UPDATE runs SET status = ?2, closed_at = ?3, due = ?4 WHERE run = ?1")?
-                    .execute(params![key, status.as_str(), clamp(*closed_at), due.map(clamp)])?;
-            }
-        }
-        Ok(Creation::Created)
+        let found = self
+            .connection
+            .prepare_cached("SELECT record FROM batches WHERE run = ?1 AND sequence = ?2")?
+            .query_row(params![key, number], |row| Ok(blob(row, 0)?.unwrap_or_default()))?;
+        Ok(Creation::Exists(found))
     }
 
-    /// See [`Store::swap`](crate::store::Store::swap).
+    /// See [`Histories::keep_snapshot`](crate::store::Histories::keep_snapshot).
+    pub(super) fn keep_snapshot(&mut self, run: &RunKey, snapshot: &Bytes) -> Result<(), Fault> {
+        check_size(snapshot)?;
+        let key = self.known(run)?;
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO snapshots (run, snapshot) VALUES (?1, ?2)")?
+            .execute(params![key, &snapshot[..]])?;
+        Ok(())
+    }
+
+    /// See [`Attempts::swap`](crate::store::Attempts::swap).
     pub(super) fn swap(&mut self, key: &AttemptKey, expected: Option<u64>, record: &Bytes) -> Result<Swap, Fault> {
         check_size(record)?;
         let run = self.known(&key.run)?;
@@ -191,16 +214,16 @@ impl Tables {
         Ok(Swap::Done(expected.unwrap_or(0) + 1))
     }
 
-    /// See [`Store::settle`](crate::store::Store::settle).
+    /// See [`Index::settle`](crate::store::Index::settle).
     pub(super) fn settle(&mut self, run: &RunKey) -> Result<(), Fault> {
         let key = self.known(run)?;
         self.connection
-            .prepare_cached("UPDATE runs SET due = NULL WHERE run = ?1 AND status <> ?2")?
-            .execute(params![key, Status::Running.as_str()])?;
+            .prepare_cached("UPDATE runs SET due = NULL WHERE run = ?1 AND closed_at IS NOT NULL")?
+            .execute([key])?;
         Ok(())
     }
 
-    /// See [`Store::park`](crate::store::Store::park).
+    /// See [`Index::park`](crate::store::Index::park).
     pub(super) fn park(&mut self, run: &RunKey, parked: Option<&Parked>) -> Result<(), Fault> {
         let key = self.known(run)?;
         let text = parked
@@ -211,11 +234,9 @@ impl Tables {
         Ok(())
     }
 
-    /// The key of a run, which is opened if it is new.
-    fn open(&mut self, run: &RunKey, open: &RowChange) -> Result<i64, Fault> {
-        let RowChange::Open { run_id, workflow_type, started_at, due } = open else {
-            return Err(Fault::Refused("only Open opens a row".into()));
-        };
+    /// The key of a run, whose row begins if it is new.
+    fn begin_row(&mut self, run: &RunKey, opening: &Opening) -> Result<i64, Fault> {
+        let Opening { run_id, workflow_type, started_at, due } = opening;
         if let Some(key) = self.runs.get(run) {
             return Ok(*key);
         }
@@ -258,7 +279,7 @@ impl Tables {
     }
 }
 
-/// See [`Store::read`](crate::store::Store::read).
+/// See [`Histories::read`](crate::store::Histories::read).
 pub(super) fn read(connection: &Connection, run: &RunKey, from: u64) -> Result<Stretch, rusqlite::Error> {
     let mut stretch = Stretch::default();
     let (Some(key), Ok(from)) = (find_run(connection, run)?, i64::try_from(from)) else {
@@ -277,102 +298,141 @@ pub(super) fn read(connection: &Connection, run: &RunKey, from: u64) -> Result<S
             stretch.more = true;
             break;
         }
-        let record: Vec<u8> = row.get(1)?;
+        let Some(record) = blob(row, 1)? else {
+            stretch.gap = true;
+            break;
+        };
         bytes += record.len();
         expected += 1;
-        stretch.records.push(record.into());
+        stretch.records.push(record);
     }
     Ok(stretch)
 }
 
-/// See [`Store::latest`](crate::store::Store::latest).
-pub(super) fn latest(connection: &Connection, workflow: &WorkflowKey) -> Result<Option<RunRow>, rusqlite::Error> {
-    connection
-        .prepare_cached(&select("WHERE namespace = ?1 AND workflow_id = ?2 ORDER BY ordinal DESC LIMIT 1"))?
-        .query_row(params![workflow.namespace, workflow.workflow_id], run_row)
-        .optional()
-}
-
-/// See [`Store::row`](crate::store::Store::row).
-pub(super) fn row(connection: &Connection, run: &RunKey) -> Result<Option<RunRow>, rusqlite::Error> {
+/// See [`Histories::snapshot`](crate::store::Histories::snapshot).
+pub(super) fn snapshot(connection: &Connection, run: &RunKey) -> Result<Option<Bytes>, Fault> {
     let Ok(ordinal) = i64::try_from(run.ordinal) else { return Ok(None) };
-    connection
-        .prepare_cached(&select("WHERE namespace = ?1 AND workflow_id = ?2 AND ordinal = ?3"))?
-        .query_row(params![run.workflow.namespace, run.workflow.workflow_id, ordinal], run_row)
-        .optional()
+    let found = connection
+        .prepare_cached(
+            "SELECT snapshot FROM snapshots WHERE run =
+             (SELECT run FROM runs WHERE namespace = ?1 AND workflow_id = ?2 AND ordinal = ?3)",
+        )?
+        .query_row(params![run.workflow.namespace, run.workflow.workflow_id, ordinal], |row| blob(row, 0))
+        .optional()?;
+    Ok(found.flatten())
 }
 
-/// See [`Store::list`](crate::store::Store::list).
+/// See [`Index::newest`](crate::store::Index::newest). Nothing is ever retired here.
+pub(super) fn newest(connection: &Connection, workflow: &WorkflowKey) -> Result<Newest, Fault> {
+    let found = connection
+        .prepare_cached(&select("WHERE namespace = ?1 AND workflow_id = ?2 ORDER BY ordinal DESC LIMIT 1"))?
+        .query_row(params![workflow.namespace, workflow.workflow_id], |row| Ok(run_row(row)))
+        .optional()?;
+    Ok(found.transpose()?.map_or(Newest::Nothing, |row| Newest::Run(Box::new(row))))
+}
+
+/// See [`Index::row`](crate::store::Index::row).
+pub(super) fn row(connection: &Connection, run: &RunKey) -> Result<Option<RunRow>, Fault> {
+    let Ok(ordinal) = i64::try_from(run.ordinal) else { return Ok(None) };
+    let found = connection
+        .prepare_cached(&select("WHERE namespace = ?1 AND workflow_id = ?2 AND ordinal = ?3"))?
+        .query_row(params![run.workflow.namespace, run.workflow.workflow_id, ordinal], |row| Ok(run_row(row)))
+        .optional()?;
+    Ok(found.transpose()?)
+}
+
+/// See [`Index::list`](crate::store::Index::list).
 pub(super) fn list(
     connection: &Connection,
     namespace: &str,
     filter: &RunFilter,
     after: Option<&ListCursor>,
     limit: usize,
-) -> Result<Vec<RunRow>, rusqlite::Error> {
+    passed_over: &PassedOver,
+) -> Result<Vec<RunRow>, Fault> {
     // Two statements rather than "cursor IS NULL OR": so the index is entered at the cursor.
     let begin = "WHERE namespace = ?1 AND (?2 IS NULL OR status = ?2) AND (?3 IS NULL OR workflow_type = ?3)
         AND (?4 IS NULL OR substr(workflow_id, 1, length(?4)) = ?4)";
-    let order = "ORDER BY started_at DESC, workflow_id DESC, ordinal DESC LIMIT ?5";
-    let status = filter.status.map(Status::as_str);
+    let order = "ORDER BY started_at DESC, workflow_id DESC, ordinal DESC";
+    let status = filter.status.as_ref().map(Status::as_str);
     match after {
-        None => connection
-            .prepare_cached(&select(&format!("{begin} {order}")))?
-            .query_map(params![namespace, status, filter.workflow_type, filter.id_prefix, count(limit)], run_row)?
-            .collect(),
-        Some(after) => connection
-            .prepare_cached(&select(&format!("{begin} AND (started_at, workflow_id, ordinal) < (?6, ?7, ?8) {order}")))?
-            .query_map(
-                params![
-                    namespace,
-                    status,
-                    filter.workflow_type,
-                    filter.id_prefix,
-                    count(limit),
-                    clamp(after.started_at),
-                    after.workflow_id,
-                    i64::try_from(after.ordinal).unwrap_or(i64::MAX),
-                ],
-                run_row,
-            )?
-            .collect(),
+        None => readable(
+            connection,
+            &format!("{begin} {order}"),
+            params![namespace, status, filter.workflow_type, filter.id_prefix],
+            limit,
+            passed_over,
+        ),
+        Some(after) => readable(
+            connection,
+            &format!("{begin} AND (started_at, workflow_id, ordinal) < (?5, ?6, ?7) {order}"),
+            params![
+                namespace,
+                status,
+                filter.workflow_type,
+                filter.id_prefix,
+                clamp(after.started_at),
+                after.workflow_id,
+                i64::try_from(after.ordinal).unwrap_or(i64::MAX),
+            ],
+            limit,
+            passed_over,
+        ),
     }
 }
 
-/// See [`Store::due`](crate::store::Store::due).
+/// See [`Index::due`](crate::store::Index::due).
 pub(super) fn due(
     connection: &Connection,
     by: Timestamp,
     after: Option<&(Timestamp, RunKey)>,
     limit: usize,
-) -> Result<Vec<RunRow>, rusqlite::Error> {
-    let order = "ORDER BY due, namespace, workflow_id, ordinal LIMIT ?2";
+    passed_over: &PassedOver,
+) -> Result<Vec<RunRow>, Fault> {
+    let order = "ORDER BY due, namespace, workflow_id, ordinal";
     match after {
-        None => connection
-            .prepare_cached(&select(&format!("WHERE due <= ?1 {order}")))?
-            .query_map(params![clamp(by), count(limit)], run_row)?
-            .collect(),
-        Some((at, run)) => connection
-            .prepare_cached(&select(&format!(
-                "WHERE due <= ?1 AND (due, namespace, workflow_id, ordinal) > (?3, ?4, ?5, ?6) {order}"
-            )))?
-            .query_map(
-                params![
-                    clamp(by),
-                    count(limit),
-                    clamp(*at),
-                    run.workflow.namespace,
-                    run.workflow.workflow_id,
-                    i64::try_from(run.ordinal).unwrap_or(i64::MAX),
-                ],
-                run_row,
-            )?
-            .collect(),
+        None => readable(connection, &format!("WHERE due <= ?1 {order}"), [clamp(by)], limit, passed_over),
+        Some((at, run)) => readable(
+            connection,
+            &format!("WHERE due <= ?1 AND (due, namespace, workflow_id, ordinal) > (?2, ?3, ?4, ?5) {order}"),
+            params![
+                clamp(by),
+                clamp(*at),
+                run.workflow.namespace,
+                run.workflow.workflow_id,
+                i64::try_from(run.ordinal).unwrap_or(i64::MAX),
+            ],
+            limit,
+            passed_over,
+        ),
     }
 }
 
-/// See [`Store::attempt`](crate::store::Store::attempt).
-pub(super) fn attempt(connection: &Connection, key: &AttemptKey) -> Result<Option<Versioned>, rusqlite::Error> {
+/// Up to `limit` rows that can be read. The limit is not SQLite's, which would count the others: it is asked for one
+/// row after the other, and no more of them than that takes.
+fn readable(
+    connection: &Connection,
+    behind: &str,
+    params: impl Params,
+    limit: usize,
+    passed_over: &PassedOver,
+) -> Result<Vec<RunRow>, Fault> {
+    let mut statement = connection.prepare_cached(&select(behind))?;
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    while found.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        match run_row(row) {
+            Ok(row) => found.push(row),
+            Err(Unreadable { key, why }) => drop(passed_over.tell(&key, why)),
+        }
+    }
+    Ok(found)
+}
+
+/// See [`Attempts::attempt`](crate::store::Attempts::attempt).
+pub(super) fn attempt(connection: &Connection, key: &AttemptKey) -> Result<Option<Versioned>, Fault> {
     match (find_run(connection, &key.run)?, i64::try_from(key.activity)) {
         (Some(run), Ok(activity)) => find_attempt(connection, run, activity),
         _ => Ok(None),
@@ -387,14 +447,26 @@ fn find_run(connection: &Connection, run: &RunKey) -> Result<Option<i64>, rusqli
         .optional()
 }
 
-fn find_attempt(connection: &Connection, run: i64, activity: i64) -> Result<Option<Versioned>, rusqlite::Error> {
-    connection
+fn find_attempt(connection: &Connection, run: i64, activity: i64) -> Result<Option<Versioned>, Fault> {
+    let found = connection
         .prepare_cached("SELECT version, record FROM attempts WHERE run = ?1 AND activity = ?2")?
-        .query_row(params![run, activity], |row| {
-            let version: i64 = row.get(0)?;
-            Ok(Versioned { version: version.unsigned_abs(), record: row.get::<_, Vec<u8>>(1)?.into() })
-        })
-        .optional()
+        .query_row(params![run, activity], |row| Ok((row.get::<_, Value>(0)?, blob(row, 1)?)))
+        .optional()?;
+    match found {
+        None => Ok(None),
+        Some((Value::Integer(version), Some(record))) => {
+            Ok(Some(Versioned { version: version.unsigned_abs(), record }))
+        }
+        Some(_) => Err(Fault::Refused(format!(
+            "the attempt record of activity {activity} in row {run} of the table runs is damaged: it needs a number \
+             and a blob"
+        ))),
+    }
+}
+
+/// A record's bytes; `None` when something else stands there.
+fn blob(row: &Row<'_>, column: usize) -> Result<Option<Bytes>, rusqlite::Error> {
+    Ok(row.get_ref(column)?.as_blob().ok().map(Bytes::copy_from_slice))
 }
 
 /// A query for whole rows; the text behind it is one of this file's own, never a caller's.
@@ -405,31 +477,44 @@ fn select(behind: &str) -> String {
     )
 }
 
-fn run_row(row: &Row<'_>) -> Result<RunRow, rusqlite::Error> {
-    let time = |millis: i64| Timestamp::from_millis(millis.unsigned_abs());
-    let workflow = WorkflowKey { namespace: row.get::<_, Arc<str>>(0)?, workflow_id: row.get::<_, Arc<str>>(1)? };
-    let parked: Option<String> = row.get(9)?;
-    Ok(RunRow {
-        run: workflow.run(row.get::<_, i64>(2)?.unsigned_abs()),
-        run_id: parse(row, 3)?,
-        workflow_type: row.get(4)?,
-        status: parse(row, 5)?,
-        started_at: time(row.get(6)?),
-        closed_at: row.get::<_, Option<i64>>(7)?.map(time),
-        due: row.get::<_, Option<i64>>(8)?.map(time),
-        parked: parked.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| unreadable(9, error))?,
+/// A row that makes no sense to this build.
+struct Unreadable {
+    key: String,
+    why: rusqlite::Error,
+}
+
+impl From<Unreadable> for Fault {
+    fn from(Unreadable { key, why }: Unreadable) -> Self {
+        Self::Refused(format!("the index row {key} cannot be read: {why}"))
+    }
+}
+
+fn run_row(row: &Row<'_>) -> Result<RunRow, Unreadable> {
+    read_row(row).map_err(|why| {
+        let text = |column| match row.get::<_, Value>(column) {
+            Ok(Value::Text(text)) => text,
+            other => format!("{other:?}"),
+        };
+        let ordinal = row.get::<_, i64>(2).map_or_else(|_| text(2), |ordinal| ordinal.to_string());
+        Unreadable { key: format!("{}/{}/{ordinal}", text(0), text(1)), why }
     })
 }
 
-fn parse<T>(row: &Row<'_>, column: usize) -> Result<T, rusqlite::Error>
-where
-    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
-    row.get_ref(column)?.as_str()?.parse().map_err(|error| unreadable(column, error))
-}
-
-fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+fn read_row(row: &Row<'_>) -> Result<RunRow, rusqlite::Error> {
+    let time = |millis: i64| Timestamp::from_millis(millis.unsigned_abs());
+    let workflow = WorkflowKey { namespace: row.get::<_, Arc<str>>(0)?, workflow_id: row.get::<_, Arc<str>>(1)? };
+    let run_id = row.get_ref(3)?.as_str()?.parse();
+    let parked: Option<String> = row.get(9)?;
+    Ok(RunRow {
+        run: workflow.run(row.get::<_, i64>(2)?.unsigned_abs()),
+        run_id: run_id.map_err(|error| rusqlite::Error::FromSqlConversionFailure(3, Type::Text, Box::new(error)))?,
+        workflow_type: row.get(4)?,
+        status: Status::stored(row.get_ref(5)?.as_str()?),
+        started_at: time(row.get(6)?),
+        closed_at: row.get::<_, Option<i64>>(7)?.map(time),
+        due: row.get::<_, Option<i64>>(8)?.map(time),
+        parked: parked.as_deref().map(Parked::stored),
+    })
 }
 
 fn check_size(record: &Bytes) -> Result<(), Fault> {
@@ -447,8 +532,4 @@ fn number(what: &str, value: u64) -> Result<i64, Fault> {
 /// A time in milliseconds. What lies beyond the range (300 million years) is as good as its end.
 fn clamp(time: Timestamp) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn count(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
 }
