@@ -26,7 +26,7 @@ use crate::intake::{Announce, Begun, Intake, Taken};
 use crate::ports::Ports;
 use crate::seams::{Letters, QueryRunner, Redrive};
 use crate::states::read_history;
-use crate::store::{AttemptKey, ListCursor, Parked, RunFilter, RunRow};
+use crate::store::{AttemptKey, ListCursor, Newest, Parked, RunFilter, RunRow};
 
 /// When somebody who waits for a run looks at its row by himself, should no notice come; then after twice the time
 /// again, up to the longest.

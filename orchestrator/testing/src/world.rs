@@ -332,7 +332,7 @@ impl World {
         let counting = Arc::new(CountingStore::new(Arc::clone(&faults) as _));
         let ports = Ports {
             store: Arc::clone(&counting) as _,
-            states: Arc::new(States::new(Arc::clone(&counting) as _, Arc::clone(&self.clock) as _)),
+            states: Arc::new(States::new(Arc::clone(&counting) as _, Arc::new(self.clock.clone()))),
             runs: Arc::new(self.mail.clone()),
             activities: Arc::new(self.mail.clone()),
             alarms: Arc::new(self.mail.clone()),
