@@ -82,7 +82,6 @@ pub struct Question {
 
 impl Question {
     /// A question, and what is answered.
-    #[must_use]
     pub fn new(
         run: RunKey,
         name: String,

@@ -2,7 +2,7 @@
 //! a runtime.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -13,6 +13,9 @@ use dormouse_engine::seams::{Host, Instant};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+
+/// So often a driven future is looked at: as one that goes on by itself needs a few looks only.
+const MANY: usize = 1_000;
 
 /// Time that is set and passes by hand, and ids that count up. A clone is the same host.
 #[derive(Clone)]
@@ -97,6 +100,22 @@ impl Clock {
             working.extend(begun);
             while let Poll::Ready(Some(())) = working.poll_next_unpin(&mut Context::from_waker(&waker)) {}
         }
+    }
+}
+
+impl Clock {
+    /// Drives a future, and what is spawned meanwhile, as far as they go by themselves. `None`: it waits for time to
+    /// pass, or for something that never comes.
+    pub fn drive<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        let mut context = Context::from_waker(Waker::noop());
+        (0..MANY).find_map(|_| {
+            self.work();
+            match future.as_mut().poll(&mut context) {
+                Poll::Ready(value) => Some(value),
+                Poll::Pending => None,
+            }
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::Credentials;
-use dormouse_core::{RunId, RunKey, WorkflowKey};
+use dormouse_core::{RunId, RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::store::Opening;
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_tests::endpoints::Endpoint;

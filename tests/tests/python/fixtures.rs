@@ -137,16 +137,9 @@ async fn played(case: Case) -> Value {
         let record = Bytes::from(serde_json::to_vec(record).unwrap());
         assert!(matches!(process.ports.store.swap(&key, None, record).await, Ok(Swap::Done(_))));
     }
-    handle_message(
-        world.app(),
-        &process.ports,
-        task,
-        Delivery::First,
-        not_after,
-        process.ports.now() + std::time::Duration::from_hours(24),
-    )
-    .await
-    .unwrap();
+    let deadline = process.ports.now() + std::time::Duration::from_hours(24);
+    let handled = handle_message(world.app(), &process.ports, task, Delivery::First, not_after, deadline);
+    world.clock.drive(handled).expect("an end").unwrap();
 
     let after = process.ports.store.attempt(&key).await.unwrap();
     let after = after.map(|found| serde_json::from_slice::<Value>(&found.record).unwrap());

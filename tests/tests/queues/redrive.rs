@@ -430,7 +430,8 @@ pub fn throttled_and_redriven(endpoint: &str) {
         let tasks = bench.place.take(&bench.place.settings.task_queues["default"]).await;
         let [Message::Task(Task { task, not_after })] = tasks.as_slice() else { panic!("{tasks:?}") };
         let deadline = world.now() + Duration::from_secs(60);
-        handle_message(world.app(), &process.ports, task.clone(), Delivery::First, *not_after, deadline).await.unwrap();
+        let handled = handle_message(world.app(), &process.ports, task.clone(), Delivery::First, *not_after, deadline);
+        world.clock.drive(handled).expect("an end").unwrap();
     });
     process.deliver();
     assert_eq!(world.result(&run).unwrap(), "the order is done");

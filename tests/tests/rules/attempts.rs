@@ -18,8 +18,7 @@ use super::workflows::{Ran, app_that_counts};
 
 /// Handles one delivery of a task, as a worker does.
 pub fn work(world: &World, process: &Process, task: ActivityTask) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(handle_task(world.app(), &process.ports, task, Delivery::First, None)).unwrap();
+    world.clock.drive(handle_task(world.app(), &process.ports, task, Delivery::First, None)).expect("an end").unwrap();
 }
 
 /// A worker claims the task, and is not heard of again.
@@ -80,11 +79,10 @@ fn a1_an_attempt_is_claimed_by_one_write() {
 #[test]
 fn c4_a_task_that_comes_too_late_runs_nothing() {
     let (world, process, ran, run, task) = begin("queued", &1);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let receive = |not_after| {
-        let delivered =
-            handle_message(world.app(), &process.ports, task.clone(), Delivery::First, not_after, not_after);
-        runtime.block_on(delivered).unwrap();
+        let deadline = process.ports.now() + Duration::from_secs(60);
+        let handled = handle_message(world.app(), &process.ports, task.clone(), Delivery::First, not_after, deadline);
+        world.clock.drive(handled).expect("an end").unwrap();
     };
     let not_after = process.ports.now() + Duration::from_hours(14 * 24);
     world.pass(Duration::from_hours(14 * 24) + Duration::from_millis(1));

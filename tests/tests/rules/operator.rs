@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dormouse::{App, IdConflictPolicy, Payload, Status};
-use dormouse_core::{Arrival, RunKey};
+use dormouse_core::{Arrival, RunKey, operations};
 use dormouse_engine::attempts::{AttemptRecord, AttemptState, Claiming, claim};
 use dormouse_engine::seams::RunMessage;
 use dormouse_engine::store::{AttemptKey, RunFilter};
@@ -147,7 +147,7 @@ fn o1_a_diverged_run_is_described_and_taken_back() {
     assert!(history.events.len() > 3);
     drive(process.front.cancel(&latest("w"), Some("c"), "enough")).unwrap().unwrap();
     process.deliver();
-    assert!(world.state(&run).cancel_requested, "recorded, for the code to hear when it is mended");
+    assert!(world.state(&run).pending.cancellation.requested, "recorded, for the code to hear when it is mended");
     FOLLOWS.set(true);
     let mut mended = world.process();
     mended.ports.choices.build = "before".into();
@@ -166,9 +166,9 @@ fn o1_a_parked_run_takes_in_what_is_meant_for_it() {
     let stranger = dormouse::RunId::from_bytes([7; 16]);
     let payload = Payload::encode("a").unwrap();
     for arrival in [
-        Arrival::ActivityCompleted { id: task.id, attempt: 2, result: Payload::encode(&7).unwrap() },
-        Arrival::Signal { request_id: "s".into(), name: "word".into(), payload },
-        Arrival::Terminate { request_id: "t".into(), reason: "not this one".into(), next: None },
+        Arrival::ActivityCompleted(operations::ActivityCompleted { id: task.id, attempt: 2, result: Payload::encode(&7).unwrap() }),
+        Arrival::Signal(operations::Signaled { request_id: "s".into(), name: "word".into(), payload }),
+        Arrival::Terminate(operations::Terminated { request_id: "t".into(), reason: "not this one".into(), next: None }),
     ] {
         let message = RunMessage::Arrived { run: run.clone(), run_id: stranger, arrival };
         process.handle(message).unwrap().unwrap();

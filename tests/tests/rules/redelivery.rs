@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dormouse::{Payload, Status};
-use dormouse_core::{ActivityTask, Arrival, RunKey};
+use dormouse_core::{ActivityTask, Arrival, RunKey, operations};
 use dormouse_engine::attempts::{Claiming, claim};
 use dormouse_engine::seams::{Delivery, Intent, RunMessage, Wish};
 use dormouse_engine::worker::handle_task;
@@ -29,14 +29,14 @@ fn fan_out(world: &World, process: &Process, words: usize, claimed: bool) -> (Ru
 
 fn word(run: &RunKey, request_id: &str) -> RunMessage {
     let payload = Payload::encode(request_id).unwrap();
-    let arrival = Arrival::Signal { request_id: request_id.into(), name: "word".into(), payload };
+    let arrival = Arrival::Signal(operations::Signaled { request_id: request_id.into(), name: "word".into(), payload });
     RunMessage::Intent(Intent { run: run.clone(), wish: Wish::Take { arrival, pinned: false } })
 }
 
 /// Receives a task; what it answers to the worker.
 fn receive(world: &World, process: &Process, task: &ActivityTask, delivery: Delivery) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(handle_task(world.app(), &process.ports, task.clone(), delivery, None)).unwrap();
+    let handled = handle_task(world.app(), &process.ports, task.clone(), delivery, None);
+    world.clock.drive(handled).expect("an end").unwrap();
 }
 
 /// A signal that its caller has recorded, and whose intent comes in the usual order; then both once more.
@@ -160,7 +160,7 @@ fn r1_a_redelivered_batch_sends_what_its_commit_left() {
     process.deliver();
     process.handle_again(start).unwrap().unwrap();
     assert_eq!(world.mail.take_tasks(), []);
-    assert!(!world.state(&run).activities.is_empty());
+    assert!(!world.state(&run).pending.activities.open.is_empty());
 }
 
 /// Late messages for a run that has ended: one read each, no code, nothing sent.
@@ -177,7 +177,7 @@ fn r1_a_late_message_to_a_closed_run_costs_one_read() {
     let arrived = |arrival| RunMessage::Arrived { run: run.clone(), run_id, arrival };
     let late = [
         arrived(Arrival::Alarm),
-        arrived(Arrival::ActivityCompleted { id: 1, attempt: 1, result: Payload::NULL }),
+        arrived(Arrival::ActivityCompleted(operations::ActivityCompleted { id: 1, attempt: 1, result: Payload::NULL })),
         word(&run, "a"),
         word(&run, "late"),
         RunMessage::Sweep { run: run.clone() },
@@ -206,7 +206,7 @@ fn r1_a_late_alarm_to_a_run_that_continued_sends_nothing() {
     assert_eq!(world.state(&first).status(), Status::ContinuedAsNew);
     let run_id = world.state(&first).run_id();
     let before = world.mail.sent();
-    for message in [Arrival::Alarm, Arrival::LocalCompleted { id: 1, attempt: 1, result: Payload::NULL }] {
+    for message in [Arrival::Alarm, Arrival::LocalCompleted(operations::LocalCompleted { id: 1, attempt: 1, result: Payload::NULL })] {
         process.count_anew();
         process.handle(RunMessage::Arrived { run: first.clone(), run_id, arrival: message }).unwrap().unwrap();
         let counts = process.counts();

@@ -181,6 +181,10 @@ impl ObjectStore {
     }
 
     /// Runs the work where the client can live. A dropped future may leave the work going on: as on any network.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a request runs where its client lives, whatever host the engine has"
+    )]
     fn run<T, F, W>(&self, work: W) -> StoreFuture<'static, T>
     where
         T: Send + 'static,
