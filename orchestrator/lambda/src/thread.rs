@@ -239,7 +239,12 @@ impl Surroundings for Home {
         if limit > LONGEST_LOCAL {
             let (id, attempt) = (task.id, task.attempt);
             let retry_state = RetryState::NonRetryableFailure;
-            let failed = arrived(Arrival::LocalFailed(operations::LocalFailed { id, attempt, failure: too_long(limit), retry_state }));
+            let failed = arrived(Arrival::LocalFailed(operations::LocalFailed {
+                id,
+                attempt,
+                failure: too_long(limit),
+                retry_state,
+            }));
             locals.running.spawn_on(std::future::ready(Some(failed)), &self.tokio);
             return;
         }
