@@ -123,6 +123,8 @@ pub enum Refusal {
     Closed(Status),
     /// The activity, attempt or timer is no longer waited for.
     Superseded,
+    /// It is meant for another run of this ordinal's place (rule C5).
+    OtherRun,
 }
 
 impl RunState {

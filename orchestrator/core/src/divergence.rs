@@ -83,6 +83,12 @@ pub enum TurnFailure {
         /// The limit, in milliseconds.
         limit_ms: u64,
     },
+    /// What the turn led to is refused by the store, and would be refused again.
+    #[error("what the workflow's code decided cannot be stored: {reason}")]
+    NotStored {
+        /// What the store says.
+        reason: String,
+    },
     /// The history is damaged.
     #[error("the history cannot be read: {0}")]
     Damaged(#[from] Damage),

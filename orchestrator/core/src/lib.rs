@@ -44,7 +44,7 @@ pub use options::{
     ActivityOptions, DEFAULT_TASK_QUEUE, LocalActivityOptions, MAX_LOCAL_START_TO_CLOSE, RecordedOptions,
     RecordedRetry, RetryPolicy, Verdict,
 };
-pub use outstanding::ActivityTask;
+pub use outstanding::{ActivityTask, Debt, Owed};
 pub use path_part::{InvalidPathPart, read_path_part, write_path_part};
 pub use payload::{MAX_PAYLOAD_BYTES, Payload};
 pub use status::{Status, UnknownStatus};

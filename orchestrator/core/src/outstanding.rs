@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::history::{CommandId, RunState};
+use crate::history::{Batch, Command, CommandId, Event, Input, RunState, Turn};
 use crate::ids::{RunId, RunKey};
 use crate::options::RecordedOptions;
 use crate::payload::Payload;
@@ -30,6 +30,33 @@ pub struct ActivityTask {
     pub lost: u32,
     /// It begins no earlier than this.
     pub not_before: Timestamp,
+}
+
+/// One thing that a history leaves to be done. Doing it twice is harmless.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Debt {
+    /// Hand this to a worker.
+    Task(ActivityTask),
+    /// Nobody wants this activity any more: its attempt record says so from now on (rule A1).
+    Unwanted(CommandId),
+    /// The run's one alarm rings at this time, or not at all.
+    Alarm(Option<Timestamp>),
+    /// Batch 0 of the run that comes after this one (rule C6).
+    NextRun(Box<Batch>),
+}
+
+/// Which of a history's debts are asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Owed<'a> {
+    /// What this batch, just committed, adds to them.
+    New(&'a Batch),
+    /// What the last decided batch, and what was recorded after it, have added: all that may be lost when somebody died
+    /// between a commit and its dispatch.
+    Recent,
+    /// All of an open run's.
+    All,
+    /// What a closed run owes.
+    Closing,
 }
 
 /// How far the sweep's patience grows: the interval times two to this power, at most.
@@ -86,6 +113,55 @@ impl RunState {
     #[must_use]
     pub fn owes(&self) -> bool {
         self.closed.as_ref().is_some_and(|closed| closed.next().is_some() || !self.canceled_activities.is_empty())
+    }
+
+    /// What the history leaves to be done; at `now`, by the host's clock.
+    #[must_use]
+    pub fn debts(&self, owed: Owed<'_>, now: Timestamp) -> Vec<Debt> {
+        let tasks = |ids: &mut dyn Iterator<Item = CommandId>| -> Vec<Debt> {
+            ids.filter_map(|id| self.task(id)).map(Debt::Task).collect()
+        };
+        let mut debts = match owed {
+            _ if self.closed.is_some() => return self.closing_debts(),
+            Owed::Closing => return Vec::new(),
+            Owed::New(batch) => return self.new_debts(batch, now),
+            Owed::Recent => tasks(&mut self.recent_tasks()),
+            Owed::All => tasks(&mut self.activities.keys().copied()),
+        };
+        debts.push(Debt::Alarm(self.alarm(now)));
+        debts
+    }
+
+    fn new_debts(&self, batch: &Batch, now: Timestamp) -> Vec<Debt> {
+        let mut debts = Vec::new();
+        let mut alarm = false;
+        for event in &batch.events {
+            match event {
+                Event::Command(Command::ScheduleActivity { id, .. }) | Event::Input(Input::AttemptLost { id, .. }) => {
+                    if let Some(task) = self.task(*id) {
+                        alarm |= task.options.schedule_to_close_ms.or(task.options.schedule_to_start_ms).is_some();
+                        debts.push(Debt::Task(task));
+                    }
+                }
+                Event::Command(Command::CancelActivity { id }) if self.canceled_activities.contains(id) => {
+                    debts.push(Debt::Unwanted(*id));
+                }
+                Event::Command(Command::StartTimer { .. } | Command::CancelTimer { .. })
+                | Event::Input(Input::LocalBackoff { .. }) => alarm = true,
+                Event::Turn(turn) => alarm |= matches!(turn, Turn { input: Some(Input::TimerFired { .. }), .. }),
+                Event::Command(_) | Event::Input(_) => {}
+            }
+        }
+        if alarm {
+            debts.push(Debt::Alarm(self.alarm(now)));
+        }
+        debts
+    }
+
+    fn closing_debts(&self) -> Vec<Debt> {
+        let unwanted = self.canceled_activities.iter().map(|id| Debt::Unwanted(*id));
+        let next = self.next_run().map(|batch| Debt::NextRun(Box::new(batch)));
+        [Debt::Alarm(None)].into_iter().chain(unwanted).chain(next).collect()
     }
 
     /// How long the sweep waits before it looks again, having found nothing new now: longer each time.

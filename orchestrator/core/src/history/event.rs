@@ -363,6 +363,24 @@ impl Input {
         !matches!(self, Self::Terminated { .. } | Self::AttemptLost { .. } | Self::LocalBackoff { .. })
     }
 
+    /// About how much memory this takes, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let payload = match self {
+            Self::Started(started) => started.input.len(),
+            Self::Signaled { payload, .. } => payload.len(),
+            Self::ActivityCompleted { result, .. } | Self::LocalCompleted { result, .. } => result.len(),
+            Self::CancelRequested { .. }
+            | Self::Terminated { .. }
+            | Self::ActivityFailed { .. }
+            | Self::AttemptLost { .. }
+            | Self::TimerFired { .. }
+            | Self::LocalFailed { .. }
+            | Self::LocalBackoff { .. } => 0,
+        };
+        256 + payload
+    }
+
     /// The command that it answers, if it answers one.
     #[must_use]
     pub fn about(&self) -> Option<CommandId> {

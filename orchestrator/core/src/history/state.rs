@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::event::{Command, CommandId, EarlierRequest, Event, Input, NextRun, Started, Turn};
 use super::record::{Batch, BatchKind, Damage};
 use crate::failure::Failure;
@@ -65,6 +67,9 @@ pub struct RunState {
     pub timers: BTreeMap<CommandId, Timestamp>,
     /// Published query values.
     pub published: BTreeMap<String, Payload>,
+    /// Activities whose present tasks the last decided batch called for, and those that came to it since, by a
+    /// draft or by accepted inputs: if somebody died between a commit and its dispatch, these are what was lost.
+    recent: (Vec<CommandId>, Vec<CommandId>),
     requests: BTreeMap<u64, usize>,
     answered: Vec<EarlierRequest>,
     /// How many of those are in the history; the others are a draft's.
@@ -192,6 +197,7 @@ impl RunState {
             locals: BTreeMap::new(),
             timers: BTreeMap::new(),
             published: BTreeMap::new(),
+            recent: Default::default(),
             requests: BTreeMap::new(),
             answered: started.earlier.clone(),
             recorded: started.earlier.len(),
@@ -244,6 +250,9 @@ impl RunState {
         self.time = batch.time;
         if let Some(due) = batch.due {
             self.due = due;
+        }
+        if batch.kind == BatchKind::Decided {
+            self.recent.0 = std::mem::take(&mut self.recent.1);
         }
         if batch.kind == BatchKind::Swept {
             self.events += 1;
@@ -332,6 +341,7 @@ impl RunState {
                 let pending = self.activities.get_mut(id).ok_or_else(|| format!("activity {id} is not pending"))?;
                 pending.lost = *attempt;
                 pending.retry_at = *retry_at;
+                self.recent.1.push(*id);
             }
             Input::TimerFired { id } => {
                 self.timers.remove(id).ok_or_else(|| format!("timer {id} is not pending"))?;
@@ -363,6 +373,7 @@ impl RunState {
                 if self.activities.insert(*id, pending).is_some() {
                     return Err(format!("activity {id} is scheduled twice"));
                 }
+                self.recent.1.push(*id);
             }
             // An outcome may have been taken in before the workflow gave it up.
             Command::CancelActivity { id } => {
@@ -404,6 +415,23 @@ impl RunState {
         self.locals.clear();
         self.timers.clear();
         self.inbox.clear();
+    }
+
+    /// Activities without an outcome whose tasks the last decided batch called for, or what was recorded after it.
+    pub fn recent_tasks(&self) -> impl Iterator<Item = CommandId> + '_ {
+        self.recent.0.iter().chain(&self.recent.1).copied().filter(|id| self.activities.contains_key(id))
+    }
+
+    /// About how much memory this takes, in bytes: what caches count.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let inputs = self.inbox.iter().map(Input::weight);
+        let activities = self.activities.values().map(|pending| pending.input.len() + 256);
+        let published = self.published.iter().map(|(name, value)| name.len() + value.len() + 64);
+        let started = &self.started;
+        let fixed =
+            1024 + started.input.len() + 32 * (self.answered.len() + self.timers.len()) + 128 * self.locals.len();
+        fixed + inputs.chain(activities).chain(published).sum::<usize>()
     }
 
     /// The run's identity.
@@ -472,6 +500,25 @@ impl RunState {
             due: Some(self.changed_due),
         })
     }
+}
+
+/// Whether a history, given whole or by its last batches, ends with a closed run. Only the last batch that is not the
+/// sweep's is looked at: after it nothing else can stand.
+///
+/// # Errors
+/// [`Damage`] when a batch does not decode. `first` is the sequence of the first record.
+pub fn is_closed(first: u64, records: &[Bytes]) -> Result<bool, Damage> {
+    for (sequence, record) in (first..).zip(records).rev() {
+        let batch = Batch::decode(sequence, record)?;
+        if batch.kind != BatchKind::Swept {
+            return Ok(batch.events.iter().any(|event| match event {
+                Event::Command(command) => command.closes(),
+                Event::Input(input) => matches!(input, Input::Terminated { .. }),
+                Event::Turn(_) => false,
+            }));
+        }
+    }
+    Ok(false)
 }
 
 /// What `now()` was in a turn of a batch with this time.
