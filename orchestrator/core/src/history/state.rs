@@ -508,7 +508,8 @@ impl RunState {
 /// # Errors
 /// [`Damage`] when a batch does not decode. `first` is the sequence of the first record.
 pub fn is_closed(first: u64, records: &[Bytes]) -> Result<bool, Damage> {
-    for (sequence, record) in (first..).zip(records).rev() {
+    for (index, record) in records.iter().enumerate().rev() {
+        let sequence = first + index as u64;
         let batch = Batch::decode(sequence, record)?;
         if batch.kind != BatchKind::Swept {
             return Ok(batch.events.iter().any(|event| match event {
