@@ -55,6 +55,16 @@ pub enum Bug {
     A1TakeLate,
     /// Nobody tells an activity's record that it is not wanted any more.
     A1RetryForever,
+    /// A task is sent again although a worker has it.
+    R1SendAgain,
+    /// An alarm that rings for nothing is set again.
+    R1RingForEver,
+    /// A copy of a task whose attempt runs looks after it for ever.
+    R1WatchTwice,
+    /// A closed run is replayed before it is closed up.
+    O1ReplayClosed,
+    /// What arrives for another run is taken in by one that stands still.
+    O1TakeForAnother,
     /// A function acknowledges what stands behind a message that failed.
     F1AcknowledgeTheRest,
     /// A function leaves a local activity that does not fit without a word.
@@ -94,6 +104,11 @@ impl Bug {
         Self::A1EndLease,
         Self::A1TakeLate,
         Self::A1RetryForever,
+        Self::R1SendAgain,
+        Self::R1RingForEver,
+        Self::R1WatchTwice,
+        Self::O1ReplayClosed,
+        Self::O1TakeForAnother,
     ];
 }
 
