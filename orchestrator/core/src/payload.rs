@@ -1,7 +1,6 @@
 //! What users put in and get out, as JSON text: read by people, by other languages, and stored as it came.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -19,16 +18,15 @@ fn unknown_encoding(encoding: &str) -> String {
 }
 
 /// One JSON value as bytes; or bytes of another encoding, which this build keeps and shows as such. Cloning is cheap.
+///
+/// No larger than the bytes alone, since failures and events hold many: what is not JSON begins with a zero byte, as no
+/// JSON does, then the length of the encoding's name, the name, and its bytes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Payload {
-    bytes: Bytes,
-    /// The encoding's name, when it is not JSON.
-    encoding: Option<Arc<str>>,
-}
+pub struct Payload(Bytes);
 
 impl Payload {
     /// JSON `null`: the payload of `()`.
-    pub const NULL: Payload = Payload { bytes: Bytes::from_static(b"null"), encoding: None };
+    pub const NULL: Payload = Payload(Bytes::from_static(b"null"));
 
     /// Encodes a value.
     ///
@@ -52,7 +50,7 @@ impl Payload {
     /// # Errors
     /// A failure that no retry can mend, naming what did not fit; the type `UnknownEncoding` when it is not JSON.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        if let Some(encoding) = &self.encoding {
+        if let Some(encoding) = self.encoding() {
             return Err(Failure::unplaced(unknown_encoding(encoding)).with_type("UnknownEncoding").non_retryable());
         }
         self.read().map_err(|misfit| {
@@ -68,10 +66,10 @@ impl Payload {
     /// The first place at which it does not fit.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Misfit> {
         // What does not fit is read twice: the way to it is only kept track of when somebody asks.
-        if let Some(encoding) = &self.encoding {
+        if let Some(encoding) = self.encoding() {
             return Err(Misfit { pointer: String::new(), problem: unknown_encoding(encoding) });
         }
-        serde_json::from_slice(&self.bytes).or_else(|_| Misfit::find(&self.bytes))
+        serde_json::from_slice(self.as_bytes()).or_else(|_| Misfit::find(self.as_bytes()))
     }
 
     /// The failure of a value beyond a limit.
@@ -88,54 +86,62 @@ impl Payload {
     /// Bytes that are known to be one JSON value, because this crate or the HTTP door checked them.
     #[must_use]
     pub fn from_json(bytes: Bytes) -> Self {
-        Self { bytes, encoding: None }
+        Self(bytes)
     }
 
-    /// Bytes of another encoding, by its name.
+    /// Bytes of another encoding, by its name: of 255 bytes at most, what is longer is cut.
     #[must_use]
-    pub fn encoded(encoding: &str, bytes: Bytes) -> Self {
-        Self { bytes, encoding: Some(encoding.into()) }
+    pub fn encoded(encoding: &str, bytes: &[u8]) -> Self {
+        let name = &encoding[..encoding.floor_char_boundary(usize::from(u8::MAX))];
+        Self([&[0, name.len() as u8], name.as_bytes(), bytes].concat().into())
+    }
+
+    /// The encoding's name and the bytes, when it is not JSON.
+    fn other(&self) -> Option<(&str, &[u8])> {
+        let [0, length, rest @ ..] = &*self.0 else { return None };
+        let (name, bytes) = rest.split_at_checked(usize::from(*length))?;
+        Some((std::str::from_utf8(name).ok()?, bytes))
     }
 
     /// The name of the encoding; none for JSON.
     #[must_use]
     pub fn encoding(&self) -> Option<&str> {
-        self.encoding.as_deref()
+        self.other().map(|(encoding, _)| encoding)
     }
 
     /// The JSON text, or what else it is, as bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        self.other().map_or(&self.0, |(_, bytes)| bytes)
     }
 
     /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.as_bytes().len()
     }
 
     /// A payload is never empty; this is for `clippy` and for completeness.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.as_bytes().is_empty()
     }
 
     /// The value as a JSON tree, for people. Text that is not JSON (a damaged store) is shown as a string, another
     /// encoding by its name and length.
     #[must_use]
     pub fn to_value(&self) -> serde_json::Value {
-        if let Some(encoding) = &self.encoding {
-            return serde_json::json!({ "encoding": **encoding, "bytes": self.bytes.len() });
+        if let Some(encoding) = self.encoding() {
+            return serde_json::json!({ "encoding": encoding, "bytes": self.len() });
         }
-        serde_json::from_slice(&self.bytes)
-            .unwrap_or_else(|_| serde_json::Value::String(String::from_utf8_lossy(&self.bytes).into_owned()))
+        serde_json::from_slice(self.as_bytes())
+            .unwrap_or_else(|_| serde_json::Value::String(String::from_utf8_lossy(self.as_bytes()).into_owned()))
     }
 
     /// Eight bytes that tell changed arguments from unchanged ones.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
-        let hash = blake3::hash(&self.bytes);
+        let hash = blake3::hash(&self.0);
         let mut first = [0; 8];
         first.copy_from_slice(&hash.as_bytes()[..8]);
         u64::from_le_bytes(first)
@@ -144,9 +150,9 @@ impl Payload {
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.encoding {
-            None => write!(f, "Payload({})", String::from_utf8_lossy(&self.bytes)),
-            Some(encoding) => write!(f, "Payload({encoding}, {} bytes)", self.bytes.len()),
+        match self.encoding() {
+            None => write!(f, "Payload({})", String::from_utf8_lossy(self.as_bytes())),
+            Some(encoding) => write!(f, "Payload({encoding}, {} bytes)", self.as_bytes().len()),
         }
     }
 }
@@ -170,9 +176,9 @@ impl<C> minicbor::Encode<C> for Payload {
         e: &mut minicbor::Encoder<W>,
         _: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        match &self.encoding {
-            None => e.bytes(&self.bytes)?.ok(),
-            Some(encoding) => e.array(2)?.str(encoding)?.bytes(&self.bytes)?.ok(),
+        match self.encoding() {
+            None => e.bytes(self.as_bytes())?.ok(),
+            Some(encoding) => e.array(2)?.str(encoding)?.bytes(self.as_bytes())?.ok(),
         }
     }
 }
@@ -183,7 +189,7 @@ impl<'b, C> minicbor::Decode<'b, C> for Payload {
             return Ok(Self::from_json(Bytes::copy_from_slice(d.bytes()?)));
         }
         match d.array()? {
-            Some(2) => Ok(Self::encoded(d.str()?, Bytes::copy_from_slice(d.bytes()?))),
+            Some(2) => Ok(Self::encoded(d.str()?, d.bytes()?)),
             _ => Err(minicbor::decode::Error::message("expected bytes, or an encoding and bytes")),
         }
     }

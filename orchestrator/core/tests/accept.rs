@@ -361,14 +361,8 @@ fn a_start_that_joined_is_remembered() {
     assert_eq!(request.against(Some(world.state())), StartVerdict::Existing(0), "also when it is closed");
     let other = StartRequest { request_id: "third".into(), ..start_request("test", json("null")) };
     let run_id = RunId::from_bytes([2; 16]);
-    let first = other.first_batch(
-        &run_key(1),
-        run_id,
-        CommitId::from_bytes([3; 16]),
-        world.now(),
-        Some(world.state()),
-        SWEEP,
-    );
+    let first =
+        other.first_batch(&run_key(1), run_id, CommitId::from_bytes([3; 16]), world.now(), Some(world.state()), SWEEP);
     let next = World::of(world.app.clone(), run_key(1), vec![first.encode()]);
     assert_eq!(request.against(Some(next.state())), StartVerdict::Existing(0), "and when another run has begun");
 }

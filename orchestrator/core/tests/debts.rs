@@ -6,8 +6,7 @@ use common::{GO, MINUTE, World, app, completed, double, failed, halve, json, run
 use dormouse_core::history::{Batch, is_closed};
 use dormouse_core::operations::WorkerGone;
 use dormouse_core::{
-    ActivityOptions, Arrival, Debt, Failure, Owed, RetryState, RunState, Status, TimeoutKind, Timestamp, Workflow,
-    join,
+    ActivityOptions, Arrival, Debt, Failure, Owed, RetryState, RunState, Status, TimeoutKind, Timestamp, Workflow, join,
 };
 
 fn show(debts: &[Debt]) -> Vec<String> {

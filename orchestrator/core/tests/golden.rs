@@ -89,7 +89,7 @@ fn calls() -> Vec<(&'static str, Call)> {
         ("limit of a turn", Call { limits: limits(None, None, Some(3)), ..bare.clone() }),
         ("retry", Call { retry: Some(retry()), ..bare.clone() }),
         ("not before", Call { not_before: Some(at(5)), ..bare.clone() }),
-        ("another encoding", Call { input: Payload::encoded("zstd", Bytes::from_static(b"\x01\x02")), ..bare }),
+        ("another encoding", Call { input: Payload::encoded("zstd", b"\x01\x02"), ..bare }),
     ]
 }
 

@@ -249,7 +249,7 @@ fn a_behaviour_that_this_build_does_not_know_parks_the_run() {
 
 #[test]
 fn a_payload_of_another_encoding_is_kept_and_told() {
-    let payload = Payload::encoded("zstd", bytes::Bytes::from_static(b"\x28\xb5"));
+    let payload = Payload::encoded("zstd", b"\x28\xb5");
     let stored = minicbor::to_vec(&payload).unwrap();
     assert_eq!(minicbor::decode::<Payload>(&stored).unwrap(), payload);
     assert_eq!(payload.decode::<u32>().unwrap_err().type_name(), Some("UnknownEncoding"));

@@ -12,7 +12,7 @@
 //! Nothing is handed out for it: whoever decides the run runs it. A turn that asked for nothing else is committed with
 //! the first outcome.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
 use serde_json::json;
@@ -119,11 +119,20 @@ pub struct Locals {
     /// Those without an outcome.
     #[n(0)]
     pub open: BTreeMap<CommandId, PendingLocal>,
+    /// When those that back off may go on, the earliest first.
+    #[n(1)]
+    ahead: BTreeSet<(Timestamp, CommandId)>,
 }
 
 impl Locals {
+    fn remove(&mut self, id: CommandId) -> Option<PendingLocal> {
+        let pending = self.open.remove(&id)?;
+        self.ahead.remove(&(pending.retry_at, id));
+        Some(pending)
+    }
+
     fn settle(&mut self, id: CommandId) -> Result<(), String> {
-        self.open.remove(&id).map(drop).ok_or_else(|| format!("local activity {id} is not pending"))
+        self.remove(id).map(drop).ok_or_else(|| format!("local activity {id} is not pending"))
     }
 
     fn live(&self, id: CommandId, attempt: u32) -> Result<(), Refusal> {
@@ -139,7 +148,7 @@ impl Kind for Locals {
 
     /// One that may begin already rings no more.
     fn alarm(&self, now: Timestamp) -> Option<Timestamp> {
-        self.open.values().map(|local| local.retry_at).filter(|at| *at > now).min()
+        self.ahead.range((now, CommandId::MAX)..).find(|(at, _)| *at > now).map(|(at, _)| *at)
     }
 
     fn waits(&self) -> bool {
@@ -152,6 +161,7 @@ impl Kind for Locals {
 
     fn close(&mut self) {
         self.open.clear();
+        self.ahead.clear();
     }
 }
 
@@ -212,7 +222,7 @@ impl Ask for CancelLocal {
     }
 
     fn fold(&self, of: &mut Locals, _: Timestamp) -> Result<(), String> {
-        of.open.remove(&self.id);
+        of.remove(self.id);
         Ok(())
     }
 
@@ -291,6 +301,8 @@ impl News for LocalBackoff {
     fn note(&self, of: &mut Locals) -> Result<(), String> {
         let Self { id, attempt, failure, retry_at } = self;
         let pending = of.open.get_mut(id).ok_or_else(|| format!("local activity {id} is not pending"))?;
+        of.ahead.remove(&(pending.retry_at, *id));
+        of.ahead.insert((*retry_at, *id));
         pending.attempts = *attempt;
         pending.retry_at = *retry_at;
         pending.last_failure = Some(failure.clone());

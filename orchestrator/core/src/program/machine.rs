@@ -3,6 +3,7 @@
 //! Two rules make replay exact. Inputs are delivered one turn at a time, in the order of the history. And a command is
 //! issued when the workflow's code asks for it, numbered in that order, whether or not anybody awaits it yet.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::task::Waker;
@@ -66,7 +67,7 @@ pub(crate) enum Waiter {
     /// The outcome of a command; its slot knows whom to wake.
     Command,
     /// A signal of this name.
-    Signal(Rc<str>, Waker),
+    Signal(Cow<'static, str>, Waker),
     /// Anything that may change a condition.
     Condition(Waker),
 }

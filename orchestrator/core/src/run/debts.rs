@@ -15,6 +15,7 @@ use crate::time::Timestamp;
 
 /// Something that is to be done.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "the large one is the common one")]
 pub enum Debt {
     /// This task goes to a worker.
     Task(ActivityTask),
