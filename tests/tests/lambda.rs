@@ -35,6 +35,9 @@ use futures::future::{BoxFuture, ready};
 /// Letters of this queue are dead.
 const DEAD: &str = "dead letters";
 
+/// Letters of this sender are a worker's.
+const WORKER: &str = "a worker";
+
 /// What was done with letters.
 #[derive(Debug, Default)]
 struct Done {
@@ -59,6 +62,10 @@ impl Counter for Clerk {
 
     fn is_dead(&self, queue_arn: &str) -> bool {
         queue_arn == DEAD
+    }
+
+    fn is_trusted(&self, letter: &Letter) -> bool {
+        letter.sender != WORKER
     }
 
     fn pass_on(&self, message: Message) -> SeamFuture<'static, ()> {
@@ -167,6 +174,7 @@ fn letter(id: &str, group: &str, body: String) -> Letter {
         id: id.into(),
         receipt: format!("receipt of {id}"),
         queue_arn: "runs".into(),
+        sender: "the engine".into(),
         group: Some(group.into()),
         deliveries: 1,
         sent_at: Timestamp::from_millis(0),

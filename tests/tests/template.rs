@@ -121,8 +121,8 @@ const PLANTED: &[(&str, &str, &str)] = &[
         "PassRole",
     ),
     (
-        "              - Sid: Queries\n",
-        "              - Sid: Oops\n                Effect: Allow\n                Action: scheduler:CreateSchedule\n                Resource: !GetAtt AlarmSchedules.Arn\n              - Sid: Queries\n",
+        "              - Sid: QuarantinedObjects\n",
+        "              - Sid: Oops\n                Effect: Allow\n                Action: scheduler:CreateSchedule\n                Resource: !GetAtt AlarmSchedules.Arn\n              - Sid: QuarantinedObjects\n",
         "ApiRole: scheduler:CreateSchedule",
     ),
     ("                'aws:SourceAccount': !Ref AWS::AccountId\n", "", "AlarmScheduleRole: whose schedules"),
@@ -132,6 +132,8 @@ const PLANTED: &[(&str, &str, &str)] = &[
         "OrchestratorRole: scheduler:DeleteSchedule",
     ),
     ("schedule/${AlarmSchedules}/*", "schedule/default/*", "wildcard resource"),
+    ("${OrchestratorRole.RoleId},${ApiRole.RoleId}", "${ActivityRole.RoleId}", "DORMOUSE_TRUSTED_SENDERS"),
+    ("      Principal: !GetAtt ApiRole.Arn\n", "      Principal: !GetAtt ActivityRole.Arn\n", "ApiMayQuery"),
     ("['quarantine#*']", "['run#*']", "ApiRole: deletes"),
     ("${Bucket.Arn}/quarantine/*", "${Bucket.Arn}/runs/*", "ApiRole: deletes"),
     (

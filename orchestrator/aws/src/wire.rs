@@ -43,6 +43,9 @@
 //!  "retry_state": "non_retryable_failure"}
 //! ```
 //!
+//! Nothing else is taken from a worker: a message of another kind on the run queue goes into quarantine, unless it was
+//! sent by the engine's own functions.
+//!
 //! In a failure only `message` is needed; `details` may hold any JSON, `cause` another failure. `retry_state` says why
 //! no further attempt is made: `non_retryable_failure` (also when it is left out), `maximum_attempts_reached`,
 //! `timeout`, `cancel_requested`. A failure that is to be tried again is no message: it is written to the record, and
@@ -87,7 +90,7 @@ mod tests;
 
 use std::time::Duration;
 
-use dormouse_core::{ActivityTask, RunId, RunKey, Timestamp, WorkflowKey, derive};
+use dormouse_core::{ActivityTask, Arrival, RunId, RunKey, Timestamp, WorkflowKey, derive};
 
 use dormouse_engine::seams::RunMessage;
 use dormouse_engine::store::StoreError;
@@ -174,6 +177,26 @@ pub enum WireError {
 impl From<WireError> for StoreError {
     fn from(error: WireError) -> Self {
         Self::refused(error.to_string())
+    }
+}
+
+/// Whether this is what workers tell runs: outcomes of attempts that they have made or found lost. Nobody else's word is
+/// in it, so whoever may run activities may send it.
+#[must_use]
+pub fn is_of_workers(message: &RunMessage) -> bool {
+    match message {
+        RunMessage::Intent(_) | RunMessage::Accepted { .. } | RunMessage::Sweep { .. } => false,
+        RunMessage::Arrived { arrival, .. } => match arrival {
+            Arrival::ActivityCompleted { .. } | Arrival::ActivityFailed { .. } | Arrival::AttemptLost { .. } => true,
+            Arrival::Signal { .. }
+            | Arrival::Cancel { .. }
+            | Arrival::Terminate { .. }
+            | Arrival::NeverTaken { .. }
+            | Arrival::LocalCompleted { .. }
+            | Arrival::LocalFailed { .. }
+            | Arrival::LocalBackoff { .. }
+            | Arrival::Alarm => false,
+        },
     }
 }
 

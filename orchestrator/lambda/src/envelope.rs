@@ -20,6 +20,9 @@ pub struct Letter {
     pub receipt: String,
     /// The queue that it came from.
     pub queue_arn: String,
+    /// Who sent it, as SQS says: the unique id of a role and the name of its session, or an account. Empty when SQS does
+    /// not say.
+    pub sender: String,
     /// Its message group, on a FIFO queue.
     pub group: Option<String>,
     /// How often it has been delivered, this time included.
@@ -36,6 +39,7 @@ impl Letter {
     pub fn new(message: SqsMessage) -> Self {
         let attribute = |name: &str| message.attributes.get(name).cloned();
         Self {
+            sender: attribute("SenderId").unwrap_or_default(),
             group: attribute("MessageGroupId"),
             deliveries: attribute("ApproximateReceiveCount").and_then(|count| count.parse().ok()).unwrap_or(1),
             sent_at: Timestamp::from_millis(
@@ -99,6 +103,7 @@ mod tests {
             id: id.into(),
             receipt: String::new(),
             queue_arn: String::new(),
+            sender: String::new(),
             group: group.map(str::to_owned),
             deliveries: 1,
             sent_at: Timestamp::from_millis(0),

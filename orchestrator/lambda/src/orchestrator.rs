@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_lambda_events::event::sqs::SqsEvent;
 use dormouse_aws::dead_letters::examine;
 use dormouse_aws::queues::ReceiveError;
-use dormouse_aws::wire::Message;
+use dormouse_aws::wire::{Message, is_of_workers};
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{App, Payload, RunKey};
 use dormouse_engine::ApiError;
@@ -46,6 +46,8 @@ pub trait Counter: Send + Sync {
     fn read(&self, body: &str) -> BoxFuture<'static, Result<Message, ReceiveError>>;
     /// Whether letters of this queue are dead letters.
     fn is_dead(&self, queue_arn: &str) -> bool;
+    /// Whether whoever sent this letter may tell runs anything. Of others, only what workers tell is taken.
+    fn is_trusted(&self, letter: &Letter) -> bool;
     /// Forwards what came on the alarm queue.
     fn pass_on(&self, message: Message) -> SeamFuture<'static, ()>;
     /// Puts a letter into quarantine, where people see it.
@@ -68,6 +70,10 @@ impl Counter for Cloud {
 
     fn is_dead(&self, queue_arn: &str) -> bool {
         self.settings.dead_letter_arns.iter().any(|arn| arn == queue_arn)
+    }
+
+    fn is_trusted(&self, letter: &Letter) -> bool {
+        self.settings.trusts(&letter.sender)
     }
 
     fn pass_on(&self, message: Message) -> SeamFuture<'static, ()> {
@@ -224,7 +230,9 @@ impl<C: Counter> Consumer<C> {
                     // Those of one run share a pass, and so a write.
                     while let Some(next) = rest.peek() {
                         match self.counter.read(&next.body).await {
-                            Ok(Message::Run(message)) if *message.run() == run => messages.push(message),
+                            Ok(Message::Run(message)) if *message.run() == run && self.may_send(next, &message) => {
+                                messages.push(message);
+                            }
                             _ => break,
                         }
                         batch.extend(rest.next());
@@ -269,6 +277,12 @@ impl<C: Counter> Consumer<C> {
         handled.and(acquitted)
     }
 
+    /// Code of activities is of many hands, and may send to the run queue: it is no way to start, signal or end a
+    /// workflow, or to write into its history.
+    fn may_send(&self, letter: &Letter, message: &RunMessage) -> bool {
+        is_of_workers(message) || self.counter.is_trusted(letter)
+    }
+
     /// Reads a letter. What is not for a run's decider is seen to here.
     async fn open(&self, letter: &Letter) -> Result<Option<RunMessage>, StoreError> {
         let received = self.counter.read(&letter.body).await;
@@ -278,7 +292,11 @@ impl<C: Counter> Consumer<C> {
             return Ok(None);
         }
         match received {
-            Ok(Message::Run(message)) => return Ok(Some(message)),
+            Ok(Message::Run(message)) if self.may_send(letter, &message) => return Ok(Some(message)),
+            Ok(Message::Run(message)) => {
+                let reason = format!("{:?} may tell runs outcomes of activities, and nothing else", letter.sender);
+                self.counter.set_aside(letter, Some(message.run()), &reason).await?;
+            }
             Ok(message @ (Message::Alarm(_) | Message::Deferred(_))) => self.counter.pass_on(message).await?,
             Ok(_) => self.counter.set_aside(letter, None, "a message that no run and no alarm is sent").await?,
             Err(ReceiveError::Wire(error)) => self.counter.set_aside(letter, None, &error.to_string()).await?,

@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) schedule_lead: Duration,
     pub(crate) orchestrator_function: String,
     pub(crate) dead_letter_arns: Vec<String>,
+    pub(crate) trusted_senders: Vec<String>,
     pub(crate) namespace: String,
     pub(crate) sweep_interval: Duration,
     pub(crate) retention: Duration,
@@ -64,7 +65,20 @@ fn number(get: Get<'_>, name: &'static str, default: u64, within: RangeInclusive
     }
 }
 
+/// What stands between commas; nothing when it is not set.
+fn list(get: Get<'_>, name: &'static str) -> Vec<String> {
+    let text = text_or(get, name, "");
+    text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+}
+
 impl Settings {
+    /// Whether this sender, as SQS names it, may tell runs anything: it is an account or a role that is named. When none
+    /// is named, nobody is told apart.
+    pub(crate) fn trusts(&self, sender: &str) -> bool {
+        let id = sender.split(':').next().unwrap_or_default();
+        self.trusted_senders.is_empty() || self.trusted_senders.iter().any(|trusted| trusted == id)
+    }
+
     pub(crate) fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSetting> {
         let get: Get<'_> = &get;
         let role = match text(get, "DORMOUSE_ROLE")?.as_str() {
@@ -90,11 +104,8 @@ impl Settings {
             longest_delay: Duration::from_secs(number(get, "DORMOUSE_LONGEST_DELAY_SECONDS", 900, 1..=900)?),
             schedule_lead: Duration::from_secs(number(get, "DORMOUSE_SCHEDULE_LEAD_SECONDS", 120, 0..=600)?),
             orchestrator_function: text_or(get, "DORMOUSE_ORCHESTRATOR_FUNCTION", ""),
-            dead_letter_arns: text_or(get, "DORMOUSE_DEAD_LETTER_ARNS", "")
-                .split(',')
-                .map(|arn| arn.trim().to_owned())
-                .filter(|arn| !arn.is_empty())
-                .collect(),
+            dead_letter_arns: list(get, "DORMOUSE_DEAD_LETTER_ARNS"),
+            trusted_senders: list(get, "DORMOUSE_TRUSTED_SENDERS"),
             namespace: text_or(get, "DORMOUSE_NAMESPACE", "default"),
             sweep_interval: Duration::from_secs(number(get, "DORMOUSE_SWEEP_SECONDS", 60, 1..=86_400)?),
             retention: Duration::from_hours(24 * number(get, "DORMOUSE_RETENTION_DAYS", 30, 1..=36_500)?),
@@ -132,6 +143,20 @@ mod tests {
             let mut without = variables();
             without.remove(name);
             assert!(read(&without).unwrap_err().to_string().starts_with(name));
+        }
+    }
+
+    #[test]
+    fn senders_are_told_apart_by_their_role() {
+        let mut variables = variables();
+        assert!(read(&variables).unwrap().trusts("AROAWORKER:activity"), "when none is named");
+        variables.insert("DORMOUSE_TRUSTED_SENDERS", "123456789012, AROADECIDER");
+        let settings = read(&variables).unwrap();
+        for trusted in ["123456789012", "AROADECIDER:orchestrator", "AROADECIDER"] {
+            assert!(settings.trusts(trusted), "{trusted}");
+        }
+        for other in ["", "AROAWORKER:orchestrator", "AROAWORKER:AROADECIDER", "AROADECIDERS:x", ":AROADECIDER"] {
+            assert!(!settings.trusts(other), "{other}");
         }
     }
 

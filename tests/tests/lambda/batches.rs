@@ -6,14 +6,14 @@ use std::time::Duration;
 use aws_lambda_events::event::sqs::SqsMessage;
 use dormouse::{App, Failure, Signal, Workflow};
 use dormouse_aws::wire::{Alarm, Message, Task, encode};
-use dormouse_core::RunKey;
-use dormouse_engine::seams::RunMessage;
+use dormouse_core::{Arrival, Payload, RunKey, TimeoutKind};
+use dormouse_engine::seams::{Intent, RunMessage, Wish};
 use dormouse_lambda::envelope::Letter;
 use dormouse_testing::delivery::plain_task;
 use dormouse_testing::{Fault, On, World};
 use serde_json::json;
 
-use crate::{DEAD, Function, PLENTY, body, letter, letters};
+use crate::{DEAD, Function, PLENTY, WORKER, body, letter, letters};
 
 const WORD: Signal<String> = Signal::new("word");
 
@@ -112,6 +112,48 @@ async fn what_cannot_be_read_is_put_aside() {
     assert_eq!(aside, expected);
     assert!(done.set_aside.iter().all(|(_, reason)| !reason.is_empty()));
     assert_eq!(done.passed_on, [alarm]);
+}
+
+/// Code of activities may send to the run queue; what it says there is taken when it is an outcome. Nothing else, wherever
+/// it stands in a batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_workers_only_outcomes_are_taken() {
+    let world = world();
+    let function = Function::begin(&world);
+    let run = function.process.start("words", "w", "r1", &2);
+    function.work_off(&world).await;
+    let run_id = world.state(&run).run_id();
+    let arrived = |arrival| body(&RunMessage::Arrived { run: run.clone(), run_id, arrival });
+    let signal = |id: &str| {
+        let payload = Payload::encode(&id).unwrap();
+        arrived(Arrival::Signal { request_id: id.into(), name: "word".into(), payload })
+    };
+    let terminate = Arrival::Terminate { request_id: "t".into(), reason: "because".into(), next: None };
+    let take =
+        |arrival| body(&RunMessage::Intent(Intent { run: run.clone(), wish: Wish::Take { arrival, pinned: true } }));
+    let record = world.records(&run).remove(0);
+    let accepted = body(&RunMessage::Accepted { run: run.clone(), sequence: 9, record });
+    let lost = Arrival::AttemptLost { id: 9, attempt: 1, timeout: TimeoutKind::Heartbeat, last_heartbeat: None };
+    let by_worker = |id: &str, body| Letter { sender: WORKER.into(), ..letter(id, "w", body) };
+    let batch = vec![
+        by_worker("first", arrived(terminate.clone())),
+        letter("engine's", "w", signal("a")),
+        by_worker("behind", arrived(terminate.clone())),
+        by_worker("intent", take(terminate)),
+        by_worker("signal", signal("forged")),
+        by_worker("accepted", accepted),
+        by_worker("alarm", arrived(Arrival::Alarm)),
+        by_worker("sweep", sweep(&run)),
+        by_worker("outcome", arrived(Arrival::ActivityCompleted { id: 9, attempt: 1, result: Payload::NULL })),
+        by_worker("lost", arrived(lost)),
+        letter("engine's again", "w", signal("b")),
+    ];
+    assert_eq!(function.invoke(batch, PLENTY).await, [""; 0]);
+    assert_eq!(world.result(&run), Some(json!(["a", "b"])), "nothing but the engine's words");
+    let done = function.clerk.0.lock().unwrap();
+    let aside: Vec<_> = done.set_aside.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(aside, ["first", "behind", "intent", "signal", "accepted", "alarm", "sweep"]);
+    assert!(done.set_aside.iter().all(|(_, reason)| reason.contains(WORKER) && reason.contains("outcomes")));
 }
 
 /// The bucket does not answer: that letter, and what is behind it, comes again; nothing is put aside.

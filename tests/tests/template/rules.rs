@@ -37,6 +37,7 @@ pub fn faults(root: &Value) -> Vec<String> {
     template.roles();
     template.activity_role();
     template.other_roles();
+    template.senders();
     template.redrive();
     template.table();
     template.bucket();
@@ -336,7 +337,7 @@ impl<'a> Template<'a> {
                 let (service, _) = action.split_once(':').unwrap_or_default();
                 let may: &[&str] = match service {
                     "scheduler" | "iam" => &["OrchestratorRole", "ActivityRole"],
-                    "lambda" => &["ApiRole", "SweepRole"],
+                    "lambda" => &["SweepRole"],
                     "dynamodb" | "s3" => &["OrchestratorRole", "ApiRole", "ActivityRole"],
                     "sqs" => &["OrchestratorRole", "ApiRole", "ActivityRole", "AlarmScheduleRole"],
                     "logs" => &["OrchestratorRole", "ApiRole", "ActivityRole"],
@@ -377,6 +378,21 @@ impl<'a> Template<'a> {
                 }
             }
         }
+    }
+
+    /// Of workers, only outcomes are taken; so the orchestrator must know who is none.
+    fn senders(&mut self) {
+        let environment = &self.properties("Orchestrator")["Environment"]["Variables"];
+        let trusted = json!({ "Fn::Sub": "${AWS::AccountId},${OrchestratorRole.RoleId},${ApiRole.RoleId}" });
+        self.must(environment["DORMOUSE_TRUSTED_SENDERS"] == trusted, "DORMOUSE_TRUSTED_SENDERS");
+        let expected = json!({
+            "FunctionName": reference("Orchestrator"),
+            "Action": "lambda:InvokeFunction",
+            "Principal": get_att("ApiRole", "Arn"),
+        });
+        self.must(*self.properties("ApiMayQuery") == expected, "ApiMayQuery: the API asks the orchestrator");
+        let permissions: BTreeSet<_> = self.all("AWS::Lambda::Permission").into_iter().collect();
+        self.must(permissions == BTreeSet::from(["ApiMayQuery", "ApiPermission"]), "permissions that no rule looks at");
     }
 
     /// What is taken out of quarantine goes to any queue, and is removed: no emulator refuses it, AWS would.
