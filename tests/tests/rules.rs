@@ -26,6 +26,10 @@ mod attempts;
 mod commit;
 #[path = "rules/flow.rs"]
 mod flow;
+#[path = "rules/http.rs"]
+mod http;
+#[path = "rules/negative.rs"]
+mod negative;
 #[path = "rules/planted.rs"]
 mod planted;
 #[path = "rules/runs.rs"]
