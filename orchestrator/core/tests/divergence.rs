@@ -101,6 +101,53 @@ fn another_order() {
     assert_eq!(sides(&text), ["activity \"double\" (id 1) (placed)", "activity \"halve\" (id 1) (placed)"]);
 }
 
+/// The same command, about another of the things that were asked for.
+#[test]
+fn another_of_two_timers_is_given_up() {
+    let text = divergence(redeploy(
+        |cx: Workflow, _: ()| async move {
+            let (one, other) = (cx.sleep(secs(10)), cx.sleep(secs(20)));
+            drop(one);
+            cx.signal(GO).await?;
+            Ok(drop(other))
+        },
+        &(),
+        &[],
+        |cx: Workflow, _: ()| async move {
+            let (one, other) = (cx.sleep(secs(10)), cx.sleep(secs(20)));
+            drop(other);
+            cx.signal(GO).await?;
+            Ok(drop(one))
+        },
+    ));
+    let [recorded, attempted] = sides(&text);
+    assert!(recorded.contains("1") && attempted.contains("2"), "{text}");
+}
+
+/// A command that was recorded in a later turn is not this one.
+#[test]
+fn a_command_that_comes_a_turn_too_soon() {
+    let text = divergence(redeploy(
+        |cx: Workflow, _: ()| async move {
+            let one = cx.sleep(secs(10));
+            cx.signal(GO).await?;
+            let other = cx.sleep(secs(20));
+            cx.signal(GO).await?;
+            Ok(drop((one, other)))
+        },
+        &(),
+        &[signal("s", "go", "true")],
+        |cx: Workflow, _: ()| async move {
+            let (one, other) = (cx.sleep(secs(10)), cx.sleep(secs(20)));
+            cx.signal(GO).await?;
+            cx.signal(GO).await?;
+            Ok(drop((one, other)))
+        },
+    ));
+    assert!(text.contains("(turn 1)"), "{text}");
+    assert_eq!(sides(&text)[1], "timer (id 2) (placed)");
+}
+
 #[test]
 fn a_missing_command() {
     let text = divergence(redeploy(

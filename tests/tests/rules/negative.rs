@@ -108,24 +108,6 @@ fn f4_nothing_follows_a_chain_that_has_ended() {
     assert_eq!(world.row(&run("w", 2)), None);
 }
 
-/// A late copy of what began, replaced or continued a run begins no other.
-#[test]
-fn f3_what_has_begun_a_run_begins_no_other() {
-    let (world, process) = world();
-    process.start("words", "w", "r1", &1);
-    let messages = world.mail.messages();
-    process.deliver();
-    process.signal("w", "s", "word", &"end");
-    process.deliver();
-    for message in messages {
-        for process in [&process, &world.process()] {
-            process.handle(message.clone()).unwrap().unwrap();
-            process.deliver();
-        }
-    }
-    assert_eq!(world.row(&run("w", 1)), None);
-}
-
 /// A run that is due soon anyway is not due later for what it takes in.
 #[test]
 fn f5_an_input_puts_nothing_off() {
@@ -145,7 +127,29 @@ fn f5_an_input_puts_nothing_off() {
     assert_eq!(world.state(&nap).status(), Status::Completed);
 }
 
-/// Who waits for people alone, or for nothing, is told nothing when it is looked at, and sends nothing.
+/// Nor does a decision: that a run is due later is for the sweep to say.
+#[test]
+fn f5_a_decision_puts_nothing_off() {
+    let (world, process) = world();
+    let (nap, words) = (process.start("nap", "w", "r1", &3_600), process.start("words", "v", "r1", &2));
+    let first_look = world.now() + SWEEP;
+    process.deliver();
+    world.pass(SWEEP / 2);
+    process.signal("v", "s", "word", &"on");
+    process.deliver();
+    for run in [&nap, &words] {
+        assert_eq!((world.due(run), world.state(run).is_undecided()), (Some(first_look), false), "{run}");
+    }
+    world.clock.set(first_look);
+    assert_eq!(world.sweep().len(), 2);
+    process.deliver();
+    for run in [&nap, &words] {
+        assert!(world.due(run) > Some(first_look + SWEEP), "{run}");
+    }
+}
+
+/// Who waits for people, for time or for nothing is told nothing when it is looked at, and sends nothing; but for an
+/// alarm that is lost.
 #[test]
 fn f6_a_sweep_of_what_waits_for_nothing_sends_nothing() {
     let (world, process) = world();
@@ -154,6 +158,7 @@ fn f6_a_sweep_of_what_waits_for_nothing_sends_nothing() {
     let naps = process.start("nap", "u", "r1", &3600);
     process.deliver();
     for process in [process, world.process()] {
+        world.mail.drop_alarms();
         for run in [&waits, &closed, &naps] {
             let (before, records) = (world.mail.sent(), world.records(run).len());
             process.handle(RunMessage::Sweep { run: run.clone() }).unwrap().unwrap();
@@ -162,8 +167,39 @@ fn f6_a_sweep_of_what_waits_for_nothing_sends_nothing() {
             assert_eq!(world.records(run).len(), records, "{run}: not due, and nothing to say");
             assert_eq!(world.mail.take_locals().len(), 0);
         }
+        assert_eq!(world.mail.alarm(&naps), Some(world.now() + Duration::from_hours(1)));
     }
-    assert_eq!(world.mail.alarm(&naps), Some(world.now() + Duration::from_hours(1)));
+}
+
+/// The sweep grows patient, up to 64 times its interval, and looks again after that, for ever.
+#[test]
+fn f5_patience_has_an_end() {
+    let (world, process) = world();
+    let run = process.start("queued", "w", "r1", &1);
+    process.deliver();
+    for look in 0..40 {
+        let due = world.due(&run).expect("it is open");
+        let waited = due.since(world.now());
+        assert_eq!(waited, SWEEP * 2u32.pow(u32::min(look, 7).saturating_sub(1)), "look {look}");
+        world.clock.set(due);
+        world.sweep();
+        process.deliver();
+        world.mail.take_tasks();
+    }
+    // Something happens: it begins anew.
+    process.signal("w", "s", "noise", &());
+    process.deliver();
+    for patience in [1, 1, 2, 4] {
+        let due = world.due(&run).expect("it is open");
+        assert_eq!(due.since(world.now()), SWEEP * patience);
+        world.clock.set(due);
+        world.sweep();
+        process.deliver();
+    }
+    // Looks are events, as people count them.
+    let described = drive(process.front.describe(&latest("w"))).unwrap().unwrap();
+    let history = drive(process.front.history(&latest("w"), 0, 1_000)).unwrap().unwrap();
+    assert_eq!(described.history_events, history.events.len() as u64);
 }
 
 fn claimed(process: &Process, task: &ActivityTask) -> dormouse_engine::attempts::Claim {
@@ -187,6 +223,11 @@ fn a1_what_is_still_wanted_goes_on() {
         drive(claim.heartbeat(&process.ports, task, world.now(), &Payload::NULL)).unwrap().unwrap()
     };
     assert_eq!((beat(&mut kept, keep), beat(&mut given_up, give_up)), (Standing::Held, Standing::Unwanted));
+    // A second delivery waits for the worker of what is wanted, in case that it dies. Of what is not, it does not.
+    for (task, looks_again) in [(keep, 1), (give_up, 0)] {
+        work(&world, &process, task.clone());
+        assert_eq!((world.mail.messages().len(), world.mail.take_tasks().len()), (0, looks_again));
+    }
     // Its result comes too late, that of the other one does not.
     process.complete(give_up, 1, &7);
     process.complete(keep, 1, &8);
