@@ -285,6 +285,7 @@ fn a_late_attempt_gives_way() {
             let lost = TimeoutKind::Heartbeat;
             bench.tell(Arrival::AttemptLost { id: 1, attempt: 1, timeout: lost, last_heartbeat: None });
             let next = bench.world.mail.take_tasks().remove(0);
+            tokio::time::sleep(next.not_before.since(bench.world.now())).await;
             let other = bench.world.process();
             let second = handle_task(bench.world.app(), &other.ports, next, None);
             assert!(tokio::time::timeout(secs(9), second).await.is_err(), "it is at work");
