@@ -1,4 +1,22 @@
-//! Time limits, retries, panics, cancellation and termination, on the embedded engine.
+//! Limits of time, of size and of pages, and what comes of them. Here: time limits, retries, panics, cancellation and
+//! termination, on the embedded engine.
+
+#[path = "limits/alarms.rs"]
+mod alarms;
+#[path = "limits/attempts.rs"]
+mod attempts;
+#[path = "limits/clockwork.rs"]
+mod clockwork;
+#[path = "limits/heartbeats.rs"]
+mod heartbeats;
+#[path = "limits/pages.rs"]
+mod pages;
+#[path = "limits/pauses.rs"]
+mod pauses;
+#[path = "limits/queries.rs"]
+mod queries;
+#[path = "limits/sizes.rs"]
+mod sizes;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -28,6 +28,10 @@ mod attempts;
 mod commit;
 #[path = "rules/flow.rs"]
 mod flow;
+#[path = "rules/http.rs"]
+mod http;
+#[path = "rules/negative.rs"]
+mod negative;
 #[path = "rules/operator.rs"]
 mod operator;
 #[path = "rules/planted.rs"]

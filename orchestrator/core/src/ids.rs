@@ -258,6 +258,37 @@ mod tests {
         assert!(matches!(check_id("x", "a\0b"), Err(InvalidId::Control { at: 1, .. })));
     }
 
+    /// Golden: histories that stand are chained and named by these.
+    #[test]
+    fn what_is_derived_never_changes() {
+        let workflow = WorkflowKey::new("default", "order-1").unwrap();
+        let hashes = [
+            BatchHash::of(b""),
+            BatchHash::of(b"a batch"),
+            BatchHash::origin(&workflow.run(0)),
+            BatchHash::origin(&workflow.run(258)),
+        ];
+        let golden = [
+            "af1349b9-f5f9-a1a6-a040-4dea36dcc949",
+            "bbb6a0b5-e29d-0e5a-edaa-4d1fa7b2a946",
+            "9272114a-ab6c-47ce-c567-894659bd2938",
+            "84d49487-6602-4e3f-e301-094239a712cd",
+        ];
+        assert_eq!(hashes.map(|hash| hash.to_string()), golden);
+        let derived = |purpose, parts: &[&[u8]]| CommitId::from_bytes(derive(purpose, parts)).to_string();
+        let derived = [
+            derived("dormouse test", &[b"a", b"bc"]),
+            derived("dormouse test", &[b"ab", b"c"]),
+            derived("dormouse test, another", &[b"a", b"bc"]),
+        ];
+        let golden = [
+            "421a8b9c-1e85-13bd-9b5d-3ff1207cd280",
+            "734f3942-a62a-1a05-3403-7781eb473978",
+            "83c28de7-e180-ec2e-134f-d5d485edf46d",
+        ];
+        assert_eq!(derived, golden);
+    }
+
     #[test]
     fn origins_do_not_collide_when_parts_shift() {
         let one = WorkflowKey::new("a", "bc").unwrap().run(0);

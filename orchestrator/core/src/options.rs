@@ -393,6 +393,7 @@ impl RecordedRetry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Canceled;
 
     fn at(ms: u64) -> Timestamp {
         Timestamp::from_millis(ms)
@@ -419,6 +420,7 @@ mod tests {
                 Verdict::GiveUp(RetryState::Timeout),
             ),
             (1, Failure::timeout(TimeoutKind::StartToClose, None), None, Verdict::RetryAt(at(1_000))),
+            (1, Failure::from(Canceled), None, Verdict::GiveUp(RetryState::CancelRequested)),
             (1, Failure::timeout(TimeoutKind::ScheduleToStart, None), None, Verdict::GiveUp(RetryState::Timeout)),
         ];
         for (attempt, failure, deadline, expected) in cases {

@@ -6,8 +6,8 @@ use common::{
     MINUTE, SWEEP, World, cancel, completed, double, failed, halve, json, local, run_key, secs, signal, start_request,
     terminate,
 };
-use dormouse_core::history::Input;
 use dormouse_core::operations;
+use dormouse_core::operations::Input;
 use dormouse_core::{
     ActivityOptions, Arrival, CommitId, Failure, IdConflictPolicy, IdReusePolicy, Refusal, RetryPolicy, RetryState,
     RunId, StartRequest, StartVerdict, Status, TimeoutKind, Timestamp, Workflow, join,
@@ -310,6 +310,31 @@ fn a_start_that_replaces_an_open_run() {
     assert_eq!(second.state().started.continued_from, None);
     assert_eq!(request.against(Some(second.state())), StartVerdict::Existing(1));
     assert_eq!(start_request("test", json("null")).against(Some(second.state())), StartVerdict::Existing(0));
+}
+
+/// Golden: builds of different age derive the same next run, and know the same requests again.
+#[test]
+fn the_next_run_and_what_it_remembers_never_change() {
+    async fn onward(cx: Workflow, left: u32) -> Result<(), Failure> {
+        cx.continue_as_new(onward, &(left - 1))
+    }
+    let mut world = World::run(onward, &7);
+    let mut derived = Vec::new();
+    for ordinal in 1..=2 {
+        let next = world.state().next_run().unwrap();
+        let request_id = format!("continued:{}", world.state().run_id());
+        world = World::of(world.app.clone(), run_key(ordinal), vec![next.encode()]);
+        assert_eq!(world.state().started.request_id, request_id);
+        derived.push((world.state().run_id().to_string(), next.commit_id.to_string()));
+        world.settle();
+    }
+    let golden = [
+        ("79fb9057-025f-acce-2c91-925848ea6447", "a2f44e2f-b7e6-ae94-6ec5-4ce029d0d8c5"),
+        ("9b47d442-04aa-82da-c6f0-3a028b11937b", "3bc03db9-6add-deb5-6c3d-cf4ffd6db5a3"),
+    ];
+    assert_eq!(derived, golden.map(|(run_id, commit_id)| (run_id.to_owned(), commit_id.to_owned())));
+    let hashes = [request_hash("r"), request_hash(&"k".repeat(255))];
+    assert_eq!(hashes.map(|hash| format!("{hash:016x}")), ["02eb56845a26772a", "6fbfaef816e61984"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{GO, MINUTE, NUMBER, World, cancel, completed, double, halve, local, secs, signal, terminate};
-use dormouse_core::{Arrival, Failure, Query, Refusal, Status, Workflow, join, select};
+use dormouse_core::{Arrival, Canceled, Failure, Query, Refusal, Status, Workflow, join, select};
 
 #[test]
 fn everything_awaited_ends_and_commands_are_canceled_in_order() {
@@ -192,4 +192,18 @@ fn termination_runs_no_code() {
     assert_eq!(world.refused(terminate("t")), Refusal::Duplicate(0));
     assert_eq!(world.refused(Arrival::Alarm), Refusal::Closed(Status::Terminated));
     assert_eq!(world.settle(), [""; 0]);
+}
+
+/// Nobody asked the run to stop: what calls itself canceled has failed.
+#[test]
+fn a_cancellation_that_nobody_asked_for_is_a_failure() {
+    let mut world = World::run(
+        |cx: Workflow, _: ()| async move {
+            cx.signal(GO).await?;
+            Err::<(), _>(Failure::from(Canceled))
+        },
+        &(),
+    );
+    world.arrive(signal("s", "go", "true"));
+    assert_eq!(world.status(), Status::Failed);
 }

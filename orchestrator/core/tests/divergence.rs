@@ -101,6 +101,54 @@ fn another_order() {
     assert_eq!(sides(&text), ["activity \"double\" (id 1) (placed)", "activity \"halve\" (id 1) (placed)"]);
 }
 
+/// The same command, about another of the things that were asked for.
+#[test]
+fn another_of_two_timers_is_given_up() {
+    let text = divergence(redeploy(
+        |cx: Workflow, _: ()| async move {
+            let (one, other) = (cx.sleep(secs(10)), cx.sleep(secs(20)));
+            drop(one);
+            cx.signal(GO).await?;
+            drop(other);
+            Ok(())
+        },
+        &(),
+        &[],
+        |cx: Workflow, _: ()| async move {
+            let (one, other) = (cx.sleep(secs(10)), cx.sleep(secs(20)));
+            drop(other);
+            cx.signal(GO).await?;
+            drop(one);
+            Ok(())
+        },
+    ));
+    let [recorded, attempted] = sides(&text);
+    assert!(recorded.contains("1") && attempted.contains("2"), "{text}");
+}
+
+/// A command that was recorded in a later turn, of the same batch even, is not this one.
+#[test]
+fn a_command_that_comes_a_turn_too_soon() {
+    let recorded = |cx: Workflow, _: ()| async move {
+        cx.signal(GO).await?;
+        cx.signal(GO).await?;
+        Ok(cx.sleep(secs(10)).await?)
+    };
+    let attempted = |cx: Workflow, _: ()| async move {
+        cx.signal(GO).await?;
+        let timer = cx.sleep(secs(10));
+        cx.signal(GO).await?;
+        Ok(timer.await?)
+    };
+    let mut world = World::run(recorded, &());
+    world.merged([signal("s", "go", "true"), signal("t", "go", "true")]);
+    world.settle();
+    assert_eq!(world.last_turns(), 2);
+    let text = divergence(LiveRun::replay(&Arc::new(app(attempted)), &run_key(0), &world.log));
+    assert!(text.contains("(turn 2)"), "{text}");
+    assert_eq!(sides(&text)[1], "timer (id 1) (placed)");
+}
+
 #[test]
 fn a_missing_command() {
     let text = divergence(redeploy(

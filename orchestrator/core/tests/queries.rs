@@ -4,9 +4,11 @@ mod common;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
-use common::{GO, MINUTE, NUMBER, World, double, json, secs, signal};
-use dormouse_core::{Failure, Payload, Query, QueryFailure, TurnFailure, Workflow};
+use common::{GO, MINUTE, NUMBER, SWEEP, World, app, double, json, run_key, secs, signal, start_request};
+use dormouse_core::{CommitId, Failure, Payload, Query, QueryFailure, RunId, Timestamp, TurnFailure, Workflow};
+use rand_core::Rng;
 
 const SUM: Query<u32> = Query::new("sum");
 const ABOVE: Query<bool, u32> = Query::new("above");
@@ -219,6 +221,30 @@ fn random_streams_do_not_disturb_one_another() {
     assert_eq!(result(true), result(false));
     let drawn: [u64; 3] = serde_json::from_str(result(true)[0].strip_prefix("complete ").unwrap()).unwrap();
     assert!(drawn[0] != drawn[1] && drawn[1] != drawn[2]);
+}
+
+/// Golden: whoever replays the history of an earlier build draws what that build drew.
+#[test]
+fn what_a_run_draws_never_changes() {
+    let draws = |cx: Workflow, _: ()| async move {
+        let (mut dice, mut coins) = (cx.random("dice"), cx.random("coins"));
+        let mut bytes = [0; 5];
+        dice.fill(&mut bytes);
+        let drawn = (dice.next_u32(), dice.next_u64(), dice.fraction().to_bits(), coins.next_u64());
+        Ok((bytes, drawn, [cx.uuid(), cx.uuid()].map(|uuid| uuid.to_string())))
+    };
+    let drawn = [1, 2].map(|run_id| {
+        let request = start_request("test", Payload::NULL);
+        let (run, commit_id) = (run_key(0), CommitId::from_bytes([0; 16]));
+        let clock = Timestamp::from_millis(1_000);
+        let first = request.first_batch(&run, RunId::from_bytes([run_id; 16]), commit_id, clock, None, SWEEP);
+        World::of(Arc::new(app(draws)), run, vec![first.encode()]).settle().remove(0)
+    });
+    let golden = [
+        r#"complete [[165,183,116,166,4],[3094238137,6790213313322494526,4598717436614239168,4109317111551250505],["60806206-6f31-4e65-9c79-adcc1ee675df","6309bb57-1033-42e6-8fd2-7f7a5f50700c"]]"#,
+        r#"complete [[80,101,68,16,129],[336532306,3164959781770255983,4595731960500861332,8212089397831882340],["1f5461ee-0bcb-47f4-b92e-a1bf58f88b16","da06ca1d-faa9-4ba1-94a8-9317c6820665"]]"#,
+    ];
+    assert_eq!(drawn, golden);
 }
 
 #[test]
