@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use dormouse::{FailureKind, Payload, RetryState, Status, TimeoutKind};
+use dormouse_core::operations;
 use dormouse_core::Arrival;
+use dormouse_engine::seams::Delivery;
 use dormouse_engine::worker::handle_task;
 use dormouse_testing::world::{drive, latest};
 use dormouse_testing::{Fault, On};
 
-use super::clockwork::{Bench, Came, Limits, Step, bench, details, in_time, secs};
+use super::clockwork::{Bench, Came, Limits, Step, bench, details, in_time, secs, sleep, timeout};
 
 const HANG: &[&[Step]] = &[&[Step::Hang]];
 const MS: Duration = Duration::from_millis(1);
@@ -85,7 +87,7 @@ fn the_last_retry_begins_before_schedule_to_close() {
 fn an_attempt_ends_with_its_process() {
     let bench = bench(Limits { start_to_close: Some(60), heartbeat: Some(50), ..Limits::default() }, HANG);
     let deadline = bench.begun + secs(7);
-    let handled = handle_task(bench.world.app(), &bench.process.ports, bench.task.clone(), Some(deadline));
+    let handled = handle_task(bench.world.app(), &bench.process.ports, bench.task.clone(), Delivery::First, Some(deadline));
     in_time(&bench.world, handled).unwrap();
     let Came::Again(task) = bench.came() else { panic!("another attempt") };
     assert_eq!((bench.passed(), task.not_before), (secs(7), bench.begun + secs(8)));
@@ -93,8 +95,8 @@ fn an_attempt_ends_with_its_process() {
     // And if it does not come to that, it is believed alive no longer than it can have lived.
     bench.at(secs(8));
     let deadline = bench.world.now() + secs(7);
-    let dying = handle_task(bench.world.app(), &bench.process.ports, task.clone(), Some(deadline));
-    assert!(in_time(&bench.world, async { tokio::time::timeout(secs(1), dying).await }).is_err());
+    let dying = handle_task(bench.world.app(), &bench.process.ports, task.clone(), Delivery::First, Some(deadline));
+    assert!(in_time(&bench.world, async { timeout(&bench.world, secs(1), dying).await }).is_none());
     bench.world.clock.set(deadline + SKEW);
     assert!(matches!(bench.work(&task), Came::Again(_)));
     bench.world.clock.set(deadline + SKEW + MS);
@@ -147,10 +149,10 @@ fn regular_heartbeats_keep_an_attempt() {
         in_time(&bench.world, async {
             let duplicates = async {
                 for _ in 0..16 {
-                    tokio::time::sleep(secs(7)).await;
+                    sleep(&bench.world, secs(7)).await;
                     bench.deliver(&bench.task).await;
                     assert_eq!(bench.world.mail.messages(), [], "after {:?}", bench.passed());
-                    assert_eq!(bench.world.mail.take_tasks().len(), 1, "somebody looks again");
+                    assert_eq!(bench.world.mail.take_tasks(), [], "a copy of a task whose attempt runs comes to its end");
                 }
             };
             futures::join!(bench.deliver(&bench.task), duplicates)
@@ -219,7 +221,7 @@ fn schedule_to_start_is_over_when_the_activity_is_taken_up() {
         bench.at(secs(9));
         // It ends, or is cut off.
         in_time(&bench.world, async {
-            drop(tokio::time::timeout(Duration::from_millis(500), bench.deliver(&bench.task)).await);
+            drop(timeout(&bench.world, Duration::from_millis(500), bench.deliver(&bench.task)).await);
         });
         drop(bench.came());
         for (looks, passed) in [10, 11, 30].into_iter().enumerate() {
@@ -281,14 +283,14 @@ fn a_late_attempt_gives_way() {
     let bench = bench(limits, &[&[Step::Beats(100)], &[Step::Sleep(100_000)]]);
     in_time(&bench.world, async {
         let meanwhile = async {
-            tokio::time::sleep(Duration::from_millis(3_500)).await;
+            sleep(&bench.world, Duration::from_millis(3_500)).await;
             let lost = TimeoutKind::Heartbeat;
             bench.tell(Arrival::AttemptLost(operations::WorkerGone { id: 1, attempt: 1, timeout: lost, last_heartbeat: None }));
             let next = bench.world.mail.take_tasks().remove(0);
-            tokio::time::sleep(next.not_before.since(bench.world.now())).await;
+            sleep(&bench.world, next.not_before.since(bench.world.now())).await;
             let other = bench.world.process();
-            let second = handle_task(bench.world.app(), &other.ports, next, None);
-            assert!(tokio::time::timeout(secs(9), second).await.is_err(), "it is at work");
+            let second = handle_task(bench.world.app(), &other.ports, next, Delivery::First, None);
+            assert!(timeout(&bench.world, secs(9), second).await.is_none(), "it is at work");
         };
         let first = async {
             bench.deliver(&bench.task).await;
@@ -308,7 +310,7 @@ fn an_attempt_learns_that_its_run_has_closed() {
         let bench = bench(limits, &[script]);
         in_time(&bench.world, async {
             let meanwhile = async {
-                tokio::time::sleep(Duration::from_millis(3_500)).await;
+                sleep(&bench.world, Duration::from_millis(3_500)).await;
                 drive(bench.process.front.terminate(&latest("w"), Some("t"), "enough")).expect("an answer").unwrap();
                 bench.process.deliver();
             };

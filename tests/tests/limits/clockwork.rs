@@ -1,13 +1,13 @@
 //! One activity and its worker, in time that moves by itself: the runtime's, and the world's clock with it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use dormouse::{Activity, ActivityOptions, App, Failure, Payload, RetryPolicy, Timestamp, Workflow};
-use dormouse_core::{ActivityTask, Arrival, RunKey};
-use dormouse_engine::seams::RunMessage;
+use dormouse_core::{ActivityTask, Arrival, RunKey, operations};
+use dormouse_engine::seams::{Delivery, Host, RunMessage};
 use dormouse_engine::worker::handle_task;
-use dormouse_testing::World;
+use dormouse_testing::{Clock, World};
 use dormouse_testing::world::Process;
 use serde::{Deserialize, Serialize};
 
@@ -15,26 +15,27 @@ pub const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// How finely the world's clock follows.
-const TICK: Duration = Duration::from_millis(10);
-
-/// Runs a future in time that is not waited for.
+/// Runs a future in the world's time, which passes when nothing else is left to do.
 pub fn in_time<T>(world: &World, future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
-        let (clock, begun) = (world.now(), tokio::time::Instant::now());
-        let follow = async {
-            loop {
-                world.clock.set(clock + begun.elapsed());
-                tokio::time::sleep(TICK).await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = follow => unreachable!("it follows for ever"),
-            value = future => value,
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Some(value) = world.clock.drive(future.as_mut()) {
+            return value;
         }
-    })
+        world.clock.pass(world.clock.next_wake().expect("somebody who waits for time"));
+    }
+}
+
+/// Waits in the world's time.
+pub async fn sleep(world: &World, time: Duration) {
+    let host: &dyn Host = &world.clock;
+    host.sleep(time).await;
+}
+
+/// What a future comes to within so much of the world's time.
+pub async fn timeout<T>(world: &World, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let host: &dyn Host = &world.clock;
+    host.timeout(limit, work).await
 }
 
 /// Time limits, in seconds, and how many attempts there are; 0 for any number.
@@ -82,32 +83,46 @@ pub enum Step {
 
 /// Which attempts began, and what each knew of those before it.
 #[derive(Clone, Default)]
-pub struct Seen(Arc<Mutex<Vec<(u32, Option<u64>)>>>);
+pub struct Seen {
+    attempts: Arc<Mutex<Vec<(u32, Option<u64>)>>>,
+    clock: Arc<OnceLock<Clock>>,
+}
 
 impl Seen {
+    /// Time for the activities of this world.
+    pub fn lives_in(&self, world: &World) {
+        self.clock.get_or_init(|| world.clock.clone());
+    }
+
+    async fn sleep(&self, time: Duration) {
+        let host: &dyn Host = self.clock.get().expect("a world");
+        host.sleep(time).await;
+    }
+
     pub fn attempts(&self) -> Vec<(u32, Option<u64>)> {
-        self.0.lock().unwrap().clone()
+        self.attempts.lock().unwrap().clone()
     }
 }
 
 /// The script of attempt n is the nth, or the last.
 async fn act(cx: Activity, scripts: Vec<Vec<Step>>) -> Result<String, Failure> {
-    cx.get::<Seen>().0.lock().unwrap().push((cx.attempt(), cx.last_heartbeat()?));
+    let seen = cx.get::<Seen>().clone();
+    seen.attempts.lock().unwrap().push((cx.attempt(), cx.last_heartbeat()?));
     let script = scripts.get(cx.attempt() as usize - 1).or(scripts.last()).expect("a script");
     for step in script {
         match step {
-            Step::Sleep(ms) => tokio::time::sleep(Duration::from_millis(*ms)).await,
+            Step::Sleep(ms) => seen.sleep(Duration::from_millis(*ms)).await,
             Step::Beat(details) => cx.heartbeat(details)?,
             Step::Beats(beats) => {
                 for beat in 0..*beats {
                     cx.heartbeat(&beat)?;
-                    tokio::time::sleep(secs(1)).await;
+                    seen.sleep(secs(1)).await;
                 }
             }
             Step::BeatUntilCanceled => {
                 while !cx.is_canceled() {
                     cx.heartbeat(&0)?;
-                    tokio::time::sleep(secs(1)).await;
+                    seen.sleep(secs(1)).await;
                 }
             }
             Step::Fail => return Err(Failure::application("as planned")),
@@ -153,6 +168,7 @@ pub struct Bench {
 pub fn bench(limits: Limits, scripts: &[&[Step]]) -> Bench {
     let seen = Seen::default();
     let world = World::new(app(seen.clone()));
+    seen.lives_in(&world);
     let process = world.process();
     let begun = world.now();
     let run = process.start("limited", "w", "r", &(limits, scripts));
@@ -174,7 +190,7 @@ impl Bench {
 
     /// A worker handles a delivery of this task, to the end.
     pub async fn deliver(&self, task: &ActivityTask) {
-        handle_task(self.world.app(), &self.process.ports, task.clone(), None).await.unwrap();
+        handle_task(self.world.app(), &self.process.ports, task.clone(), Delivery::First, None).await.unwrap();
     }
 
     /// What a worker has sent.
@@ -198,8 +214,8 @@ impl Bench {
 
     /// A worker takes this task up, and dies so much later.
     pub fn work_and_die(&self, task: &ActivityTask, later: Duration) {
-        let survived = in_time(&self.world, async { tokio::time::timeout(later, self.deliver(task)).await });
-        assert!(survived.is_err(), "it ended before it could die: {:?}", self.came());
+        let survived = in_time(&self.world, timeout(&self.world, later, self.deliver(task)));
+        assert!(survived.is_none(), "it ended before it could die: {:?}", self.came());
     }
 
     /// Somebody finds that the attempt is lost, tells the run, and the next task follows.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dormouse::{Activity, Failure, Workflow};
 use dormouse::{ActivityOptions, App, Embedded, FailureKind, RetryPolicy, Settings, TimeoutKind, Timestamp};
+use dormouse_core::operations;
 use dormouse_core::Arrival;
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_engine::worker::{LocalTask, run_local};
@@ -68,6 +69,7 @@ struct Local {
 fn local(scripts: &[&[Step]]) -> Local {
     let seen = Seen::default();
     let world = World::new(app(seen.clone()));
+    seen.lives_in(&world);
     let process = world.process();
     process.start("local", "w", "r", &scripts);
     process.deliver();

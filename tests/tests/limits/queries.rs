@@ -15,7 +15,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::clockwork::{in_time, secs};
+use super::clockwork::{in_time, secs, sleep};
 
 const ADD: Signal<u32> = Signal::new("add");
 const SUM: Query<u32> = Query::new("sum");
@@ -48,7 +48,7 @@ fn a_question_waits_for_what_was_accepted_before_it() {
     for (answer, add) in [(0, Some(7)), (7, Some(4)), (11, None)] {
         in_time(&world, async {
             let decider = async {
-                tokio::time::sleep(Duration::from_millis(700)).await;
+                sleep(&world, Duration::from_millis(700)).await;
                 process.deliver();
             };
             let (found, ()) = futures::join!(sum(&process), decider);
@@ -114,7 +114,7 @@ fn a_computed_answer_waits_too() {
     process.start("adder", "w", "r", &());
     in_time(&world, async {
         let decider = async {
-            tokio::time::sleep(Duration::from_millis(700)).await;
+            sleep(&world, Duration::from_millis(700)).await;
             process.deliver();
             decided.store(true, Ordering::SeqCst);
         };

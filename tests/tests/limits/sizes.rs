@@ -2,6 +2,7 @@
 
 use dormouse::api::StartBody;
 use dormouse::{FailureKind, Payload, RetryState};
+use dormouse_core::operations;
 use dormouse_core::Arrival;
 use dormouse_engine::ApiError;
 use dormouse_engine::worker::run_local;

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use dormouse::api::{LetterBody, Redriven, RedrivenLetterBody};
-use dormouse::{Limits, Payload, RunId, Status, Timestamp};
+use dormouse::{Hosts, Limits, Payload, RunId, Status, Timestamp};
 use dormouse_core::RunKey;
 use dormouse_engine::ApiError;
 use dormouse_engine::front::FrontDoor;
@@ -48,7 +48,7 @@ fn api() -> Api {
 
 fn router(process: &Process, with: impl FnOnce(FrontDoor) -> FrontDoor) -> Router {
     let front = FrontDoor::new(process.ports.clone(), Arc::clone(&process.intake), Arc::new(Echo));
-    dormouse::router(Arc::new(with(front)), Limits { max_payload_bytes: 64 * 1024 })
+    dormouse::router(Arc::new(with(front)), Limits { max_payload_bytes: 64 * 1024 }, Hosts::any())
 }
 
 async fn ask(router: Router, method: &str, path: &str, key: Option<&str>, body: Value) -> (StatusCode, Value) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dormouse::{Activity, Failure, Payload, Status, Workflow};
-use dormouse_core::{ActivityTask, Arrival, RunKey};
+use dormouse_core::{ActivityTask, Arrival, RunKey, operations};
 use dormouse_engine::ApiError;
 use dormouse_engine::attempts::{Claiming, Standing, claim};
 use dormouse_engine::seams::{Intent, RunMessage, Wish};
