@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 
 use super::StoreError;
 
-/// How somebody waits: the host's [`sleep`](crate::seams::Host::sleep), or a clock of one's own.
+/// How somebody waits: by the host's time, or by a clock of one's own.
 pub type Sleep<'a> = &'a (dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync);
 
 /// How patiently a write is sent again whose outcome is unknown.

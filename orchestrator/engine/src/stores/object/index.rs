@@ -328,8 +328,11 @@ impl Open {
     fn learn(&mut self, run: &RunKey, known: Option<Known>) {
         match known {
             Some(known) => self.note(run, &known),
-            // Its marker, if it has one, is met again.
-            None => drop(self.runs.remove(run)),
+            // Its marker, if it has one, is met again. But it may have begun since it was looked for.
+            None if self.runs.get(run).is_some_and(|remembered| remembered.known.is_none()) => {
+                self.runs.remove(run);
+            }
+            None => {}
         }
     }
 
