@@ -8,6 +8,7 @@ use common::{
 };
 use dormouse_core::operations;
 use dormouse_core::operations::Input;
+use dormouse_core::run::request_hash;
 use dormouse_core::{
     ActivityOptions, Arrival, CommitId, Failure, IdConflictPolicy, IdReusePolicy, Refusal, RetryPolicy, RetryState,
     RunId, StartRequest, StartVerdict, Status, TimeoutKind, Timestamp, Workflow, join,

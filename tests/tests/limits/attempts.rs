@@ -221,7 +221,8 @@ fn schedule_to_start_is_over_when_the_activity_is_taken_up() {
         bench.at(secs(9));
         // It ends, or is cut off.
         in_time(&bench.world, async {
-            drop(timeout(&bench.world, Duration::from_millis(500), bench.deliver(&bench.task)).await);
+            let cut_off = timeout(&bench.world, Duration::from_millis(500), bench.deliver(&bench.task)).await;
+            assert_eq!(cut_off, None);
         });
         drop(bench.came());
         for (looks, passed) in [10, 11, 30].into_iter().enumerate() {
