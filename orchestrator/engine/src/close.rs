@@ -94,7 +94,7 @@ impl<S: Surroundings + 'static> Decider<S> {
             return Ok(());
         }
         let next = run.workflow.run(run.ordinal + 1);
-        for arrival in post.followers() {
+        for arrival in post.followers().filter(|arrival| arrival.follows()) {
             match self.intake.follow(&next, arrival, Announce::No).await? {
                 Taken::Recorded { run, sequence, record } => {
                     self.ports.runs.send(RunMessage::Accepted { run, sequence, record }).await?;

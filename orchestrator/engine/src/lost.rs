@@ -86,12 +86,14 @@ async fn fate(ports: &Ports, task: ActivityTask) -> Result<Fate, StoreError> {
             let not_before = dormouse_core::Timestamp::from_millis(retry_at_ms);
             Fate::Unheard(ActivityTask { not_before, ..task })
         }
-        AttemptState::Claimed { .. } if record.is_dead(ports.store.epoch(), now) => Fate::Dead(Arrival::AttemptLost(WorkerGone {
-            id: task.id,
-            attempt: record.attempt,
-            timeout: lost_to(&task),
-            last_heartbeat: record.heartbeat,
-        })),
+        AttemptState::Claimed { .. } if record.is_dead(ports.store.epoch(), now) => {
+            Fate::Dead(Arrival::AttemptLost(WorkerGone {
+                id: task.id,
+                attempt: record.attempt,
+                timeout: lost_to(&task),
+                last_heartbeat: record.heartbeat,
+            }))
+        }
         AttemptState::Waiting { .. } | AttemptState::Claimed { .. } | AttemptState::Closed => Fate::Known,
     })
 }

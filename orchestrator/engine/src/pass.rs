@@ -150,10 +150,8 @@ impl<'a, S: Surroundings + 'static> Pass<'a, S> {
         for id in passed {
             let key = AttemptKey { run: self.live.state().run.clone(), activity: id };
             if close_untaken(&self.decider.ports, &key).await?
-                && let Ok(inputs) = self
-                    .live
-                    .state()
-                    .accept(&Arrival::NeverTaken(NeverTaken { id }), self.decider.ports.now())
+                && let Ok(inputs) =
+                    self.live.state().accept(&Arrival::NeverTaken(NeverTaken { id }), self.decider.ports.now())
             {
                 self.live.take_in(inputs);
             }

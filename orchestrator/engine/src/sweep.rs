@@ -2,8 +2,7 @@
 //! that was lost; what it sends is harmless where nothing was.
 
 use dormouse_core::{
-    RunKey, Timestamp,
-    RunState,
+    RunKey, RunState, Timestamp,
     history::{Batch, BatchKind},
 };
 use std::time::Duration;
@@ -61,7 +60,10 @@ pub async fn sweep_once(ports: &Ports, go_on: impl Fn() -> bool) -> Result<usize
             break;
         }
         found += rows.len();
-        let overdue = rows.into_iter().filter(|row| !stands_still(ports, row)).filter_map(|row| Some(Overdue { due: row.due?, run: row.run }));
+        let overdue = rows
+            .into_iter()
+            .filter(|row| !stands_still(ports, row))
+            .filter_map(|row| Some(Overdue { due: row.due?, run: row.run }));
         if ports.runs.sweep(overdue.collect()).await? == Sweeping::Behind {
             tracing::warn!(found, "deciders are far behind: the rest of what is overdue is left to the next sweep");
             break;
@@ -89,7 +91,9 @@ impl<S: Surroundings + 'static> Decider<S> {
         // Not the warm state: a draft that waits for local results does not go along.
         let mut held = self.ports.states.hold(run).await;
         held.refresh().await?;
-        let Some(state) = held.state().filter(|state| state.closed.is_none() && state.due.is_some_and(|due| due <= now)) else {
+        let Some(state) =
+            held.state().filter(|state| state.closed.is_none() && state.due.is_some_and(|due| due <= now))
+        else {
             return Ok(());
         };
         let batch = swept(&self.ports, state);

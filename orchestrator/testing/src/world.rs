@@ -376,6 +376,20 @@ impl World {
         self.clock.pass(time);
     }
 
+    /// Runs a future to its end in this world's time, which passes when nothing else is left to do.
+    ///
+    /// # Panics
+    /// When the future waits for something that no time brings.
+    pub fn in_time<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        loop {
+            if let Some(value) = self.clock.drive(future.as_mut()) {
+                return value;
+            }
+            self.clock.pass(self.clock.next_wake().expect("somebody who waits for time"));
+        }
+    }
+
     /// Lets so many sweep intervals pass, and a second.
     pub fn pass_sweeps(&self, sweeps: u32) {
         self.pass(SWEEP * sweeps + Duration::from_secs(1));

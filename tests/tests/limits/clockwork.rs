@@ -7,8 +7,8 @@ use dormouse::{Activity, ActivityOptions, App, Failure, Payload, RetryPolicy, Ti
 use dormouse_core::{ActivityTask, Arrival, RunKey, operations};
 use dormouse_engine::seams::{Delivery, Host, RunMessage};
 use dormouse_engine::worker::handle_task;
-use dormouse_testing::{Clock, World};
 use dormouse_testing::world::Process;
+use dormouse_testing::{Clock, World};
 use serde::{Deserialize, Serialize};
 
 pub const fn secs(seconds: u64) -> Duration {
@@ -17,13 +17,7 @@ pub const fn secs(seconds: u64) -> Duration {
 
 /// Runs a future in the world's time, which passes when nothing else is left to do.
 pub fn in_time<T>(world: &World, future: impl Future<Output = T>) -> T {
-    let mut future = std::pin::pin!(future);
-    loop {
-        if let Some(value) = world.clock.drive(future.as_mut()) {
-            return value;
-        }
-        world.clock.pass(world.clock.next_wake().expect("somebody who waits for time"));
-    }
+    world.in_time(future)
 }
 
 /// Waits in the world's time.
@@ -141,8 +135,18 @@ async fn local(cx: Workflow, scripts: Vec<Vec<Step>>) -> Result<String, Failure>
     cx.local_activity(act, &scripts).await
 }
 
+/// Hears a text.
+async fn hears(_: Workflow, _: String) -> Result<(), Failure> {
+    Ok(())
+}
+
 pub fn app(seen: Seen) -> App {
-    App::new().workflow("limited", limited).workflow("local", local).activity("act", act).provide(seen)
+    App::new()
+        .workflow("limited", limited)
+        .workflow("hears", hears)
+        .workflow("local", local)
+        .activity("act", act)
+        .provide(seen)
 }
 
 /// What came of one delivery of a task.
@@ -193,6 +197,13 @@ impl Bench {
         handle_task(self.world.app(), &self.process.ports, task.clone(), Delivery::First, None).await.unwrap();
     }
 
+    /// A worker handles the message of one that did not acknowledge it, and what came of it.
+    pub fn work_again(&self, task: &ActivityTask) -> Came {
+        let again = handle_task(self.world.app(), &self.process.ports, task.clone(), Delivery::Again, None);
+        in_time(&self.world, again).unwrap();
+        self.came()
+    }
+
     /// What a worker has sent.
     pub fn came(&self) -> Came {
         let mut messages = self.world.mail.drop_messages();
@@ -220,7 +231,9 @@ impl Bench {
 
     /// Somebody finds that the attempt is lost, tells the run, and the next task follows.
     pub fn lose(&self, task: &ActivityTask) -> ActivityTask {
-        let Came::Told(arrival @ Arrival::AttemptLost(operations::WorkerGone { .. })) = self.work(task) else { panic!("it is not lost") };
+        let Came::Told(arrival @ Arrival::AttemptLost(operations::WorkerGone { .. })) = self.work(task) else {
+            panic!("it is not lost")
+        };
         self.tell(arrival);
         self.world.mail.take_tasks().remove(0)
     }

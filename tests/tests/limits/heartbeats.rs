@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use dormouse_core::operations;
 use dormouse_core::Arrival;
+use dormouse_core::operations;
 use dormouse_testing::{Fault, On};
 
 use super::clockwork::{Came, Limits, Step, bench, in_time, secs, sleep, timeout};
@@ -22,7 +22,10 @@ fn heartbeats_are_written_rarely() {
     for (heartbeat, writes) in [(Some(10), 13), (Some(50), 3), (Some(100), 2), (None, 4)] {
         let bench = bench(Limits { heartbeat, ..LONG }, &[&[Step::Beats(100)]]);
         bench.process.count_anew();
-        assert!(matches!(bench.work(&bench.task), Came::Told(Arrival::ActivityCompleted(operations::ActivityCompleted { .. }))));
+        assert!(matches!(
+            bench.work(&bench.task),
+            Came::Told(Arrival::ActivityCompleted(operations::ActivityCompleted { .. }))
+        ));
         let counts = bench.process.counts();
         assert_eq!((counts.swaps, counts.stale), (1 + writes, 0), "a limit of {heartbeat:?}: the claim, and {writes}");
     }

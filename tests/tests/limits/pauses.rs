@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use dormouse::{Activity, Failure, Workflow};
 use dormouse::{ActivityOptions, App, Embedded, FailureKind, RetryPolicy, Settings, TimeoutKind, Timestamp};
-use dormouse_core::operations;
 use dormouse_core::Arrival;
+use dormouse_core::operations;
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_engine::worker::{LocalTask, run_local};
 use dormouse_testing::world::{latest, start_body};
@@ -101,7 +101,9 @@ fn long_pauses_of_local_activities_are_recorded() {
     ] {
         let local = local(&[script]);
         let (arrival, passed) = local.run(lives.map(secs));
-        let Arrival::LocalBackoff(operations::LocalBackoff { attempt: failed, retry_at, failure, .. }) = arrival else { panic!("{arrival:?}") };
+        let Arrival::LocalBackoff(operations::LocalBackoff { attempt: failed, retry_at, failure, .. }) = arrival else {
+            panic!("{arrival:?}")
+        };
         let found = (failed, passed, retry_at.since(local.begun));
         assert_eq!(found, (attempt, secs(ends), secs(retry)), "{script:?}, alive for {lives:?} s");
         assert_eq!(local.seen.attempts().len(), attempt as usize);

@@ -2,8 +2,8 @@
 
 use dormouse::api::StartBody;
 use dormouse::{FailureKind, Payload, RetryState};
-use dormouse_core::operations;
 use dormouse_core::Arrival;
+use dormouse_core::operations;
 use dormouse_engine::ApiError;
 use dormouse_engine::worker::run_local;
 use dormouse_testing::World;
@@ -29,7 +29,9 @@ fn results_of_activities() {
     for (bytes, fits) in [(LIMIT, true), (LIMIT + 1, false)] {
         let bench = bench(Limits { start_to_close: Some(10), ..Limits::default() }, &[&[Step::Return(bytes)]]);
         match bench.work(&bench.task) {
-            Came::Told(Arrival::ActivityCompleted(operations::ActivityCompleted { result, .. })) => assert!(fits && result.len() == LIMIT),
+            Came::Told(Arrival::ActivityCompleted(operations::ActivityCompleted { result, .. })) => {
+                assert!(fits && result.len() == LIMIT)
+            }
             Came::Told(Arrival::ActivityFailed(operations::ActivityFailed { failure, retry_state, .. })) => {
                 assert!(!fits && is_too_large(&failure), "{failure}");
                 assert_eq!(retry_state, RetryState::NonRetryableFailure, "it would be too large the next time");
@@ -48,7 +50,9 @@ fn results_of_local_activities() {
         process.deliver();
         let task = world.mail.take_locals().remove(0);
         match in_time(&world, run_local(world.app(), &process.ports, task, None)) {
-            Arrival::LocalCompleted(operations::LocalCompleted { result, .. }) => assert!(fits && result.len() == LIMIT),
+            Arrival::LocalCompleted(operations::LocalCompleted { result, .. }) => {
+                assert!(fits && result.len() == LIMIT)
+            }
             Arrival::LocalFailed(operations::LocalFailed { failure, retry_state, .. }) => {
                 assert!(!fits && is_too_large(&failure), "{failure}");
                 assert_eq!(retry_state, RetryState::NonRetryableFailure);
@@ -68,7 +72,7 @@ fn what_callers_bring() {
     process.deliver();
     let payload = |bytes| Payload::encode(&text(bytes)).unwrap();
     let start = |bytes, id: &str| -> Result<(), ApiError> {
-        let body = StartBody { input: text(bytes).into(), ..start_body("local", id, &(), Default::default()) };
+        let body = StartBody { input: text(bytes).into(), ..start_body("hears", id, &(), Default::default()) };
         drive(process.front.start(Some(id), body)).expect("an answer").map(drop)
     };
     let signal = |process: &Process, bytes| {

@@ -6,7 +6,8 @@ use dormouse::{Activity, Failure, Payload, Status, Workflow};
 use dormouse_core::{ActivityTask, Arrival, RunKey, operations};
 use dormouse_engine::ApiError;
 use dormouse_engine::attempts::{Claiming, Standing, claim};
-use dormouse_engine::seams::{Intent, RunMessage, Wish};
+use dormouse_engine::seams::{Delivery, Intent, RunMessage, Wish};
+use dormouse_engine::worker::handle_task;
 use dormouse_testing::World;
 use dormouse_testing::world::{Process, SWEEP, Sent, drive, latest, run};
 use serde_json::json;
@@ -223,9 +224,10 @@ fn a1_what_is_still_wanted_goes_on() {
         drive(claim.heartbeat(&process.ports, task, world.now(), &Payload::NULL)).unwrap().unwrap()
     };
     assert_eq!((beat(&mut kept, keep), beat(&mut given_up, give_up)), (Standing::Held, Standing::Unwanted));
-    // A second delivery waits for the worker of what is wanted, in case that it dies. Of what is not, it does not.
+    // What comes again waits for the worker of what is wanted, in case that it dies. Of what is not, it does not.
     for (task, looks_again) in [(keep, 1), (give_up, 0)] {
-        work(&world, &process, task.clone());
+        let again = handle_task(world.app(), &process.ports, task.clone(), Delivery::Again, None);
+        world.in_time(again).unwrap();
         assert_eq!((world.mail.messages().len(), world.mail.take_tasks().len()), (0, looks_again));
     }
     // Its result comes too late, that of the other one does not.

@@ -166,9 +166,17 @@ fn o1_a_parked_run_takes_in_what_is_meant_for_it() {
     let stranger = dormouse::RunId::from_bytes([7; 16]);
     let payload = Payload::encode("a").unwrap();
     for arrival in [
-        Arrival::ActivityCompleted(operations::ActivityCompleted { id: task.id, attempt: 2, result: Payload::encode(&7).unwrap() }),
+        Arrival::ActivityCompleted(operations::ActivityCompleted {
+            id: task.id,
+            attempt: 2,
+            result: Payload::encode(&7).unwrap(),
+        }),
         Arrival::Signal(operations::Signaled { request_id: "s".into(), name: "word".into(), payload }),
-        Arrival::Terminate(operations::Terminated { request_id: "t".into(), reason: "not this one".into(), next: None }),
+        Arrival::Terminate(operations::Terminated {
+            request_id: "t".into(),
+            reason: "not this one".into(),
+            next: None,
+        }),
     ] {
         let message = RunMessage::Arrived { run: run.clone(), run_id: stranger, arrival };
         process.handle(message).unwrap().unwrap();

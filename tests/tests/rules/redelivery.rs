@@ -206,7 +206,10 @@ fn r1_a_late_alarm_to_a_run_that_continued_sends_nothing() {
     assert_eq!(world.state(&first).status(), Status::ContinuedAsNew);
     let run_id = world.state(&first).run_id();
     let before = world.mail.sent();
-    for message in [Arrival::Alarm, Arrival::LocalCompleted(operations::LocalCompleted { id: 1, attempt: 1, result: Payload::NULL })] {
+    for message in [
+        Arrival::Alarm,
+        Arrival::LocalCompleted(operations::LocalCompleted { id: 1, attempt: 1, result: Payload::NULL }),
+    ] {
         process.count_anew();
         process.handle(RunMessage::Arrived { run: first.clone(), run_id, arrival: message }).unwrap().unwrap();
         let counts = process.counts();

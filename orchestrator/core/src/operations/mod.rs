@@ -211,7 +211,8 @@ macro_rules! operations {
             }
 
             /// Whether it follows a run that continued as new (rule F4).
-            pub(crate) fn follows(&self) -> bool {
+            #[must_use]
+            pub fn follows(&self) -> bool {
                 match self {
                     $($(Self::$arrival(_) => <$arrives as Arrives<Input>>::FOLLOWS,)*)+
                     Self::Alarm => false,
