@@ -186,6 +186,10 @@ async fn swap(ports: &Ports, key: &AttemptKey, expected: Option<u64>, record: &B
 pub async fn claim(ports: &Ports, task: &ActivityTask, deadline: Option<Timestamp>) -> Result<Claiming, StoreError> {
     let store = &*ports.store;
     let key = key_of(task);
+    // Queues may be early; the pause between two attempts is the policy's.
+    if ports.now() < task.not_before {
+        return Ok(Claiming::NotYet(task.not_before));
+    }
     let id = CommitId::from_bytes(ports.host.fresh_id());
     let mut next = (task.lost + 1, None, None, None);
     loop {

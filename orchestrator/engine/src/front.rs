@@ -13,6 +13,7 @@ use dormouse_core::api::{
     RunSummary, StartBody, StartedBody, TimerBody,
 };
 use dormouse_core::history::{Batch, Closed, readable};
+use dormouse_core::run::Place;
 use dormouse_core::{
     Arrival, MAX_ID_BYTES, Misfit, Payload, Refusal, RunId, RunKey, StartRequest, WorkflowKey, check_id, derive,
 };
@@ -25,7 +26,6 @@ use crate::error::ApiError;
 use crate::intake::{Announce, Begun, Intake, Taken};
 use crate::ports::Ports;
 use crate::seams::{Letters, QueryRunner, Redrive};
-use crate::states::read_history;
 use crate::store::{AttemptKey, ListCursor, Newest, Parked, RunFilter, RunRow};
 
 /// When somebody who waits for a run looks at its row by himself, should no notice come; then after twice the time
@@ -264,17 +264,23 @@ impl FrontDoor {
     /// [`ApiError`].
     pub async fn history(&self, target: &Target, after: u64, limit: usize) -> Result<HistoryBody, ApiError> {
         let row = self.resolve(target).await?;
-        let records = read_history(&*self.ports.store, &row.run).await.map_err(unreadable)?;
-        let mut next_id = 1;
+        let state = self.state(&row).await?;
+        // However long the history is, what lies before this place is not read.
+        let Place { events: before, mut sequence } = state.place_of(after);
+        let mut next_id = before + 1;
         let mut events = Vec::new();
-        for (sequence, record) in records.iter().enumerate() {
-            let batch = Batch::decode(sequence as u64, record)
-                .map_err(|damage| ApiError::Parked(format!("the history cannot be read: {damage}")))?;
-            let readable = readable(&batch, next_id);
-            next_id += readable.len() as u64;
-            events.extend(readable.into_iter().filter(|event| event.event_id > after));
-            if events.len() > limit {
+        while sequence < state.next_sequence && events.len() <= limit {
+            let stretch = self.ports.store.read(&row.run, sequence).await?;
+            if stretch.records.is_empty() {
                 break;
+            }
+            for record in &stretch.records {
+                let batch = Batch::decode(sequence, record)
+                    .map_err(|damage| ApiError::Parked(format!("the history cannot be read: {damage}")))?;
+                let readable = readable(&batch, next_id);
+                next_id += readable.len() as u64;
+                events.extend(readable.into_iter().filter(|event| event.event_id > after));
+                sequence += 1;
             }
         }
         let more = events.len() > limit;

@@ -23,6 +23,7 @@ use crate::handle::{Decider, Surroundings};
 use crate::know::{Belief, Known};
 use crate::lost::{Lost, SWEPT_ACTIVITIES, losses};
 use crate::post::Post;
+use crate::states::is_kept;
 use crate::store::{AttemptKey, StoreError};
 use crate::worker::LocalTask;
 
@@ -189,7 +190,11 @@ impl<'a, S: Surroundings + 'static> Pass<'a, S> {
         };
         match outcome {
             Outcome::Won => {
+                let before = self.live.state().events.saturating_sub(batch.events.len() as u64);
                 self.live.committed(&batch, &record);
+                if is_kept(self.live.state(), before) {
+                    ports.states.keep(self.live.state());
+                }
                 if self.live.state().closed.is_none() {
                     let debts = self.live.state().debts(Owed::New(&batch), ports.now());
                     discharge(ports, self.live.state(), debts).await?;

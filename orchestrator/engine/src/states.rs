@@ -11,6 +11,7 @@ use bytes::Bytes;
 use dormouse_core::history::{Batch, Damage};
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{RunKey, RunState, TurnFailure};
+use futures::FutureExt;
 use futures::lock::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::cache::Cache;
@@ -51,6 +52,17 @@ impl States {
         Held { states: self, run: run.clone(), known, fresh: false }
     }
 
+    /// Keeps a snapshot of a state, aside: nobody waits for it, and nothing is wrong without it.
+    pub(crate) fn keep(&self, state: &RunState) {
+        let (store, run, snapshot) = (Arc::clone(&self.store), state.run.clone(), state.snapshot());
+        let kept = async move {
+            if let Err(error) = store.keep_snapshot(&run, snapshot).await {
+                tracing::debug!(%run, %error, "its snapshot is not kept; a longer look at its history is all it costs");
+            }
+        };
+        self.host.spawn(kept.boxed());
+    }
+
     /// The state of a run, as fresh as the store. `None`: there is no such run.
     ///
     /// # Errors
@@ -60,6 +72,18 @@ impl States {
         held.refresh().await?;
         Ok(held.known.clone())
     }
+}
+
+/// A snapshot is kept at least so many events after the last.
+const SNAPSHOT_EVENTS: u64 = 256;
+
+/// A state of more than this many bytes is kept the more rarely: what is written stays in proportion to the history.
+const SNAPSHOT_BYTES: u64 = 64 * 1024;
+
+/// Whether a snapshot of this state is to be kept, now that its history has grown from so many events to those it has.
+pub(crate) fn is_kept(state: &RunState, before: u64) -> bool {
+    let interval = SNAPSHOT_EVENTS * (1 + state.weight() as u64 / SNAPSHOT_BYTES);
+    state.is_committed() && before / interval < state.events / interval
 }
 
 /// A run's state in hand.
@@ -89,11 +113,30 @@ impl Held<'_> {
     /// # Errors
     /// [`LoadError`] when the store does not answer or the history is damaged.
     pub async fn refresh(&mut self) -> Result<(), LoadError> {
+        if self.known.is_none() {
+            *self.known = self.snapshot().await?;
+        }
         if self.known.is_none() || !self.catch_up().await? {
-            *self.known = read_state(&*self.states.store, &self.run).await?.map(Arc::new);
+            let state = read_state(&*self.states.store, &self.run).await?.map(Arc::new);
+            if let Some(state) = state.as_ref().filter(|state| state.events >= SNAPSHOT_EVENTS) {
+                self.states.keep(state);
+            }
+            *self.known = state;
         }
         self.fresh = true;
         Ok(())
+    }
+
+    /// What was kept of a long history. It proves nothing: what stands behind it must fit, or it is forgotten.
+    async fn snapshot(&self) -> Result<Option<Arc<RunState>>, StoreError> {
+        let Some(kept) = self.states.store.snapshot(&self.run).await? else { return Ok(None) };
+        match RunState::from_snapshot(&self.run, &kept) {
+            Ok(state) => Ok(Some(Arc::new(state))),
+            Err(stale) => {
+                tracing::debug!(run = %self.run, %stale, "its history is folded anew");
+                Ok(None)
+            }
+        }
     }
 
     /// `false`: what stands in the store does not continue what is remembered, which is forgotten.

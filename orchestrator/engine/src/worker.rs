@@ -15,13 +15,15 @@ use tokio::sync::watch;
 use crate::attempts::{Claim, Claiming, Standing, claim, lost_to};
 use crate::host::{Task, Unfinished};
 use crate::ports::Ports;
-use crate::seams::{Delivery, Instant, RunMessage};
+use crate::seams::{Delivery, RunMessage};
 use crate::store::StoreError;
 
 /// Heartbeats are written no more often than this share of the heartbeat limit.
 const HEARTBEAT_SHARE: f64 = 0.8;
 /// The interval between written heartbeats when there is no heartbeat limit.
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(30);
+/// A heartbeat whose write failed is written again after so long.
+const HEARTBEAT_AGAIN: Duration = Duration::from_secs(1);
 /// The longest interval between written heartbeats.
 const HEARTBEAT_LONGEST: Duration = Duration::from_secs(60);
 
@@ -151,13 +153,13 @@ impl<'a> Attempt<'a> {
         let host = Arc::clone(&self.ports.host);
         let began = host.instant();
         let mut last_beat = began;
-        let mut last_write: Option<Instant> = None;
+        let mut next_write = began;
         let mut unwritten = false;
         let far = began + Duration::from_hours(24 * 365);
         loop {
             let time_up = limit.map_or(far, |(limit, _)| began + limit);
             let silent = silence.map_or(far, |silence| last_beat + silence);
-            let write_at = if unwritten { last_write.map_or(began, |at| at + interval) } else { far };
+            let write_at = if unwritten { next_write } else { far };
             tokio::select! {
                 biased;
                 ended = &mut self.code => return self.ended(ended).await,
@@ -167,7 +169,7 @@ impl<'a> Attempt<'a> {
                 }
                 () = host.sleep_until(write_at) => {
                     unwritten = false;
-                    last_write = Some(host.instant());
+                    next_write = host.instant() + interval;
                     let details = self.beats.borrow().clone();
                     if let Some(details) = details {
                         match self.claim.heartbeat(self.ports, self.task, self.started, &details).await {
@@ -178,8 +180,11 @@ impl<'a> Attempt<'a> {
                                 self.code.stop();
                                 return Ended::Superseded;
                             }
-                            // The next beat tries again; the lease has room for it.
-                            Err(error) => tracing::warn!(run = %self.task.run, activity = self.task.id, %error, "heartbeat not recorded"),
+                            // The lease ends soon after its limit: not in time for the next beat that may be written.
+                            Err(error) => {
+                                tracing::warn!(run = %self.task.run, activity = self.task.id, %error, "heartbeat not recorded");
+                                (unwritten, next_write) = (true, host.instant() + HEARTBEAT_AGAIN.min(interval));
+                            }
                         }
                     }
                 }

@@ -6,6 +6,9 @@ use dormouse_core::Arrival;
 use dormouse_core::operations;
 use dormouse_testing::{Fault, On};
 
+use dormouse_engine::seams::Delivery;
+use dormouse_engine::worker::handle_task;
+
 use super::clockwork::{Came, Limits, Step, bench, in_time, secs, sleep, timeout};
 
 const LONG: Limits = Limits {
@@ -65,6 +68,27 @@ fn the_last_heartbeat_reaches_the_next_attempt() {
             assert_eq!(known, [None, Some(2), Some(2)], "{script:?}, a limit of {heartbeat:?}");
         }
     }
+}
+
+/// One write is not recorded, and the activity goes on beating: nobody takes it for lost.
+#[test]
+fn a_heartbeat_that_is_not_recorded_is_written_again_in_time() {
+    let bench = bench(Limits { heartbeat: Some(30), ..LONG }, &[&[Step::Beats(100)]]);
+    in_time(&bench.world, async {
+        let dying = timeout(&bench.world, secs(60), bench.deliver(&bench.task));
+        let meanwhile = async {
+            sleep(&bench.world, secs(20)).await;
+            for _ in 0..5 {
+                bench.process.faults.plan(On::Swap(None), Fault::FailBefore);
+            }
+            sleep(&bench.world, secs(16)).await;
+            assert_eq!(bench.process.faults.outstanding(), 0, "the heartbeat at 24 s was not recorded");
+            let again = handle_task(bench.world.app(), &bench.process.ports, bench.task.clone(), Delivery::Again, None);
+            again.await.unwrap();
+        };
+        assert!(futures::join!(dying, meanwhile).0.is_none(), "it is at work");
+    });
+    assert!(matches!(bench.came(), Came::Again(_)), "it is believed alive");
 }
 
 /// The store does not answer for a while: the activity goes on, and what it says later is written.

@@ -239,6 +239,33 @@ fn a1_what_is_still_wanted_goes_on() {
     assert_eq!(world.due(&run), None);
 }
 
+/// A queue that does not wait: a pause before the next attempt is kept all the same.
+#[test]
+fn a1_no_attempt_is_claimed_before_its_time() {
+    let (world, process) = world();
+    process.start("two", "w", "r1", &());
+    process.deliver();
+    let task = world.mail.take_tasks().remove(0);
+    drop(claimed(&process, &task));
+    world.mail.arrive(
+        &task.run,
+        task.run_id,
+        Arrival::AttemptLost(operations::WorkerGone {
+            id: task.id,
+            attempt: 1,
+            timeout: dormouse_core::TimeoutKind::StartToClose,
+            last_heartbeat: None,
+        }),
+    );
+    process.deliver();
+    let next = world.mail.take_tasks().remove(0);
+    assert!(next.not_before > world.now());
+    let early = drive(claim(&process.ports, &next, None)).unwrap().unwrap();
+    assert!(matches!(early, Claiming::NotYet(at) if at == next.not_before), "{early:?}");
+    world.clock.set(next.not_before);
+    drop(claimed(&process, &next));
+}
+
 /// Nobody took it up before it was not wanted: whoever comes then runs nothing, though the run goes on.
 #[test]
 fn a1_what_is_not_wanted_is_not_taken_up() {

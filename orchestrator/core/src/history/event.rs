@@ -24,6 +24,13 @@ pub enum Event {
     DecidedBy(#[n(0)] DecidedBy),
 }
 
+impl Event {
+    /// How many events people see of it (`readable`): a turn shows as the input that it brought.
+    pub(crate) fn shown(&self) -> u64 {
+        u64::from(!matches!(self, Self::Turn(Turn { input: None, .. })))
+    }
+}
+
 /// One poll of the workflow's code.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct Turn {

@@ -14,4 +14,4 @@ pub use decide::{Decision, LiveRun, Merge, QueryFailure, Retake, Terms};
 pub use limits::Limits;
 pub use requests::{EARLIER_REQUESTS, REQUEST_WINDOW, request_hash};
 pub use snapshot::{FOLD_VERSION, StaleSnapshot};
-pub use state::RunState;
+pub use state::{Place, RunState};

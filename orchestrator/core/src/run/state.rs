@@ -88,7 +88,27 @@ pub struct RunState {
     /// Those that came to it since, by a draft or by accepted inputs.
     #[n(23)]
     since: BTreeSet<CommandId>,
+    /// Events of recorded batches.
+    #[n(24)]
+    recorded: u64,
+    /// Where in the history events stand: after so many of them comes this batch; one such place for every few hundred.
+    #[n(25)]
+    places: Vec<Place>,
 }
+
+/// A place in a history: after so many events, as people count them, comes the batch at this sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Place {
+    /// Events before it.
+    #[n(0)]
+    pub events: u64,
+    /// The batch's sequence.
+    #[n(1)]
+    pub sequence: u64,
+}
+
+/// At least so many events lie between two places that are remembered.
+const PLACE_EVENTS: u64 = 256;
 
 impl RunState {
     /// Reads batch 0.
@@ -125,6 +145,8 @@ impl RunState {
             drafted: 0,
             recent: BTreeSet::new(),
             since: BTreeSet::new(),
+            recorded: 0,
+            places: Vec::new(),
             run,
         };
         state.link(&batch)?;
@@ -184,6 +206,17 @@ impl RunState {
             self.alarm_before = self.alarm;
             self.alarm = self.alarm(batch.time);
         }
+        self.recorded += batch.events.iter().map(Event::shown).sum::<u64>();
+        if self.recorded >= self.places.last().map_or(0, |place| place.events) + PLACE_EVENTS {
+            self.places.push(Place { events: self.recorded, sequence: self.next_sequence });
+        }
+    }
+
+    /// Where to begin to read for the event that comes after so many.
+    #[must_use]
+    pub fn place_of(&self, after: u64) -> Place {
+        let behind = self.places.partition_point(|place| place.events <= after);
+        behind.checked_sub(1).map_or(Place { events: 0, sequence: 0 }, |at| self.places[at])
     }
 
     fn link(&self, batch: &Batch) -> Result<(), Damage> {
@@ -236,7 +269,7 @@ impl RunState {
         recorded_at: Option<Timestamp>,
     ) -> Result<VecDeque<Input>, String> {
         // As people read them (`readable`): a turn shows as the input that it brought.
-        self.events += u64::from(!matches!(event, Event::Turn(Turn { input: None, .. })));
+        self.events += event.shown();
         match event {
             Event::Input(input) => {
                 self.note(input, recorded_at)?;
@@ -308,7 +341,12 @@ impl RunState {
     #[must_use]
     pub fn weight(&self) -> usize {
         let inbox = self.inbox.len() * 256 + self.inbox_bytes as usize;
-        2_048 + self.started.call.input.len() + inbox + self.pending.weight() + self.requests.weight()
+        2_048
+            + 16 * self.places.len()
+            + self.started.call.input.len()
+            + inbox
+            + self.pending.weight()
+            + self.requests.weight()
     }
 
     fn close(&mut self, closed: Closed) {
