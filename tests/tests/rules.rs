@@ -17,6 +17,7 @@
 //! | F5 | the index row is due in time, whatever crashes |
 //! | F6 | the sweep heals every lost message |
 //! | R1 | what is delivered again sends nothing new |
+//! | L1 | everything has a bound, and the bound has a name |
 //! | O1 | an operator's word needs no user code |
 //! | A1 | an attempt is claimed once, and only the history ends its lease |
 //!
@@ -24,6 +25,8 @@
 
 #[path = "rules/attempts.rs"]
 mod attempts;
+#[path = "rules/bounds.rs"]
+mod bounds;
 #[path = "rules/commit.rs"]
 mod commit;
 #[path = "rules/flow.rs"]

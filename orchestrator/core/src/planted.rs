@@ -61,6 +61,8 @@ pub enum Bug {
     R1RingForEver,
     /// A copy of a task whose attempt runs looks after it for ever.
     R1WatchTwice,
+    /// No bound holds.
+    L1NoBounds,
     /// A closed run is replayed before it is closed up.
     O1ReplayClosed,
     /// What arrives for another run is taken in by one that stands still.
@@ -107,6 +109,7 @@ impl Bug {
         Self::R1SendAgain,
         Self::R1RingForEver,
         Self::R1WatchTwice,
+        Self::L1NoBounds,
         Self::O1ReplayClosed,
         Self::O1TakeForAnother,
     ];

@@ -37,7 +37,7 @@ use dormouse_core::api::StartBody;
 use dormouse_core::history::{Batch, Closed};
 use dormouse_core::operations;
 use dormouse_core::{
-    ActivityTask, App, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Payload, RunId, RunKey, Timestamp,
+    ActivityTask, App, Arrival, Failure, IdConflictPolicy, IdReusePolicy, Limits, Payload, RunId, RunKey, Timestamp,
     WorkflowKey,
 };
 use dormouse_engine::ApiError;
@@ -283,6 +283,7 @@ pub struct World {
     /// What a reader of today sees.
     store: Arc<dyn Store>,
     shared: bool,
+    limits: Limits,
 }
 
 /// One process: what it holds in memory, and its own view of the store.
@@ -313,7 +314,15 @@ impl World {
     pub fn over(app: App, objects: Arc<dyn object_store::ObjectStore>) -> Self {
         let clock = Clock::at(Timestamp::from_millis(1_000_000_000_000));
         let store = Arc::new(ObjectStore::new(Arc::clone(&objects), "world"));
-        Self { app: Arc::new(app), objects, mail: Mail::default(), clock, store, shared: false }
+        Self {
+            app: Arc::new(app),
+            objects,
+            mail: Mail::default(),
+            clock,
+            store,
+            shared: false,
+            limits: Limits::DEFAULT,
+        }
     }
 
     /// The same world, where every process knows that others are at work on the same runs, as functions do, and the
@@ -322,6 +331,12 @@ impl World {
     pub fn shared(self) -> Self {
         self.mail.lock().delivers_intents = true;
         Self { shared: true, ..self }
+    }
+
+    /// The same world, in which these limits hold.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Begins a process.
@@ -345,7 +360,7 @@ impl World {
                 sweep_interval: SWEEP,
                 shared: self.shared,
                 max_payload_bytes: 64 * 1024,
-                limits: dormouse_core::Limits::DEFAULT,
+                limits: self.limits,
                 declared: Arc::new(self.app.declared().clone()),
             },
         };

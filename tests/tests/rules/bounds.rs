@@ -1,0 +1,60 @@
+//! L1: everything has a bound, and the bound has a name, which is said before anything is written.
+
+use dormouse::{Payload, Status};
+use dormouse_core::Limits;
+use dormouse_engine::ApiError;
+use dormouse_testing::World;
+use dormouse_testing::world::{drive, latest};
+
+use super::workflows::app;
+
+/// A turn that asks for too much: its run is parked, nothing of the turn is recorded or sent, and an operator ends it.
+#[test]
+fn l1_a_turn_beyond_its_limit_is_parked_by_name() {
+    let limits = Limits { turn_events: 100, ..Limits::DEFAULT };
+    for (wide, fits) in [(99, true), (100, false)] {
+        let world = World::new(app()).within(limits);
+        let process = world.process();
+        let run = process.start("fan out", "w", "r1", &(wide, 0));
+        process.deliver();
+        assert_eq!(world.mail.take_tasks().len(), if fits { 99 } else { 0 });
+        let parked = world.row(&run).unwrap().parked;
+        assert_eq!(parked.is_none(), fits, "{parked:?}");
+        if let Some(parked) = parked {
+            assert!(parked.reason.contains("turn_events"), "{}", parked.reason);
+            assert_eq!(world.records(&run).len(), 1, "the start alone");
+            drive(process.front.terminate(&latest("w"), Some("t"), "too wide")).unwrap().unwrap();
+            process.deliver();
+            assert_eq!((world.state(&run).status(), world.due(&run)), (Status::Terminated, None));
+        }
+    }
+}
+
+/// An inbox that nobody empties: at its limit a signal is refused with the limit's name, and an operator is heard.
+#[test]
+fn l1_a_full_inbox_says_so() {
+    for limits in [
+        Limits { inbox_events: 5, ..Limits::DEFAULT },
+        Limits { inbox_bytes: 1_000, ..Limits::DEFAULT },
+        Limits { history_events: 8, ..Limits::DEFAULT },
+    ] {
+        let world = World::new(app()).within(limits);
+        let process = world.process();
+        let run = process.start("words", "w", "r1", &100);
+        let word = Payload::encode(&"x".repeat(150)).unwrap();
+        let send = |n: u32| {
+            let id = format!("s{n}");
+            drive(process.front.signal(&latest("w"), Some(&id), "word", word.clone())).unwrap()
+        };
+        let refused = (0..20).find_map(|n| send(n).err()).expect("an end");
+        let ApiError::TooLarge(why) = refused else { panic!("{refused:?}") };
+        let names = ["inbox_events", "inbox_bytes", "history_events"];
+        assert!(names.iter().any(|name| why.contains(name)), "{why}");
+        let before = world.records(&run).len();
+        assert!(send(21).is_err());
+        assert_eq!(world.records(&run).len(), before, "nothing was written");
+        assert_eq!(send(0), Ok(()), "a repeat is answered as the first time");
+        drive(process.front.terminate(&latest("w"), Some("t"), "too much")).unwrap().unwrap();
+        assert_eq!(world.state(&run).status(), Status::Terminated);
+    }
+}
