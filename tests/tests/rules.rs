@@ -10,6 +10,7 @@
 //! | C6 | a closing batch holds all of the next run: anyone creates it, all the same |
 //! | C7 | a batch that is missing, moved or altered is noticed |
 //! | C8 | recorded time never goes back |
+//! | C9 | a history that was recorded once is read for ever |
 //! | F1 | anyone takes inputs in, only the decider decides, and what waits is decided |
 //! | F2 | the intent is on the queue before the commit |
 //! | F3 | an intent is for one run |
@@ -31,6 +32,8 @@ mod bounds;
 mod commit;
 #[path = "rules/flow.rs"]
 mod flow;
+#[path = "rules/histories.rs"]
+mod histories;
 #[path = "rules/http.rs"]
 mod http;
 #[path = "rules/negative.rs"]
