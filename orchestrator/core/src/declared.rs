@@ -9,10 +9,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 
-use crate::program::panic_message;
 use crate::misfit::Misfit;
 use crate::names::{Query, Signal};
 use crate::payload::Payload;
+use crate::program::panic_message;
 
 type Check = fn(&Payload) -> Result<(), Misfit>;
 

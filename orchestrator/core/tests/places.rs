@@ -4,6 +4,7 @@ mod common;
 
 use common::{World, commands, completed, double, json, secs};
 use dormouse_core::history::Command;
+use dormouse_core::operations;
 use dormouse_core::{Failure, LocalActivityOptions, Query, QueryFailure, RetryPolicy, Workflow};
 
 const HALF: Query<u32, u32> = Query::new("half");
@@ -17,7 +18,7 @@ fn is_placeless(failure: &Failure, type_name: &str) {
 fn failed(world: &World) -> Failure {
     let batch = world.batch(world.log.len() - 1);
     match commands(&batch).pop() {
-        Some(Command::Fail { failure }) => failure,
+        Some(Command::Fail(operations::Fail { failure })) => failure,
         other => panic!("{other:?}"),
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_core::planted::{Bug, planted};
 use dormouse_core::operations;
+use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{
     Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, DEFAULT_TASK_QUEUE, Failure, Payload, RetryState,
     RunKey, TimeoutKind, Timestamp, Verdict, panic_message,

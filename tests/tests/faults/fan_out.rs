@@ -224,7 +224,7 @@ async fn what_is_never_taken_is_an_error_after_some_tries() {
     let tasks: Vec<_> = (0..10).map(task).collect();
     queue.setup.proxy.rule(Rule::every("sqs/message/activity_task@*", Action::Refuse(Refusal::Internal)).after(9));
     let sent = ActivityQueue::send(&queues, tasks).await;
-    assert!(matches!(&sent, Err(StoreError::Unknown(why)) if why.contains("1 messages")), "{sent:?}");
+    assert!(matches!(&sent, Err(StoreError::Unknown(why)) if why.as_str().contains("1 messages")), "{sent:?}");
     assert_eq!(queue.setup.proxy.counts().came("sqs/Send*"), 5);
     assert_eq!(queue.received().await.0, 9);
 }

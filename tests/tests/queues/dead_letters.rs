@@ -5,8 +5,8 @@ use std::time::Duration;
 use dormouse_aws::dead_letters::{examine, judge};
 use dormouse_aws::queues::ReceiveError;
 use dormouse_aws::wire::{Alarm, Deferred, Message, Task, WireError};
-use dormouse_core::operations;
 use dormouse_core::history::{Event, Input};
+use dormouse_core::operations;
 use dormouse_core::{
     ActivityOptions, ActivityTask, App, Arrival, CommitId, Failure, Payload, RunId, TimeoutKind, Timestamp, Workflow,
     WorkflowKey,
