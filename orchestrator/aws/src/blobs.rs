@@ -33,7 +33,7 @@ impl Blobs {
     /// [`StoreError::Refused`] when the settings do not make a client.
     pub fn s3(bucket: &str, runtime: Handle) -> Result<Self, StoreError> {
         let objects = dormouse_engine::stores::object::s3_client(bucket).build();
-        let objects = objects.map_err(|error| StoreError::Refused(error.to_string()))?;
+        let objects = objects.map_err(|error| StoreError::refused(Cause::of(error)))?;
         Ok(Self::new(Arc::new(objects), runtime))
     }
 

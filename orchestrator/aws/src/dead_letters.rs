@@ -6,7 +6,6 @@
 //! the history ends a lease (rule A1).
 
 use dormouse_core::operations;
-
 use dormouse_core::{Arrival, RunKey, Timestamp};
 
 use crate::queues::ReceiveError;

@@ -103,8 +103,8 @@ impl Service {
     {
         let told = self.told(about, error);
         match error.as_service_error().and_then(ProvideErrorMetadata::code).and_then(|code| self.refusal(code)) {
-            Some(why) => StoreError::Refused(format!("{told} ({why})")),
-            None => StoreError::Unknown(told),
+            Some(why) => StoreError::refused(format!("{told} ({why})")),
+            None => StoreError::unknown(told),
         }
     }
 
@@ -196,6 +196,7 @@ mod tests {
         for (service, code) in cases {
             let error = service.error("the run queue", &answered(400, code));
             let StoreError::Refused(told) = error else { panic!("{service:?} {code}: {error:?}") };
+            let told = told.as_str();
             assert!(told.contains("the run queue") && told.contains(code), "{told}");
             assert!(!told.contains("what was written"), "{told}");
         }

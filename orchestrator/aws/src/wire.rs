@@ -62,6 +62,7 @@
 //! | `take` | `run`, `pinned`, `arrival`: an object with a `kind` of those marked * |
 //! | `accepted` | `run`, `sequence`, `record`: the stored batch in base64 |
 //! | `sweep` | `run` |
+//! | `join` * | `run`, `request_id` |
 //! | `signal` * | `run`, `request_id`, `name`, `payload` |
 //! | `cancel` * | `run`, `request_id`, `reason` |
 //! | `terminate` * | `run`, `request_id`, `reason`, `next` or nothing |
@@ -78,6 +79,7 @@
 //! without.
 
 mod arrival;
+mod call;
 mod decider;
 mod detour;
 mod failure;
@@ -187,14 +189,15 @@ pub fn is_of_workers(message: &RunMessage) -> bool {
     match message {
         RunMessage::Intent(_) | RunMessage::Accepted { .. } | RunMessage::Sweep { .. } => false,
         RunMessage::Arrived { arrival, .. } => match arrival {
-            Arrival::ActivityCompleted { .. } | Arrival::ActivityFailed { .. } | Arrival::AttemptLost { .. } => true,
-            Arrival::Signal { .. }
-            | Arrival::Cancel { .. }
-            | Arrival::Terminate { .. }
-            | Arrival::NeverTaken { .. }
-            | Arrival::LocalCompleted { .. }
-            | Arrival::LocalFailed { .. }
-            | Arrival::LocalBackoff { .. }
+            Arrival::ActivityCompleted(_) | Arrival::ActivityFailed(_) | Arrival::AttemptLost(_) => true,
+            Arrival::Join(_)
+            | Arrival::Signal(_)
+            | Arrival::Cancel(_)
+            | Arrival::Terminate(_)
+            | Arrival::NeverTaken(_)
+            | Arrival::LocalCompleted(_)
+            | Arrival::LocalFailed(_)
+            | Arrival::LocalBackoff(_)
             | Arrival::Alarm => false,
         },
     }

@@ -250,7 +250,7 @@ impl Intake {
                     return Ok(Some(Begun::Existing(workflow.run(ordinal))));
                 }
                 // Recorded with the open run, so that the same request is answered with it for ever.
-                (StartVerdict::Join(join), Some(_)) if strict.is_none_or(|only| is(only)) => {
+                (StartVerdict::Join(join), Some(_)) if strict.is_none_or(is) => {
                     if let Some(latest) = &latest {
                         match self.take(&latest.run, None, &join, Announce::No).await? {
                             Taken::Recorded { run, .. } => return Ok(Some(Begun::Existing(run))),

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::operations;
-
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{App, Arrival, Failure, Payload, RetryState, RunKey};
 use dormouse_engine::ApiError;
@@ -200,11 +199,11 @@ fn too_long(limit: Duration) -> Failure {
 impl Desk for Invocations {
     type Work = Order;
 
-    fn take(inside: &Rc<Inside<Self>>, Order { run, messages, until, reply }: Order) {
+    fn take(inside: &Rc<Inside<Self>>, Order { run, messages, delivery, until, reply }: Order) {
         let here = Rc::clone(inside);
         inside.spawn(async move {
             // Whoever asked may have gone.
-            drop(reply.send(handle(&here, &run, messages, until).await));
+            drop(reply.send(handle(&here, &run, messages, delivery, until).await));
         });
     }
 

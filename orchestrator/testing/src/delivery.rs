@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::operations;
-
 use dormouse_core::{
     ActivityTask, Arrival, Payload, RecordedOptions, RecordedRetry, RetryPolicy, RunId, RunKey, Timestamp, WorkflowKey,
 };

@@ -8,7 +8,7 @@ use dormouse_core::{
     Activity, ActivityOptions, App, Failure, FailureKind, LocalActivityOptions, RetryPolicy, RunKey, Signal, Status,
     TimeoutKind, Workflow,
 };
-use dormouse_engine::seams::Host;
+use dormouse_engine::seams::{Delivery, Host};
 use dormouse_engine::worker::{handle_task, run_local};
 use dormouse_testing::World;
 use dormouse_testing::world::{Process, drive, latest};
@@ -58,7 +58,7 @@ fn at_work(world: &World, workflow_type: &str) -> (Process, RunKey) {
     assert_eq!(tasks.len(), 1);
     for task in tasks {
         let (app, ports) = (world.app().clone(), process.ports.clone());
-        world.clock.spawn(async move { handle_task(&app, &ports, task, None).await.unwrap() }.boxed());
+        world.clock.spawn(async move { handle_task(&app, &ports, task, Delivery::First, None).await.unwrap() }.boxed());
     }
     (process, run)
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use dormouse_core::RunKey;
 use dormouse_engine::commit::{Outcome, commit};
+use dormouse_engine::host::Machine;
 use dormouse_engine::store::{Entry, RowUpdate, Store, StoreError};
 use dormouse_testing::later;
 use dormouse_tests::proxy::{Action, Proxy, Refusal, Rule, Spoiled};
@@ -70,7 +71,7 @@ pub fn every_store() -> Vec<Case> {
 /// Commits under every fault of the table, one after another, in one run. `store` goes through the proxy, `truth`
 /// does not; `put` names the request that holds a batch.
 pub async fn ask(store: &dyn Store, truth: &dyn Store, proxy: &Proxy, run: &RunKey, put: &str, cases: Vec<Case>) {
-    commit(store, None, run, &"batch 0".into(), &Entry::Open(opening())).await.unwrap();
+    commit(store, &Machine::here(), run, &"batch 0".into(), &Entry::Open(opening())).await.unwrap();
     let mut expected: Vec<Bytes> = vec!["batch 0".into()];
     for (number, Case { action, times, fate, sent, landed }) in cases.into_iter().enumerate() {
         let name = format!("case {number}: {action:?}, {times} times");
@@ -78,7 +79,8 @@ pub async fn ask(store: &dyn Store, truth: &dyn Store, proxy: &Proxy, run: &RunK
         let record = Bytes::from(format!("batch {sequence} of {name}"));
         let struck = proxy.rule(Rule::once(put, action.clone()).times(times));
         drop(proxy.reset());
-        let outcome = commit(store, None, run, &record, &Entry::Append(later(sequence), RowUpdate::NONE)).await;
+        let outcome =
+            commit(store, &Machine::here(), run, &record, &Entry::Append(later(sequence), RowUpdate::NONE)).await;
         let fine = match fate {
             Fate::Won => outcome == Ok(Outcome::Won),
             Fate::Unknown => matches!(outcome, Err(StoreError::Unknown(_))),
@@ -99,12 +101,13 @@ pub async fn ask(store: &dyn Store, truth: &dyn Store, proxy: &Proxy, run: &RunK
         assert_eq!(history(truth, run).await, expected, "{name}");
         // The next who comes knows what stands there: himself or another.
         let another = Bytes::from(format!("another {sequence}"));
-        let outcome =
-            commit(store, None, run, &another, &Entry::Append(later(sequence), RowUpdate::NONE)).await.unwrap();
+        let outcome = commit(store, &Machine::here(), run, &another, &Entry::Append(later(sequence), RowUpdate::NONE))
+            .await
+            .unwrap();
         if landed > 0 {
             assert_eq!(outcome, Outcome::Lost(record.clone()), "{name}");
             assert_eq!(
-                commit(store, None, run, &record, &Entry::Append(later(sequence), RowUpdate::NONE)).await,
+                commit(store, &Machine::here(), run, &record, &Entry::Append(later(sequence), RowUpdate::NONE)).await,
                 Ok(Outcome::Won),
                 "{name}"
             );
@@ -119,8 +122,8 @@ pub async fn ask(store: &dyn Store, truth: &dyn Store, proxy: &Proxy, run: &RunK
 /// Somebody else's batch stands there; whatever happens to the answer, that one is found.
 pub async fn ask_the_loser(store: &dyn Store, proxy: &Proxy, run: &RunKey, put: &str) {
     use Action::{Close, DropAnswer, LandThenRefuse, Refuse, Slow, Twice};
-    commit(store, None, run, &"batch 0".into(), &Entry::Open(opening())).await.unwrap();
-    commit(store, None, run, &"theirs".into(), &Entry::Append(later(1), RowUpdate::NONE)).await.unwrap();
+    commit(store, &Machine::here(), run, &"batch 0".into(), &Entry::Open(opening())).await.unwrap();
+    commit(store, &Machine::here(), run, &"theirs".into(), &Entry::Append(later(1), RowUpdate::NONE)).await.unwrap();
     let actions = [
         Slow(100),
         Twice,
@@ -134,7 +137,8 @@ pub async fn ask_the_loser(store: &dyn Store, proxy: &Proxy, run: &RunKey, put: 
     ];
     for action in actions {
         let struck = proxy.rule(Rule::once(put, action.clone()));
-        let outcome = commit(store, None, run, &"ours".into(), &Entry::Append(later(1), RowUpdate::NONE)).await;
+        let outcome =
+            commit(store, &Machine::here(), run, &"ours".into(), &Entry::Append(later(1), RowUpdate::NONE)).await;
         assert_eq!(outcome, Ok(Outcome::Lost("theirs".into())), "{action:?}");
         assert_eq!(struck.times(), 1, "{action:?}");
     }
@@ -142,14 +146,16 @@ pub async fn ask_the_loser(store: &dyn Store, proxy: &Proxy, run: &RunKey, put: 
 
 /// A put that everybody has given up, and that lands after all, finds its place taken (rule C4).
 pub async fn ask_the_zombie(store: &dyn Store, truth: &dyn Store, proxy: &Proxy, run: &RunKey, put: &str) {
-    commit(store, None, run, &"batch 0".into(), &Entry::Open(opening())).await.unwrap();
+    commit(store, &Machine::here(), run, &"batch 0".into(), &Entry::Open(opening())).await.unwrap();
     proxy.rule(Rule::once(put, Action::LandLater(400)).times(TRIES));
     drop(proxy.reset());
-    let given_up = commit(store, None, run, &"the zombie's".into(), &Entry::Append(later(1), RowUpdate::NONE)).await;
+    let given_up =
+        commit(store, &Machine::here(), run, &"the zombie's".into(), &Entry::Append(later(1), RowUpdate::NONE)).await;
     assert!(matches!(given_up, Err(StoreError::Unknown(_))), "{given_up:?}");
     assert_eq!(proxy.counts().of(put).forwarded, 0, "it has not landed yet");
     assert_eq!(
-        commit(store, None, run, &"the successor's".into(), &Entry::Append(later(1), RowUpdate::NONE)).await,
+        commit(store, &Machine::here(), run, &"the successor's".into(), &Entry::Append(later(1), RowUpdate::NONE))
+            .await,
         Ok(Outcome::Won)
     );
     settled(proxy, put, TRIES + 1).await;
@@ -160,7 +166,7 @@ pub async fn ask_the_zombie(store: &dyn Store, truth: &dyn Store, proxy: &Proxy,
 /// The same faults on a commit that changes the row: both are there or neither is, and the row says what the
 /// batches say. `puts` are the requests that it consists of.
 pub async fn ask_with_the_row(store: &dyn Store, truth: &dyn Store, proxy: &Proxy, run: &RunKey, puts: &[&str]) {
-    commit(store, None, run, &"batch 0".into(), &Entry::Open(opening())).await.unwrap();
+    commit(store, &Machine::here(), run, &"batch 0".into(), &Entry::Open(opening())).await.unwrap();
     let mut sequence = 1;
     for put in puts {
         for Case { action, times, fate, .. } in every_store() {
@@ -169,7 +175,9 @@ pub async fn ask_with_the_row(store: &dyn Store, truth: &dyn Store, proxy: &Prox
             let due = at(800_000 - sequence);
             let record = Bytes::from(format!("batch {sequence}"));
             proxy.rule(Rule::once(put, action.clone()).times(times));
-            let outcome = commit(store, None, run, &record, &Entry::Append(later(sequence), RowUpdate::due(due))).await;
+            let outcome =
+                commit(store, &Machine::here(), run, &record, &Entry::Append(later(sequence), RowUpdate::due(due)))
+                    .await;
             assert!(!proxy.outstanding().iter().any(|rule| rule.times == Some(1)), "{name}: it never struck");
             proxy.clear();
             // What was sent off late has arrived.
@@ -190,7 +198,8 @@ pub async fn ask_with_the_row(store: &dyn Store, truth: &dyn Store, proxy: &Prox
             }
             if !there {
                 let again =
-                    commit(store, None, run, &record, &Entry::Append(later(sequence), RowUpdate::due(due))).await;
+                    commit(store, &Machine::here(), run, &record, &Entry::Append(later(sequence), RowUpdate::due(due)))
+                        .await;
                 assert_eq!(again, Ok(Outcome::Won), "{name}: when the faults are over");
             }
             sequence += 1;

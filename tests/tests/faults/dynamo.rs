@@ -9,9 +9,8 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use dormouse_aws::blobs::Blobs;
 use dormouse_aws::store::DynamoStore;
 use dormouse_engine::commit::{Outcome, commit};
-use dormouse_engine::store::{
-    AttemptKey, Attempts, Entry, Histories, Index, RowUpdate, RunFilter, Store, StoreError, Swap,
-};
+use dormouse_engine::host::Machine;
+use dormouse_engine::store::{AttemptKey, Attempts, Entry, Histories, Index, RowUpdate, RunFilter, StoreError, Swap};
 use dormouse_testing::later;
 use dormouse_tests::proxy::{Action, Proxy, Refusal, Rule, Spoiled};
 use object_store::memory::InMemory;
@@ -103,7 +102,7 @@ async fn dynamodb_rows_go_with_their_batches() {
             proxy.rule(Rule::once(TRANSACTION, Action::Refuse(Refusal::Canceled(reason.into()))));
             drop(proxy.reset());
             let entry = Entry::Append(later(sequence), RowUpdate::due(due));
-            let outcome = commit(&store, None, &run("row"), &"b".into(), &entry).await;
+            let outcome = commit(&store, &Machine::here(), &run("row"), &"b".into(), &entry).await;
             assert_eq!(outcome, Ok(Outcome::Won), "{reason}");
             assert_eq!(truth.row(&run("row")).await.unwrap().unwrap().due, Some(due), "{reason}");
             assert_eq!(proxy.counts().came("dynamodb"), 2, "{reason}: {:?}", proxy.counts());
@@ -185,7 +184,7 @@ async fn dynamodb_reads_are_asked_again() {
                 let found = [
                     read.map(|stretch| stretch.records.len() == 1),
                     row.map(|row| row.is_some()),
-                    latest.map(|row| row.is_some()),
+                    latest.map(|newest| newest.row().is_some()),
                     attempt.map(|record| record.is_some()),
                 ];
                 for answer in found {

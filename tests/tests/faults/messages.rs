@@ -298,7 +298,7 @@ async fn schedules_can_be_lost_and_refused() {
 async fn what_the_scheduler_has_no_room_for_is_left_to_the_sweep() {
     let Some(post) = Post::new().await else { return };
     let proxy = &post.setup.proxy;
-    let far = RealHost.now() + Duration::from_hours(1);
+    let far = wall_clock() + Duration::from_hours(1);
     let (_, Sent::Task(task)) = every_kind().swap_remove(11) else { panic!("the task") };
     let deferred = ActivityTask { not_before: far, ..task };
     let quota = Refusal::Code(402, "ServiceQuotaExceededException".into());
@@ -323,7 +323,7 @@ fn overdue(name: &str, due: Timestamp) -> Vec<Overdue> {
 #[tokio::test]
 async fn what_is_overdue_is_told_once_for_each_due_time() {
     let Some(post) = Post::new().await else { return };
-    let now = RealHost.now();
+    let now = wall_clock();
     for _ in 0..5 {
         assert_eq!(post.queues.sweep(overdue("w", now)).await, Ok(Sweeping::Sent));
     }
@@ -339,7 +339,7 @@ async fn the_sweep_adds_nothing_to_a_long_queue() {
     let Some(post) = Post::new().await else { return };
     let mut sent = 0;
     loop {
-        let found: Vec<_> = (0..20).flat_map(|part| overdue(&format!("{sent}-{part}"), RealHost.now())).collect();
+        let found: Vec<_> = (0..20).flat_map(|part| overdue(&format!("{sent}-{part}"), wall_clock())).collect();
         let page = found.len() as u64;
         drop(post.setup.proxy.reset());
         match post.queues.sweep(found).await.unwrap() {

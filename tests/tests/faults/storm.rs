@@ -16,8 +16,9 @@ use dormouse_core::history::{Batch, Event, Input};
 use dormouse_core::operations;
 use dormouse_core::{App, Arrival, IdConflictPolicy, IdReusePolicy, Payload, RunKey, StartRequest};
 use dormouse_engine::host::Machine;
-use dormouse_engine::intake::{Begun, Intake, Taken};
+use dormouse_engine::intake::{Announce, Begun, Intake, Taken};
 use dormouse_engine::ports::Ports;
+use dormouse_engine::seams::Host;
 use dormouse_engine::states::{States, read_history, read_state};
 use dormouse_engine::store::Store;
 use dormouse_engine::stores::object::ObjectStore;
@@ -54,8 +55,9 @@ struct Task {
 
 /// Takes inputs in as a process of its own does: nobody decides here.
 fn intake(store: Arc<dyn Store>) -> Intake {
+    let host: Arc<dyn Host> = Arc::new(Machine::here());
     let states = Arc::new(States::new(Arc::clone(&store), Arc::clone(&host)));
-    let mut ports = Ports { store, states, host: Arc::new(Machine::here()), ..World::new(App::new()).process().ports };
+    let mut ports = Ports { store, states, host, ..World::new(App::new()).process().ports };
     ports.choices.shared = true;
     Intake::new(ports)
 }
@@ -91,7 +93,7 @@ async fn a_writer() {
             let signal =
                 Arrival::Signal(operations::Signaled { request_id: request_id.clone(), name: "drop".into(), payload });
             for _ in 0..MOST_TRIES {
-                match intake.take(&run, &signal, Some(true)).await {
+                match intake.take(&run, None, &signal, Announce::Pinned).await {
                     // On standard output, which is a pipe: whoever reads it knows what was acknowledged, also of the
                     // dead.
                     Ok(Taken::Recorded { .. } | Taken::Duplicate(_)) => return println!("acknowledged {request_id}"),

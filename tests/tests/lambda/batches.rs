@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_lambda_events::event::sqs::SqsMessage;
 use dormouse::{App, Failure, Signal, Workflow};
 use dormouse_aws::wire::{Alarm, Message, Task, encode};
+use dormouse_core::operations;
 use dormouse_core::{Arrival, Payload, RunKey, TimeoutKind};
 use dormouse_engine::seams::{Intent, RunMessage, Wish};
 use dormouse_lambda::envelope::Letter;
@@ -126,14 +127,20 @@ async fn of_workers_only_outcomes_are_taken() {
     let arrived = |arrival| body(&RunMessage::Arrived { run: run.clone(), run_id, arrival });
     let signal = |id: &str| {
         let payload = Payload::encode(&id).unwrap();
-        arrived(Arrival::Signal { request_id: id.into(), name: "word".into(), payload })
+        arrived(Arrival::Signal(operations::Signaled { request_id: id.into(), name: "word".into(), payload }))
     };
-    let terminate = Arrival::Terminate { request_id: "t".into(), reason: "because".into(), next: None };
+    let terminate =
+        Arrival::Terminate(operations::Terminated { request_id: "t".into(), reason: "because".into(), next: None });
     let take =
         |arrival| body(&RunMessage::Intent(Intent { run: run.clone(), wish: Wish::Take { arrival, pinned: true } }));
     let record = world.records(&run).remove(0);
     let accepted = body(&RunMessage::Accepted { run: run.clone(), sequence: 9, record });
-    let lost = Arrival::AttemptLost { id: 9, attempt: 1, timeout: TimeoutKind::Heartbeat, last_heartbeat: None };
+    let lost = Arrival::AttemptLost(operations::WorkerGone {
+        id: 9,
+        attempt: 1,
+        timeout: TimeoutKind::Heartbeat,
+        last_heartbeat: None,
+    });
     let by_worker = |id: &str, body| Letter { sender: WORKER.into(), ..letter(id, "w", body) };
     let batch = vec![
         by_worker("first", arrived(terminate.clone())),
@@ -144,7 +151,14 @@ async fn of_workers_only_outcomes_are_taken() {
         by_worker("accepted", accepted),
         by_worker("alarm", arrived(Arrival::Alarm)),
         by_worker("sweep", sweep(&run)),
-        by_worker("outcome", arrived(Arrival::ActivityCompleted { id: 9, attempt: 1, result: Payload::NULL })),
+        by_worker(
+            "outcome",
+            arrived(Arrival::ActivityCompleted(operations::ActivityCompleted {
+                id: 9,
+                attempt: 1,
+                result: Payload::NULL,
+            })),
+        ),
         by_worker("lost", arrived(lost)),
         letter("engine's again", "w", signal("b")),
     ];

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dormouse_core::operations;
-
 use dormouse_core::{ActivityTask, Arrival, Payload, RunId, RunKey, Timestamp};
 use dormouse_engine::seams::{
     ActivityQueue, Alarms, Intent, Overdue, RunMessage, RunQueue, SeamFuture, Sweeping, Ticket, Wish,

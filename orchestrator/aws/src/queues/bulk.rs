@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchOutput;
 use aws_sdk_sqs::types::{BatchResultErrorEntry, SendMessageBatchRequestEntry};
-use dormouse_engine::store::StoreError;
+use dormouse_engine::store::{Cause, StoreError};
 use futures::{Stream, StreamExt};
 
 use super::{Queues, sqs_delay};
@@ -140,7 +140,7 @@ impl Queues {
             for (number, parcel) in parcels.into_iter().enumerate() {
                 match fate(&number.to_string(), &answer) {
                     Fate::Sent => {}
-                    Fate::Refused(told) => refused = Err(StoreError::Refused(format!("{url}: {told}"))),
+                    Fate::Refused(told) => refused = Err(StoreError::refused(format!("{url}: {told}"))),
                     Fate::NotTaken(told) => {
                         why = told;
                         left.push(parcel);
@@ -153,7 +153,7 @@ impl Queues {
             parcels = left;
         }
         let left = parcels.len();
-        Err(StoreError::Unknown(format!(
+        Err(StoreError::unknown(format!(
             "{url}: {left} messages of a batch were not taken in {MOST_TRIES} tries: {why}"
         )))
     }
@@ -165,7 +165,7 @@ impl Queues {
                 Way::Delayed(delay) => entry.delay_seconds(sqs_delay(*delay)?),
                 Way::Grouped { group, id } => entry.message_group_id(group).message_deduplication_id(id),
             };
-            entry.build().map_err(|error| StoreError::Refused(error.to_string()))
+            entry.build().map_err(|error| StoreError::refused(Cause::of(error)))
         });
         let entries = entries.collect::<Result<Vec<_>, _>>()?;
         let send = self.0.sqs.send_message_batch().queue_url(url).set_entries(Some(entries));

@@ -173,7 +173,7 @@ impl Inner {
     /// The row, unless it cannot be read: one bad row must not hide all others from the sweep.
     fn readable(&self, item: &Item) -> Option<RunRow> {
         match item::row(item) {
-            Ok(RowItem::Row(row)) => Some(row),
+            Ok(RowItem::Row(row)) => Some(*row),
             Ok(RowItem::Retired) => None,
             Err(error) => {
                 let key = ["p", "s"].map(|name| text_of(item, name).unwrap_or_default()).join(" ");

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
-use dormouse_core::{BatchHash, RunId, RunKey, Status, Timestamp, WorkflowKey};
+use dormouse_core::{BatchHash, RunKey, Status, Timestamp, WorkflowKey};
 
 use super::keys::{self, Agenda};
 use dormouse_engine::store::{Closing, Opening, Parked, RowUpdate, RunRow, StoreError, Versioned};
@@ -206,7 +206,7 @@ impl Amendment {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum RowItem {
     /// A run's row.
-    Row(RunRow),
+    Row(Box<RunRow>),
     /// What is left of a retired run.
     Retired,
 }
@@ -219,7 +219,7 @@ pub(super) fn row(item: &Item) -> Result<RowItem, StoreError> {
     if item.contains_key("retired") {
         return Ok(RowItem::Retired);
     }
-    read_row(item).map(RowItem::Row).ok_or_else(|| {
+    read_row(item).map(|row| RowItem::Row(Box::new(row))).ok_or_else(|| {
         let key = ["p", "s"].map(|name| text_of(item, name).unwrap_or_default());
         StoreError::refused(format!("the index row {key:?} cannot be read: it is damaged, or another build's"))
     })
@@ -281,6 +281,8 @@ pub(super) fn versioned(mut item: Item) -> Result<Versioned, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use dormouse_core::RunId;
+
     use super::*;
 
     fn at(millis: u64) -> Timestamp {
@@ -333,7 +335,7 @@ mod tests {
             parked: Some(parked.clone()),
         };
         item.insert("parked".into(), text(serde_json::to_string(&parked).unwrap()));
-        assert_eq!(row(&item), Ok(RowItem::Row(expected)));
+        assert_eq!(row(&item), Ok(RowItem::Row(Box::new(expected))));
         item.insert("status".into(), text("Hibernating"));
         let Ok(RowItem::Row(hibernating)) = row(&item) else { panic!("another build's status is one") };
         assert_eq!(hibernating.status.as_str(), "Hibernating");

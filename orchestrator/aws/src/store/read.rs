@@ -141,7 +141,7 @@ impl Inner {
             };
             if keys::is_row(sort) {
                 return Ok(match item::row(item)? {
-                    RowItem::Row(row) => Newest::Run(Box::new(row)),
+                    RowItem::Row(row) => Newest::Run(row),
                     RowItem::Retired => Newest::Retired(ordinal),
                 });
             }
@@ -153,7 +153,7 @@ impl Inner {
     pub(super) async fn row(&self, run: &RunKey) -> Result<Option<RunRow>, StoreError> {
         let found = self.get(keys::partition(&run.workflow), keys::row(run.ordinal)).await?;
         match found.as_ref().map(item::row).transpose()? {
-            Some(RowItem::Row(row)) => Ok(Some(row)),
+            Some(RowItem::Row(row)) => Ok(Some(*row)),
             Some(RowItem::Retired) | None => Ok(None),
         }
     }

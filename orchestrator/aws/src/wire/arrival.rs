@@ -3,16 +3,24 @@
 use std::borrow::Cow;
 
 use dormouse_core::history::{CarriedSignal, NextRun};
-use dormouse_core::{Arrival, RetryState, RunId, RunKey, TimeoutKind, Timestamp};
+use dormouse_core::operations;
+use dormouse_core::{Arrival, Call, RetryState, RunId, RunKey, TimeoutKind, Timestamp};
 use dormouse_engine::seams::RunMessage;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::WireError;
+use super::call::plain;
 use super::failure::{self, FailureFields};
 use super::json::{Id, payload, present, raw};
 use super::message::{fields, unknown};
 use super::run::Run;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Join<'a> {
+    #[serde(borrow)]
+    request_id: Cow<'a, str>,
+}
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Signal<'a> {
@@ -110,6 +118,7 @@ pub(super) struct Rang {}
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Fields<'a> {
+    Join(Join<'a>),
     Signal(Signal<'a>),
     Cancel(Cancel<'a>),
     Terminate(Terminate<'a>),
@@ -190,28 +199,33 @@ impl<'a> Fields<'a> {
             Ok::<_, WireError>(Self::Failed(Failed { activity_id: Id(*id), attempt: *attempt, failure, retry_state }))
         };
         Ok(match arrival {
-            Arrival::Signal { request_id, name, payload } => (
+            Arrival::Join(operations::Joined { request_id }) => {
+                ("join", Self::Join(Join { request_id: request_id.into() }))
+            }
+            Arrival::Signal(operations::Signaled { request_id, name, payload }) => (
                 "signal",
                 Self::Signal(Signal { request_id: request_id.into(), name: name.into(), payload: raw(payload)? }),
             ),
-            Arrival::Cancel { request_id, reason } => {
+            Arrival::Cancel(operations::CancelRequested { request_id, reason }) => {
                 ("cancel", Self::Cancel(Cancel { request_id: request_id.into(), reason: reason.into() }))
             }
-            Arrival::Terminate { request_id, reason, next } => {
+            Arrival::Terminate(operations::Terminated { request_id, reason, next }) => {
                 let next = next.as_deref().map(Next::of).transpose()?;
                 ("terminate", Self::Terminate(Terminate { request_id: request_id.into(), reason: reason.into(), next }))
             }
-            Arrival::ActivityCompleted { id, attempt, result } => {
+            Arrival::ActivityCompleted(operations::ActivityCompleted { id, attempt, result }) => {
                 ("activity_completed", completed(id, attempt, result)?)
             }
-            Arrival::LocalCompleted { id, attempt, result } => ("local_completed", completed(id, attempt, result)?),
-            Arrival::ActivityFailed { id, attempt, failure, retry_state } => {
+            Arrival::LocalCompleted(operations::LocalCompleted { id, attempt, result }) => {
+                ("local_completed", completed(id, attempt, result)?)
+            }
+            Arrival::ActivityFailed(operations::ActivityFailed { id, attempt, failure, retry_state }) => {
                 ("activity_failed", failed(id, attempt, failure, retry_state)?)
             }
-            Arrival::LocalFailed { id, attempt, failure, retry_state } => {
+            Arrival::LocalFailed(operations::LocalFailed { id, attempt, failure, retry_state }) => {
                 ("local_failed", failed(id, attempt, failure, retry_state)?)
             }
-            Arrival::AttemptLost { id, attempt, timeout, last_heartbeat } => (
+            Arrival::AttemptLost(operations::WorkerGone { id, attempt, timeout, last_heartbeat }) => (
                 "attempt_lost",
                 Self::Lost(Lost {
                     activity_id: Id(*id),
@@ -220,8 +234,10 @@ impl<'a> Fields<'a> {
                     last_heartbeat: last_heartbeat.as_ref().map(raw).transpose()?,
                 }),
             ),
-            Arrival::NeverTaken { id } => ("never_taken", Self::NeverTaken(NeverTaken { activity_id: Id(*id) })),
-            Arrival::LocalBackoff { id, attempt, failure, retry_at } => (
+            Arrival::NeverTaken(operations::NeverTaken { id }) => {
+                ("never_taken", Self::NeverTaken(NeverTaken { activity_id: Id(*id) }))
+            }
+            Arrival::LocalBackoff(operations::LocalBackoff { id, attempt, failure, retry_at }) => (
                 "local_backoff",
                 Self::Backoff(Backoff {
                     activity_id: Id(*id),
@@ -239,46 +255,59 @@ impl<'a> Fields<'a> {
 pub(super) fn read(kind: &str, body: &str) -> Result<Arrival, WireError> {
     let never_again = RetryState::NonRetryableFailure;
     Ok(match kind {
+        "join" => {
+            let Join { request_id } = fields(body)?;
+            Arrival::Join(operations::Joined { request_id: request_id.into() })
+        }
         "signal" => {
             let Signal { request_id, name, payload: sent } = fields(body)?;
-            Arrival::Signal { request_id: request_id.into(), name: name.into(), payload: payload(sent) }
+            Arrival::Signal(operations::Signaled {
+                request_id: request_id.into(),
+                name: name.into(),
+                payload: payload(sent),
+            })
         }
         "cancel" => {
             let Cancel { request_id, reason } = fields(body)?;
-            Arrival::Cancel { request_id: request_id.into(), reason: reason.into() }
+            Arrival::Cancel(operations::CancelRequested { request_id: request_id.into(), reason: reason.into() })
         }
         "terminate" => {
             let Terminate { request_id, reason, next } = fields(body)?;
             let next = next.map(|next| Box::new(next.next_run()));
-            Arrival::Terminate { request_id: request_id.into(), reason: reason.into(), next }
+            Arrival::Terminate(operations::Terminated { request_id: request_id.into(), reason: reason.into(), next })
         }
         "activity_completed" => {
             let Completed { activity_id: Id(id), attempt, result } = fields(body)?;
-            Arrival::ActivityCompleted { id, attempt, result: payload(result) }
+            Arrival::ActivityCompleted(operations::ActivityCompleted { id, attempt, result: payload(result) })
         }
         "local_completed" => {
             let Completed { activity_id: Id(id), attempt, result } = fields(body)?;
-            Arrival::LocalCompleted { id, attempt, result: payload(result) }
+            Arrival::LocalCompleted(operations::LocalCompleted { id, attempt, result: payload(result) })
         }
         "activity_failed" => {
             let Failed { activity_id: Id(id), attempt, failure, retry_state } = fields(body)?;
             let (failure, retry_state) = (failure::read(&failure)?, retry_state.unwrap_or(never_again));
-            Arrival::ActivityFailed { id, attempt, failure, retry_state }
+            Arrival::ActivityFailed(operations::ActivityFailed { id, attempt, failure, retry_state })
         }
         "local_failed" => {
             let Failed { activity_id: Id(id), attempt, failure, retry_state } = fields(body)?;
             let (failure, retry_state) = (failure::read(&failure)?, retry_state.unwrap_or(never_again));
-            Arrival::LocalFailed { id, attempt, failure, retry_state }
+            Arrival::LocalFailed(operations::LocalFailed { id, attempt, failure, retry_state })
         }
         "attempt_lost" => {
             let Lost { activity_id: Id(id), attempt, timeout, last_heartbeat } = fields(body)?;
-            Arrival::AttemptLost { id, attempt, timeout, last_heartbeat: last_heartbeat.map(payload) }
+            Arrival::AttemptLost(operations::WorkerGone {
+                id,
+                attempt,
+                timeout,
+                last_heartbeat: last_heartbeat.map(payload),
+            })
         }
-        "never_taken" => Arrival::NeverTaken { id: fields::<NeverTaken>(body)?.activity_id.0 },
+        "never_taken" => Arrival::NeverTaken(operations::NeverTaken { id: fields::<NeverTaken>(body)?.activity_id.0 }),
         "local_backoff" => {
             let Backoff { activity_id: Id(id), attempt, failure, retry_at_ms } = fields(body)?;
             let retry_at = Timestamp::from_millis(retry_at_ms);
-            Arrival::LocalBackoff { id, attempt, failure: failure::read(&failure)?, retry_at }
+            Arrival::LocalBackoff(operations::LocalBackoff { id, attempt, failure: failure::read(&failure)?, retry_at })
         }
         "alarm_rang" => Arrival::Alarm,
         other => return Err(unknown(other)),
@@ -287,11 +316,12 @@ pub(super) fn read(kind: &str, body: &str) -> Result<Arrival, WireError> {
 
 impl<'a> Next<'a> {
     fn of(next: &'a NextRun) -> Result<Self, WireError> {
+        let (workflow_type, input) = plain(&next.call)?;
         let carried = next.carried.iter();
         let carried = carried.map(|signal| Ok(Carried { name: (&signal.name).into(), payload: raw(&signal.payload)? }));
         Ok(Self {
-            workflow_type: (&next.workflow_type).into(),
-            input: raw(&next.input)?,
+            workflow_type: workflow_type.into(),
+            input: raw(input)?,
             request_id: next.request_id.clone(),
             carried: carried.collect::<Result<_, WireError>>()?,
         })
@@ -300,8 +330,7 @@ impl<'a> Next<'a> {
     fn next_run(self) -> NextRun {
         let carried = self.carried.into_iter();
         NextRun {
-            workflow_type: self.workflow_type.into(),
-            input: payload(self.input),
+            call: Call::new(self.workflow_type, payload(self.input)),
             request_id: self.request_id,
             carried: carried.map(|s| CarriedSignal { name: s.name.into(), payload: payload(s.payload) }).collect(),
         }

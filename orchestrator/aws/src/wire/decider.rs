@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use dormouse_core::{Arrival, IdConflictPolicy, IdReusePolicy, RunKey, StartRequest};
+use dormouse_core::{Arrival, Call, IdConflictPolicy, IdReusePolicy, RunKey, StartRequest};
 use dormouse_engine::seams::{Intent, RunMessage, Wish};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::call::plain;
 use super::json::{malformed, payload, raw};
 use super::run::Run;
 use super::{WireError, arrival};
@@ -29,10 +30,11 @@ pub(super) struct Start<'a> {
 
 impl<'a> Start<'a> {
     pub(super) fn of(run: &'a RunKey, request: &'a StartRequest) -> Result<Self, WireError> {
+        let (workflow_type, input) = plain(&request.call)?;
         Ok(Self {
             run: Run::any(run),
-            workflow_type: (&*request.workflow_type).into(),
-            input: raw(&request.input)?,
+            workflow_type: workflow_type.into(),
+            input: raw(input)?,
             request_id: (&*request.request_id).into(),
             reuse: request.reuse,
             conflict: request.conflict,
@@ -41,8 +43,7 @@ impl<'a> Start<'a> {
 
     pub(super) fn message(self) -> Result<RunMessage, WireError> {
         let request = StartRequest {
-            workflow_type: self.workflow_type.into_owned(),
-            input: payload(self.input),
+            call: Call::new(self.workflow_type, payload(self.input)),
             request_id: self.request_id.into_owned(),
             reuse: self.reuse,
             conflict: self.conflict,

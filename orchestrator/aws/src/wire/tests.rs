@@ -88,20 +88,20 @@ fn every_kind_as_it_is_written() {
     let wish = |wish| Message::Run(RunMessage::Intent(Intent { run: run.clone(), wish }));
     let failure = || Failure { place: None, ..Failure::application("no") };
     let next = NextRun {
-        workflow_type: "t".into(),
-        input: json("[1,  2]"),
+        call: Call::new("t", json("[1,  2]")),
         request_id: Some("n".into()),
         carried: vec![CarriedSignal { name: "s".into(), payload: json("null") }],
     };
     let start = StartRequest {
-        workflow_type: "t".into(),
-        input: json("{\"b\": 1.0}"),
+        call: Call::new("t", json("{\"b\": 1.0}")),
         request_id: "r".into(),
         reuse: IdReusePolicy::RejectDuplicate,
         conflict: IdConflictPolicy::UseExisting,
     };
-    let signal = || Arrival::Signal { request_id: "r".into(), name: "n\"".into(), payload: json("7") };
-    let terminate = |next| Arrival::Terminate { request_id: "r".into(), reason: "w".into(), next };
+    let signal =
+        || Arrival::Signal(operations::Signaled { request_id: "r".into(), name: "n\"".into(), payload: json("7") });
+    let terminate =
+        |next| Arrival::Terminate(operations::Terminated { request_id: "r".into(), reason: "w".into(), next });
     let failed = r#"{"message":"no","kind":"application","non_retryable":false}"#;
     let cases = [
         (
@@ -119,7 +119,7 @@ fn every_kind_as_it_is_written() {
         (Message::Run(RunMessage::Sweep { run: run.clone() }), r#""sweep","run":BARE"#),
         (arrived(signal()), r#""signal","run":RUN,"request_id":"r","name":"n\"","payload":7"#),
         (
-            arrived(Arrival::Cancel { request_id: "r".into(), reason: "w".into() }),
+            arrived(Arrival::Cancel(operations::CancelRequested { request_id: "r".into(), reason: "w".into() })),
             r#""cancel","run":RUN,"request_id":"r","reason":"w""#,
         ),
         (arrived(terminate(None)), r#""terminate","run":RUN,"request_id":"r","reason":"w""#),
@@ -128,59 +128,67 @@ fn every_kind_as_it_is_written() {
             r#""terminate","run":RUN,"request_id":"r","reason":"w","next":{"workflow_type":"t","input":[1,  2],"request_id":"n","carried":[{"name":"s","payload":null}]}"#,
         ),
         (
-            arrived(Arrival::ActivityCompleted { id: 3, attempt: 1, result: json("null") }),
+            arrived(Arrival::ActivityCompleted(operations::ActivityCompleted {
+                id: 3,
+                attempt: 1,
+                result: json("null"),
+            })),
             r#""activity_completed","run":RUN,"activity_id":"3","attempt":1,"result":null"#,
         ),
         (
-            arrived(Arrival::ActivityFailed {
+            arrived(Arrival::ActivityFailed(operations::ActivityFailed {
                 id: 3,
                 attempt: 1,
                 failure: failure(),
                 retry_state: RetryState::Timeout,
-            }),
+            })),
             r#""activity_failed","run":RUN,"activity_id":"3","attempt":1,"failure":FAILED,"retry_state":"timeout""#,
         ),
         (
-            arrived(Arrival::AttemptLost {
+            arrived(Arrival::AttemptLost(operations::WorkerGone {
                 id: 3,
                 attempt: 1,
                 timeout: TimeoutKind::Heartbeat,
                 last_heartbeat: Some(json("null")),
-            }),
+            })),
             r#""attempt_lost","run":RUN,"activity_id":"3","attempt":1,"timeout":"heartbeat","last_heartbeat":null"#,
         ),
         (
-            arrived(Arrival::AttemptLost {
+            arrived(Arrival::AttemptLost(operations::WorkerGone {
                 id: 3,
                 attempt: 1,
                 timeout: TimeoutKind::StartToClose,
                 last_heartbeat: None,
-            }),
+            })),
             r#""attempt_lost","run":RUN,"activity_id":"3","attempt":1,"timeout":"start_to_close""#,
         ),
-        (arrived(Arrival::NeverTaken { id: 3 }), r#""never_taken","run":RUN,"activity_id":"3""#),
         (
-            arrived(Arrival::LocalCompleted { id: 3, attempt: 1, result: json("1") }),
+            arrived(Arrival::NeverTaken(operations::NeverTaken { id: 3 })),
+            r#""never_taken","run":RUN,"activity_id":"3""#,
+        ),
+        (
+            arrived(Arrival::LocalCompleted(operations::LocalCompleted { id: 3, attempt: 1, result: json("1") })),
             r#""local_completed","run":RUN,"activity_id":"3","attempt":1,"result":1"#,
         ),
         (
-            arrived(Arrival::LocalFailed {
+            arrived(Arrival::LocalFailed(operations::LocalFailed {
                 id: 3,
                 attempt: 1,
                 failure: failure(),
                 retry_state: RetryState::CancelRequested,
-            }),
+            })),
             r#""local_failed","run":RUN,"activity_id":"3","attempt":1,"failure":FAILED,"retry_state":"cancel_requested""#,
         ),
         (
-            arrived(Arrival::LocalBackoff {
+            arrived(Arrival::LocalBackoff(operations::LocalBackoff {
                 id: 3,
                 attempt: 1,
                 failure: failure(),
                 retry_at: Timestamp::from_millis(9),
-            }),
+            })),
             r#""local_backoff","run":RUN,"activity_id":"3","attempt":1,"failure":FAILED,"retry_at_ms":9"#,
         ),
+        (arrived(Arrival::Join(operations::Joined { request_id: "r".into() })), r#""join","run":RUN,"request_id":"r""#),
         (arrived(Arrival::Alarm), r#""alarm_rang","run":RUN"#),
         (
             Message::Alarm(Alarm { run: run.clone(), run_id, due: Timestamp::from_millis(9) }),
@@ -468,6 +476,7 @@ fn arrivals() -> impl Strategy<Value = Arrival> {
                 retry_at: Timestamp::from_millis(at),
             })
         }),
+        text().prop_map(|request_id| Arrival::Join(operations::Joined { request_id })),
         Just(Arrival::Alarm),
     ]
 }

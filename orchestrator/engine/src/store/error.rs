@@ -102,7 +102,7 @@ mod tests {
         let io = std::io::Error::other("the disk is full");
         let error = StoreError::unknown(Cause::told("no batch", io)).clone();
         assert_eq!(error.to_string(), "the store did not answer (no batch); whether it wrote is unknown");
-        let mut chain = std::iter::successors(Some(&error as &dyn Error), |error| error.source());
+        let mut chain = std::iter::successors(Some(&error as &(dyn Error + 'static)), |&error| error.source());
         assert!(chain.any(|error| error.is::<std::io::Error>()), "{error:?}");
         assert_eq!(error, StoreError::unknown("no batch"));
         assert_ne!(error, StoreError::refused("no batch"));

@@ -2,7 +2,6 @@
 
 use dormouse_core::Call;
 use dormouse_core::operations;
-
 use dormouse_core::{Failure, IdConflictPolicy, IdReusePolicy, Payload, RetryState, StartRequest, TimeoutKind};
 use dormouse_engine::seams::{Intent, Overdue, Sweeping, Wish};
 

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use dormouse_engine::commit::LoadError;
 use dormouse_engine::states::read_history;
-use dormouse_engine::store::{Creation, Histories, Index, RowUpdate, Stretch};
+use dormouse_engine::store::{Creation, Histories, RowUpdate, Stretch};
 use dormouse_testing::later;
 use futures::TryStreamExt;
 use futures::executor::block_on;
