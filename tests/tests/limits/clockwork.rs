@@ -75,10 +75,13 @@ pub enum Step {
     Return(usize),
 }
 
+/// An attempt, and the heartbeat that it knew of.
+type Began = (u32, Option<u64>);
+
 /// Which attempts began, and what each knew of those before it.
 #[derive(Clone, Default)]
 pub struct Seen {
-    attempts: Arc<Mutex<Vec<(u32, Option<u64>)>>>,
+    attempts: Arc<Mutex<Vec<Began>>>,
     clock: Arc<OnceLock<Clock>>,
 }
 
@@ -93,7 +96,7 @@ impl Seen {
         host.sleep(time).await;
     }
 
-    pub fn attempts(&self) -> Vec<(u32, Option<u64>)> {
+    pub fn attempts(&self) -> Vec<Began> {
         self.attempts.lock().unwrap().clone()
     }
 }
