@@ -221,7 +221,7 @@ fn endless(limit: Duration) -> TurnFailure {
 }
 
 fn query_timed_out(name: &str, limit: Duration) -> ApiError {
-    let failure = Failure::application(format!(
+    let failure = Failure::unplaced(format!(
         "the handler of query {name:?} has held its thread for {limit:?}, the longest that workflow code may (setting \
          turn_limit)"
     ));

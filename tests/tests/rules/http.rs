@@ -336,6 +336,8 @@ fn f3_a_listing_is_what_was_asked_for() {
     assert_eq!((ids(&page), ids(&last)), (vec!["b2".into(), "b1".into()], vec!["a2".into(), "a1".into()]));
     assert_eq!(last.get("next_page_token"), None);
 
+    api.process.deliver();
+    api.process.signal("b2", "s", "word", &"heard");
     let (_, all) = api.get("/b2/history");
     let all = all["events"].as_array().expect("events");
     assert!(all.len() >= 2, "{all:?}");

@@ -144,7 +144,7 @@ fn o1_a_diverged_run_is_described_and_taken_back() {
     let (listed, _) = drive(process.front.list(&RunFilter::default(), None, 10)).unwrap().unwrap();
     assert!(listed.workflows[0].parked.is_some());
     let history = drive(process.front.history(&latest("w"), 0, 100)).unwrap().unwrap();
-    assert!(history.events.len() > 3);
+    assert!(history.events.len() >= 3, "{:?}", history.events);
     drive(process.front.cancel(&latest("w"), Some("c"), "enough")).unwrap().unwrap();
     process.deliver();
     assert!(world.state(&run).pending.cancellation.requested, "recorded, for the code to hear when it is mended");

@@ -27,7 +27,7 @@ pub enum Event {
 impl Event {
     /// How many events people see of it (`readable`): a turn shows as the input that it brought.
     pub(crate) fn shown(&self) -> u64 {
-        u64::from(!matches!(self, Self::Turn(Turn { input: None, .. })))
+        u64::from(!matches!(self, Self::Turn(Turn { input: None, .. }) | Self::DecidedBy(_)))
     }
 }
 

@@ -1,14 +1,14 @@
 //! A history as people read it: JSON, one object an event.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::event::{DecidedBy, Event, Turn, turn_time};
+use super::event::{Event, Turn, turn_time};
 use super::record::Batch;
 use crate::api::HistoryEvent;
 use crate::time::Timestamp;
 
-/// What one batch says about the workflow, numbered on from `first_id` without gaps. That the code ran, or that the sweep
-/// looked, is the engine's own affair and no event: a turn shows as the input that it brought, if it brought one.
+/// What one batch says about the workflow, numbered on from `first_id` without gaps. That the code ran, by which build, or that the
+/// sweep looked, is the engine's own affair and no event: a turn shows as the input that it brought, if it brought one.
 #[must_use]
 pub fn readable(batch: &Batch, first_id: u64) -> Vec<HistoryEvent> {
     let mut events = Vec::new();
@@ -20,14 +20,10 @@ pub fn readable(batch: &Batch, first_id: u64) -> Vec<HistoryEvent> {
         match event {
             Event::Input(input) => push(batch.time, input.view()),
             Event::Command(command) => push(batch.time, command.view()),
-            Event::DecidedBy(DecidedBy { build, flags }) => {
-                let behaviours: Vec<_> = flags.numbers().collect();
-                push(batch.time, ("DecidedBy", json!({ "build": build, "behaviours": behaviours })));
-            }
             Event::Turn(Turn { at_offset_ms, input: Some(input), .. }) => {
                 push(turn_time(batch.time, *at_offset_ms), input.view());
             }
-            Event::Turn(Turn { input: None, .. }) => {}
+            Event::Turn(Turn { input: None, .. }) | Event::DecidedBy(_) => {}
         }
     }
     events

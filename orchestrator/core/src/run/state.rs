@@ -180,7 +180,6 @@ impl RunState {
         self.drafted = 0;
         if let Some(Event::DecidedBy(by)) = batch.events.first() {
             self.decided_by = by.clone();
-            self.events += 1;
         }
         self.chain(batch, record);
     }
