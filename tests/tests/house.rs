@@ -156,3 +156,69 @@ fn no_file_grows_too_long() {
     }
     assert!(files > 50, "the tree was read");
 }
+
+/// Circles that stand until somebody cuts them; no other may come.
+const KNOWN_CIRCLES: &[(&str, &[&str])] = &[
+    // A registry that knows the contexts, and contexts that know the registry.
+    ("core", &["activity", "app", "workflow"]),
+    // One struct, read in three files.
+    ("aws", &["alarms", "queues", "redrive"]),
+    ("client", &["raw", "raw_handle"]),
+];
+
+/// Files of a room, and which others each names in its `use` lines, tests apart.
+fn imports(room: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let (mut folders, mut files) = (vec![room.to_path_buf()], BTreeMap::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.with_extension("").strip_prefix(room).unwrap().to_string_lossy().replace('/', "::");
+                files.insert(name.trim_end_matches("::mod").to_owned(), std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let names: BTreeSet<_> = files.keys().cloned().collect();
+    let known = |mut path: Vec<&str>| {
+        while !path.is_empty() && !names.contains(&path.join("::")) {
+            path.pop();
+        }
+        path.join("::")
+    };
+    let uses = |(name, text): (String, String)| {
+        let code = text.split("#[cfg(test)]").next().unwrap().to_owned();
+        let mut found = BTreeSet::new();
+        for statement in code.split(';').filter_map(|part| part.split_once("use crate::").map(|(_, path)| path)) {
+            let (base, rest) = statement.split_once('{').unwrap_or((statement, ""));
+            let base: Vec<_> = base.trim().trim_end_matches("::").split("::").collect();
+            let items = rest.trim_end_matches('}').split(',').map(|item| item.trim().split("::").next().unwrap());
+            found.extend(items.map(|item| known(base.iter().copied().chain([item]).collect())));
+        }
+        // A room's first file, and a folder's, name what is inside them; that is no arrow.
+        found.retain(|other| !other.is_empty() && *other != name && !other.starts_with(&format!("{name}::")));
+        (name, found)
+    };
+    files.into_iter().map(uses).collect()
+}
+
+/// Everything that a file leads to, itself included if it lies on a circle.
+fn reachable<'a>(from: &'a str, imports: &'a BTreeMap<String, BTreeSet<String>>) -> BTreeSet<&'a str> {
+    let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
+    while let Some(file) = next.pop() {
+        next.extend(imports.get(file).into_iter().flatten().map(String::as_str).filter(|other| seen.insert(*other)));
+    }
+    seen
+}
+
+#[test]
+fn files_of_a_room_stand_in_one_order() {
+    for room in ["core", "engine", "aws", "http", "lambda", "client", "cli", "testing"] {
+        let imports = imports(&root().join("orchestrator").join(room).join("src"));
+        assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 3, "{room}: the files were read");
+        let circle: Vec<_> = imports.keys().filter(|file| reachable(file, &imports).contains(file.as_str())).collect();
+        let known = KNOWN_CIRCLES.iter().find(|(of, _)| *of == room).map_or(&[][..], |(_, files)| files);
+        assert_eq!(circle, known, "{room}: files that lead back to themselves");
+    }
+}

@@ -18,6 +18,7 @@ mod activity;
 pub mod api;
 mod app;
 mod declared;
+mod encoding;
 mod failure;
 pub mod history;
 mod ids;

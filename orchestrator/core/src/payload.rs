@@ -6,14 +6,13 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::failure::Failure;
 use crate::misfit::Misfit;
 
 /// The longest JSON text of one value, in bytes: the argument of an activity, a result, a published value. The same in
 /// every build that replays a history: what was refused when it happened is refused on replay.
 pub const MAX_PAYLOAD_BYTES: usize = 2 * 1024 * 1024;
 
-fn unknown_encoding(encoding: &str) -> String {
+pub(crate) fn unknown_encoding(encoding: &str) -> String {
     format!("the value is encoded as {encoding:?}, which this build does not read")
 }
 
@@ -28,39 +27,7 @@ impl Payload {
     /// JSON `null`: the payload of `()`.
     pub const NULL: Payload = Payload(Bytes::from_static(b"null"));
 
-    /// Encodes a value.
-    ///
-    /// # Errors
-    /// What the value's `Serialize` reports, or the type `PayloadTooLarge` beyond [`MAX_PAYLOAD_BYTES`]: failures that
-    /// no retry can mend.
-    pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, Failure> {
-        match serde_json::to_vec(value) {
-            Ok(bytes) if bytes.len() > MAX_PAYLOAD_BYTES => {
-                Err(Self::too_large("value", bytes.len(), MAX_PAYLOAD_BYTES))
-            }
-            Ok(bytes) => Ok(Self::from_json(bytes.into())),
-            Err(error) => Err(Failure::unplaced(format!("the value does not serialize to JSON: {error}"))
-                .with_type("Serialization")
-                .non_retryable()),
-        }
-    }
-
-    /// Decodes the value that a user's type expects.
-    ///
-    /// # Errors
-    /// A failure that no retry can mend, naming what did not fit; the type `UnknownEncoding` when it is not JSON.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        if let Some(encoding) = self.encoding() {
-            return Err(Failure::unplaced(unknown_encoding(encoding)).with_type("UnknownEncoding").non_retryable());
-        }
-        self.read().map_err(|misfit| {
-            Failure::unplaced(format!("the JSON does not fit the expected type: {misfit}"))
-                .with_type("Deserialization")
-                .non_retryable()
-        })
-    }
-
-    /// The same, for those who ask where it does not fit.
+    /// Reads the value that a type expects.
     ///
     /// # Errors
     /// The first place at which it does not fit.
@@ -70,17 +37,6 @@ impl Payload {
             return Err(Misfit { pointer: String::new(), problem: unknown_encoding(encoding) });
         }
         serde_json::from_slice(self.as_bytes()).or_else(|_| Misfit::find(self.as_bytes()))
-    }
-
-    /// The failure of a value beyond a limit.
-    #[must_use]
-    pub fn too_large(what: &str, length: usize, limit: usize) -> Failure {
-        Failure::unplaced(format!(
-            "the {what} is {length} bytes of JSON; the limit is {limit} (max_payload_bytes, at most {MAX_PAYLOAD_BYTES}). \
-             Store it elsewhere and pass a reference."
-        ))
-        .with_type("PayloadTooLarge")
-        .non_retryable()
     }
 
     /// Bytes that are known to be one JSON value, because this crate or the HTTP door checked them.

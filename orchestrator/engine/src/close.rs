@@ -1,41 +1,15 @@
 //! Close: what is left to be done for a run that has ended. It follows from its folded state: no code of the run is
 //! needed, or run. Whether anything is left, the row says.
 
-use dormouse_core::{Owed, RunKey, RunState, Status};
+use dormouse_core::{RunKey, RunState, Status};
 
 use crate::commit::LoadError;
-use crate::dispatch::discharge;
-use crate::handle::{Decider, Surroundings};
+use crate::decider::{Decider, Surroundings};
+use crate::dispatch::close_up;
 use crate::intake::{Announce, Taken};
-use crate::ports::Ports;
 use crate::post::Post;
 use crate::seams::RunMessage;
 use crate::store::{RunRow, StoreError};
-
-/// Does what a closed run owes: closes the attempt records of activities that nobody wants any more (rule A1), creates
-/// the run that it calls for (rule C6), and then takes the row out of the sweep's sight.
-///
-/// # Errors
-/// [`LoadError`]: some of it may be done; the row stays due.
-pub(crate) async fn close_up(ports: &Ports, state: &RunState) -> Result<(), LoadError> {
-    discharge(ports, state, state.debts(Owed::Closing, ports.now())).await?;
-    if state.owes() {
-        ports.store.settle(&state.run).await?;
-    }
-    Ok(())
-}
-
-/// The same, if the row says that anything is owed.
-///
-/// # Errors
-/// As [`close_up`].
-pub(crate) async fn close_up_if_due(ports: &Ports, run: &RunKey) -> Result<(), LoadError> {
-    let owes = ports.store.row(run).await?.is_some_and(|row| row.status.is_closed() && row.due.is_some());
-    if owes && let Some(state) = ports.states.fresh(run).await? {
-        close_up(ports, &state).await?;
-    }
-    Ok(())
-}
 
 impl<S: Surroundings + 'static> Decider<S> {
     /// Messages for a closed run, by its row. `status` is how it ended.

@@ -3,7 +3,7 @@
 use dormouse_core::history::{Batch, Event};
 use dormouse_core::operations::Input;
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{Debt, RunId, RunState};
+use dormouse_core::{Debt, Owed, RunId, RunKey, RunState};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::attempts::mark_unwanted;
@@ -42,6 +42,31 @@ pub(crate) async fn discharge(ports: &Ports, state: &RunState, debts: Vec<Debt>)
     }
 }
 
+/// Does what a closed run owes: closes the attempt records of activities that nobody wants any more (rule A1), creates
+/// the run that it calls for (rule C6), and then takes the row out of the sweep's sight.
+///
+/// # Errors
+/// [`LoadError`]: some of it may be done; the row stays due.
+pub(crate) async fn close_up(ports: &Ports, state: &RunState) -> Result<(), LoadError> {
+    discharge(ports, state, state.debts(Owed::Closing, ports.now())).await?;
+    if state.owes() {
+        ports.store.settle(&state.run).await?;
+    }
+    Ok(())
+}
+
+/// The same, if the row says that anything is owed.
+///
+/// # Errors
+/// As [`close_up`].
+pub(crate) async fn close_up_if_due(ports: &Ports, run: &RunKey) -> Result<(), LoadError> {
+    let owes = ports.store.row(run).await?.is_some_and(|row| row.status.is_closed() && row.due.is_some());
+    if owes && let Some(state) = ports.states.fresh(run).await? {
+        close_up(ports, &state).await?;
+    }
+    Ok(())
+}
+
 /// Creates the run that a closed one calls for, if it is missing, and lets its decider know (rule C6).
 async fn begin_next(ports: &Ports, state: &RunState, mut batch: Batch) -> Result<(), LoadError> {
     if planted(Bug::C6InventNextRun)
@@ -60,11 +85,7 @@ async fn begin_next(ports: &Ports, state: &RunState, mut batch: Batch) -> Result
 ///
 /// # Errors
 /// [`StoreError`]: it may be there.
-pub(crate) async fn commit_first(
-    ports: &Ports,
-    run: &dormouse_core::RunKey,
-    batch: &Batch,
-) -> Result<Outcome, StoreError> {
+pub(crate) async fn commit_first(ports: &Ports, run: &RunKey, batch: &Batch) -> Result<Outcome, StoreError> {
     let Some(Event::Input(Input::Started(started))) = batch.events.first() else {
         return Err(StoreError::refused("a first batch begins with the start of its run"));
     };

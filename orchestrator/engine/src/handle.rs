@@ -18,70 +18,20 @@
 //!
 //! A crash before the commit leaves nothing; one after it leaves the outbox, which is the history.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
-use std::num::NonZeroUsize;
-use std::rc::Rc;
-use std::sync::Arc;
-
-use dormouse_core::CommandId;
 use dormouse_core::operations::{LocalBackoff, LocalCompleted, LocalFailed};
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{App, Arrival, LiveRun, RunKey};
+use dormouse_core::{Arrival, RunKey};
 
-use crate::cache::Cache;
 use crate::commit::LoadError;
-use crate::intake::Intake;
+use crate::decider::{Decider, Surroundings};
 use crate::know::{Known, Place};
+use crate::parking::learn;
 use crate::pass::Pass;
-use crate::ports::Ports;
 use crate::post::Post;
 use crate::seams::{Delivery, RunMessage};
 use crate::store::StoreError;
-use crate::worker::LocalTask;
-
-/// How much memory warm runs take on a thread, in bytes, at most (about; what the workflow's code holds is not seen).
-const WARM_BYTES: usize = 64 * 1024 * 1024;
-
-/// What of a user's code runs on a thread.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OnThread {
-    /// A turn of this run. Should it never end, the run cannot go on.
-    Turn(RunKey),
-    /// A query's handler, on an argument of somebody's choice: whoever asks must not be able to stop a run.
-    Query,
-}
-
-/// What a decider needs of the thread that it lives on.
-pub trait Surroundings {
-    /// Runs a local activity and sends its outcome as a message to its run.
-    fn run_local(&self, task: LocalTask);
-    /// A user's code begins to run on this thread. Called before each turn, also before those of a replay: then again
-    /// before the end of the one before is said, whose time is over all the same.
-    fn code_begins(&self, what: OnThread);
-    /// It gave the thread back.
-    fn code_ends(&self);
-}
-
-/// Decides runs: the only place where workflow code runs (rule F1). One per thread, for the runs that live there.
-pub struct Decider<S> {
-    pub(crate) app: Arc<App>,
-    pub(crate) ports: Ports,
-    pub(crate) intake: Arc<Intake>,
-    pub(crate) surroundings: Rc<S>,
-    pub(crate) warm: RefCell<Cache<RunKey, LiveRun>>,
-    /// Local activities under way, so that none is begun twice.
-    pub(crate) locals: RefCell<HashSet<(RunKey, CommandId)>>,
-}
 
 impl<S: Surroundings + 'static> Decider<S> {
-    /// A decider that keeps up to `warm_runs` runs in memory.
-    #[must_use]
-    pub fn new(app: Arc<App>, ports: Ports, intake: Arc<Intake>, surroundings: S, warm_runs: NonZeroUsize) -> Self {
-        let warm = RefCell::new(Cache::new(warm_runs, WARM_BYTES));
-        Self { app, ports, intake, surroundings: Rc::new(surroundings), warm, locals: RefCell::default() }
-    }
-
     /// Handles messages of one run, in order. When it returns `Ok`, everything in them is recorded or refused, and
     /// what follows from them is handed out. `delivery` is [`Again`](Delivery::Again) when any of them was handled before
     /// and its handler is not known to have come to its end.
@@ -96,7 +46,7 @@ impl<S: Surroundings + 'static> Decider<S> {
             Place::Row(row) if row.status.is_closed() && !planted(Bug::O1ReplayClosed) => {
                 return self.on_closed(run, row.status, &row, &post).await;
             }
-            Place::Row(row) if self.ports.choices.shared => self.ports.parkings.learn(&self.ports, &row).await?,
+            Place::Row(row) if self.ports.choices.shared => learn(&self.ports, &row).await?,
             Place::Row(_) | Place::AtHand | Place::Nowhere => {}
         }
         if self.ports.parkings.stands_still(run, self.ports.now(), post.is_news()) {
@@ -141,25 +91,5 @@ impl<S: Surroundings + 'static> Decider<S> {
                 self.locals.borrow_mut().remove(&(run.clone(), *id));
             }
         }
-    }
-
-    /// Keeps a run in memory, unless it has ended.
-    pub(crate) fn keep_warm(&self, run: &RunKey, live: LiveRun) {
-        if live.state().closed.is_none() {
-            let weight = live.state().weight();
-            self.warm.borrow_mut().put(run.clone(), live, weight);
-        }
-    }
-
-    /// Forgets a run, with what was not committed: somebody else goes on with it.
-    pub fn forget(&self, run: &RunKey) {
-        self.warm.borrow_mut().take(run);
-        self.locals.borrow_mut().retain(|(other, _)| other != run);
-    }
-
-    /// Whether the run is in memory.
-    #[must_use]
-    pub fn is_warm(&self, run: &RunKey) -> bool {
-        self.warm.borrow().contains(run)
     }
 }

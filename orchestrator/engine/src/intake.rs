@@ -8,9 +8,8 @@ use dormouse_core::operations;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{Arrival, Refusal, RunId, RunKey, StartRequest, StartVerdict, WorkflowKey};
 
-use crate::close::{close_up, close_up_if_due};
 use crate::commit::{LoadError, Outcome, entry};
-use crate::dispatch::commit_first;
+use crate::dispatch::{close_up, close_up_if_due, commit_first};
 use crate::ports::Ports;
 use crate::seams::{Intent, RunMessage, Ticket, Wish};
 use crate::states::Commit;

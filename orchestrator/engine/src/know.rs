@@ -9,7 +9,7 @@ use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{LiveRun, RunKey, Status, Terms, TurnFailure};
 
 use crate::commit::LoadError;
-use crate::handle::{Decider, OnThread, Surroundings};
+use crate::decider::{Decider, OnThread, Surroundings};
 use crate::post::Post;
 use crate::states::{fold, read_history};
 use crate::store::{RunRow, StoreError};

@@ -1,169 +1,99 @@
 //! Runs whose code cannot go on: divergence, damage, a panic, a turn that never ends. They stand still with an
 //! explanation, take inputs in meanwhile, and are tried again: by another build at once, by the same one later.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::operations::Closed;
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{RunKey, RunState, Timestamp, TurnFailure};
+use dormouse_core::{RunKey, RunState, TurnFailure};
 
 use crate::commit::LoadError;
-use crate::handle::{Decider, Surroundings};
+use crate::decider::{Decider, Surroundings};
 use crate::intake::{Announce, Intake};
 use crate::ports::Ports;
 use crate::post::{Coming, Post};
 use crate::store::{Parked, RunRow, StoreError};
 
-/// Runs that are parked, as far as this process knows. The index row is the durable copy.
-#[derive(Debug, Default)]
-pub struct Parkings {
-    parked: Mutex<HashMap<RunKey, Parked>>,
-    held: Mutex<HashSet<RunKey>>,
-    suspects: Mutex<HashSet<RunKey>>,
+/// Takes in what the index row of an open run says that this process has not in memory, and that others may have
+/// parked. Another build's parking is void: the run is tried at once.
+///
+/// # Errors
+/// [`StoreError`] when the store does not answer.
+pub async fn learn(ports: &Ports, row: &RunRow) -> Result<(), StoreError> {
+    let run = &row.run;
+    if ports.parkings.is_suspect(run) {
+        return Ok(());
+    }
+    let Some(parked) = row.parked.clone() else {
+        ports.parkings.remove(run);
+        return Ok(());
+    };
+    let parked = if *parked.build == *ports.choices.build {
+        parked
+    } else {
+        Parked { build: ports.choices.build.to_string(), attempts: 0, retry_at: ports.now(), ..parked }
+    };
+    if parked.ends_process && parked.retry_at <= ports.now() {
+        return try_under_suspicion(ports, run, parked).await;
+    }
+    ports.parkings.insert(run.clone(), parked);
+    Ok(())
 }
 
-impl Parkings {
-    fn lock(&self) -> MutexGuard<'_, HashMap<RunKey, Parked>> {
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+/// Processes have died over messages of this run, or of one beside it. Its row says that it is parked before its
+/// code runs once more: should this process die too, the next leaves it alone. Once it has not died,
+/// [`acquit`] it.
+///
+/// # Errors
+/// [`StoreError`] when the store does not answer.
+pub async fn suspect(ports: &Ports, run: &RunKey, deliveries: u32) -> Result<(), StoreError> {
+    let Some(row) = ports.store.row(run).await? else { return Ok(()) };
+    let build = &*ports.choices.build;
+    let known = row.parked.filter(|parked| parked.build == build);
+    if row.status.is_closed() || known.as_ref().is_some_and(|parked| ports.now() < parked.retry_at) {
+        return Ok(());
     }
+    let sequence = readable(ports, run).await?.map_or(0, |state| state.next_sequence);
+    let parked = Parked {
+        reason: format!(
+            "the process that handled this run's messages has ended {} times: its code may exhaust memory or stack, \
+             or end the process",
+            deliveries - 1
+        ),
+        build: build.to_owned(),
+        sequence,
+        attempts: known.map_or(0, |parked| parked.attempts),
+        retry_at: ports.now(),
+        ends_process: true,
+    };
+    try_under_suspicion(ports, run, parked).await
+}
 
-    fn held(&self) -> MutexGuard<'_, HashSet<RunKey>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// The row says that the run is parked, and this process tries it.
+async fn try_under_suspicion(ports: &Ports, run: &RunKey, parked: Parked) -> Result<(), StoreError> {
+    let now = ports.now();
+    let parked = Parked { attempts: parked.attempts + 1, ..parked };
+    let said = Parked { retry_at: now + pause(parked.attempts, true), ..parked.clone() };
+    ports.store.park(run, Some(said)).await?;
+    ports.parkings.try_suspect(run.clone());
+    ports.parkings.insert(run.clone(), Parked { retry_at: now, ..parked });
+    Ok(())
+}
 
-    /// A thread of this process hangs in this run's code: trying again would cost another one.
-    pub fn hold(&self, run: RunKey) {
-        self.held().insert(run);
-    }
-
-    /// The thread has come back.
-    pub fn let_go(&self, run: &RunKey) {
-        self.held().remove(run);
-    }
-
-    /// Whether a thread hangs in this run's code.
-    #[must_use]
-    pub fn is_held(&self, run: &RunKey) -> bool {
-        self.held().contains(run)
-    }
-
-    /// Why a run stands still.
-    #[must_use]
-    pub fn get(&self, run: &RunKey) -> Option<Parked> {
-        self.lock().get(run).cloned()
-    }
-
-    /// Whether a run is left alone at this time. A new input voids a parking; but where the code takes its thread or its
-    /// process along, the run waits, whatever comes.
-    #[must_use]
-    pub fn stands_still(&self, run: &RunKey, now: Timestamp, new_input: bool) -> bool {
-        let deadly = |parked: &Parked| parked.ends_process && !planted(Bug::F1TryDeadlyCode);
-        let waits = |parked: Parked| now < parked.retry_at && (deadly(&parked) || !new_input);
-        self.is_held(run) || self.get(run).is_some_and(waits)
-    }
-
-    /// A run stands still.
-    pub fn insert(&self, run: RunKey, parked: Parked) {
-        self.lock().insert(run, parked);
-    }
-
-    /// Takes in what the index row of an open run says that this process has not in memory, and that others may have
-    /// parked. Another build's parking is void: the run is tried at once.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store does not answer.
-    pub async fn learn(&self, ports: &Ports, row: &RunRow) -> Result<(), StoreError> {
-        let run = &row.run;
-        if self.is_suspect(run) {
-            return Ok(());
+/// The process has outlived its try, however that ended: the row says so, unless it was parked anew.
+///
+/// # Errors
+/// [`StoreError`] when the store does not answer.
+pub async fn acquit(ports: &Ports, run: &RunKey) -> Result<(), StoreError> {
+    if ports.parkings.is_suspect(run) {
+        if ports.parkings.get(run).is_some() {
+            ports.store.park(run, None).await?;
+            ports.parkings.remove(run);
         }
-        let Some(parked) = row.parked.clone() else {
-            self.remove(run);
-            return Ok(());
-        };
-        let parked = if *parked.build == *ports.choices.build {
-            parked
-        } else {
-            Parked { build: ports.choices.build.to_string(), attempts: 0, retry_at: ports.now(), ..parked }
-        };
-        if parked.ends_process && parked.retry_at <= ports.now() {
-            return self.try_under_suspicion(ports, run, parked).await;
-        }
-        self.insert(run.clone(), parked);
-        Ok(())
+        ports.parkings.has_tried(run);
     }
-
-    /// Processes have died over messages of this run, or of one beside it. Its row says that it is parked before its
-    /// code runs once more: should this process die too, the next leaves it alone. Once it has not died,
-    /// [`acquit`](Self::acquit) it.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store does not answer.
-    pub async fn suspect(&self, ports: &Ports, run: &RunKey, deliveries: u32) -> Result<(), StoreError> {
-        let Some(row) = ports.store.row(run).await? else { return Ok(()) };
-        let build = &*ports.choices.build;
-        let known = row.parked.filter(|parked| parked.build == build);
-        if row.status.is_closed() || known.as_ref().is_some_and(|parked| ports.now() < parked.retry_at) {
-            return Ok(());
-        }
-        let sequence = readable(ports, run).await?.map_or(0, |state| state.next_sequence);
-        let parked = Parked {
-            reason: format!(
-                "the process that handled this run's messages has ended {} times: its code may exhaust memory or stack, \
-                 or end the process",
-                deliveries - 1
-            ),
-            build: build.to_owned(),
-            sequence,
-            attempts: known.map_or(0, |parked| parked.attempts),
-            retry_at: ports.now(),
-            ends_process: true,
-        };
-        self.try_under_suspicion(ports, run, parked).await
-    }
-
-    /// The row says that the run is parked, and this process tries it.
-    async fn try_under_suspicion(&self, ports: &Ports, run: &RunKey, parked: Parked) -> Result<(), StoreError> {
-        let now = ports.now();
-        let parked = Parked { attempts: parked.attempts + 1, ..parked };
-        let said = Parked { retry_at: now + pause(parked.attempts, true), ..parked.clone() };
-        ports.store.park(run, Some(said)).await?;
-        self.suspects().insert(run.clone());
-        self.insert(run.clone(), Parked { retry_at: now, ..parked });
-        Ok(())
-    }
-
-    /// Whether this process tries a run that others may have died of.
-    #[must_use]
-    pub fn is_suspect(&self, run: &RunKey) -> bool {
-        self.suspects().contains(run)
-    }
-
-    /// The process has outlived its try, however that ended: the row says so, unless it was parked anew.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store does not answer.
-    pub async fn acquit(&self, ports: &Ports, run: &RunKey) -> Result<(), StoreError> {
-        if self.is_suspect(run) {
-            if self.get(run).is_some() {
-                ports.store.park(run, None).await?;
-                self.remove(run);
-            }
-            self.suspects().remove(run);
-        }
-        Ok(())
-    }
-
-    fn suspects(&self) -> MutexGuard<'_, HashSet<RunKey>> {
-        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A run goes on.
-    pub fn remove(&self, run: &RunKey) {
-        self.lock().remove(run);
-    }
+    Ok(())
 }
 
 /// How long a parked run waits before the same build tries it again; it doubles.
@@ -203,7 +133,7 @@ pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<
         ports.alarms.set(run, state.run_id(), Some(parked.retry_at)).await?;
     }
     ports.parkings.insert(run.clone(), parked);
-    ports.parkings.suspects().remove(run);
+    ports.parkings.has_tried(run);
     Ok(())
 }
 

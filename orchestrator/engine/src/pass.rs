@@ -18,8 +18,8 @@ use dormouse_core::{ActivityTask, Arrival, Debt, Decision, LiveRun, Merge, Owed,
 
 use crate::attempts::{SKEW, close_untaken};
 use crate::commit::{LoadError, Outcome, commit, entry};
+use crate::decider::{Decider, Surroundings};
 use crate::dispatch::discharge;
-use crate::handle::{Decider, Surroundings};
 use crate::know::{Belief, Known};
 use crate::lost::{Lost, SWEPT_ACTIVITIES, losses};
 use crate::post::Post;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dormouse_core::{CommitId, Declared, Limits, Timestamp};
 
-use crate::parking::Parkings;
+use crate::parkings::Parkings;
 use crate::seams::{ActivityQueue, Alarms, Closings, Host, RunQueue};
 use crate::states::States;
 use crate::store::Store;

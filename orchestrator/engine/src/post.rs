@@ -1,4 +1,4 @@
-//! Messages of one run, sorted: what a [`Decider`](crate::handle::Decider) makes of what it is delivered.
+//! Messages of one run, sorted: what a [`Decider`](crate::decider::Decider) makes of what it is delivered.
 
 use bytes::Bytes;
 use dormouse_core::{Arrival, RunId, StartRequest};

@@ -3,8 +3,8 @@
 use dormouse_core::{LiveRun, Payload, QueryFailure, RunKey, TurnFailure};
 
 use crate::commit::LoadError;
+use crate::decider::{Decider, OnThread, Surroundings};
 use crate::error::ApiError;
-use crate::handle::{Decider, OnThread, Surroundings};
 use crate::states::read_history;
 use crate::store::StoreError;
 

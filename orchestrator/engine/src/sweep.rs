@@ -8,7 +8,7 @@ use dormouse_core::{
 use std::time::Duration;
 
 use crate::commit::{LoadError, entry};
-use crate::handle::{Decider, Surroundings};
+use crate::decider::{Decider, Surroundings};
 use crate::ports::Ports;
 use crate::seams::{Overdue, Sweeping};
 use crate::states::Commit;

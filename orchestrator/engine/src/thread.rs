@@ -22,8 +22,8 @@ use futures::executor::{LocalPool, LocalSpawner};
 use futures::task::LocalSpawnExt;
 use futures::{FutureExt, StreamExt};
 
+use crate::decider::{Decider, OnThread, Surroundings};
 use crate::error::ApiError;
-use crate::handle::{Decider, OnThread, Surroundings};
 use crate::intake::Intake;
 use crate::parking::park;
 use crate::ports::Ports;

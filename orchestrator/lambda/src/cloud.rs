@@ -10,7 +10,7 @@ use dormouse_aws::queues::{QueueSettings, Queues};
 use dormouse_aws::store::DynamoStore;
 use dormouse_core::{App, MAX_PAYLOAD_BYTES, RunKey, Timestamp};
 use dormouse_engine::host::Machine;
-use dormouse_engine::parking::Parkings;
+use dormouse_engine::parkings::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
 use dormouse_engine::seams::{Closings, Host, Instant};
 use dormouse_engine::states::States;

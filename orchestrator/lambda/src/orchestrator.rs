@@ -12,6 +12,7 @@ use dormouse_aws::wire::{Message, is_of_workers};
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{App, Payload, RunKey};
 use dormouse_engine::ApiError;
+use dormouse_engine::parking::{acquit, suspect};
 use dormouse_engine::ports::Ports;
 use dormouse_engine::seams::{Delivery, Instant, RunMessage, SeamFuture};
 use dormouse_engine::store::StoreError;
@@ -267,13 +268,13 @@ impl<C: Counter> Consumer<C> {
         let ports = &self.ports;
         let deliveries = letters.iter().map(|letter| letter.deliveries).max().unwrap_or(1);
         if deliveries >= SUSPICIOUS_DELIVERIES && !planted(Bug::F1TrustEveryCode) {
-            ports.parkings.suspect(ports, &run, deliveries).await?;
+            suspect(ports, &run, deliveries).await?;
         }
         let again = letters.iter().any(|letter| letter.delivery() == Delivery::Again);
         let delivery = if again { Delivery::Again } else { Delivery::First };
         let handled = self.thread.handle(run.clone(), messages, delivery, until).await;
         // Whatever came of it, this process lives.
-        let acquitted = ports.parkings.acquit(ports, &run).await;
+        let acquitted = acquit(ports, &run).await;
         handled.and(acquitted)
     }
 

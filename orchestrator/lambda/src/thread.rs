@@ -19,7 +19,7 @@ use dormouse_core::operations;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{App, Arrival, Failure, Payload, RetryState, RunKey};
 use dormouse_engine::ApiError;
-use dormouse_engine::handle::OnThread;
+use dormouse_engine::decider::OnThread;
 use dormouse_engine::host::Task;
 use dormouse_engine::ports::Ports;
 use dormouse_engine::seams::{Delivery, Instant, RunMessage};

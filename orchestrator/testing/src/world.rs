@@ -42,10 +42,10 @@ use dormouse_core::{
 };
 use dormouse_engine::ApiError;
 use dormouse_engine::commit::LoadError;
+use dormouse_engine::decider::{Decider, OnThread, Surroundings};
 use dormouse_engine::front::{FrontDoor, Target};
-use dormouse_engine::handle::{Decider, OnThread, Surroundings};
 use dormouse_engine::intake::Intake;
-use dormouse_engine::parking::Parkings;
+use dormouse_engine::parkings::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
 use dormouse_engine::seams::{
     ActivityQueue, Alarms, Closings, Delivery, Host, Intent, Overdue, QueryRunner, RunMessage, RunQueue, SeamFuture,

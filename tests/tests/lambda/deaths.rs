@@ -10,7 +10,7 @@ use dormouse_core::{IdConflictPolicy, RunKey};
 use dormouse_engine::front::FrontDoor;
 use dormouse_engine::host::{Machine, wall_clock};
 use dormouse_engine::intake::Intake;
-use dormouse_engine::parking::Parkings;
+use dormouse_engine::parkings::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
 use dormouse_engine::seams::{Closings, Host, Instant, QueryRunner};
 use dormouse_engine::states::States;

@@ -5,6 +5,7 @@ use dormouse_core::Arrival;
 use dormouse_core::RunKey;
 use dormouse_core::history::{BatchKind, Event, Input, Turn};
 use dormouse_core::operations;
+use dormouse_engine::parking::{acquit, suspect};
 use dormouse_engine::seams::{Intent, RunMessage, Wish};
 use dormouse_testing::world::{Process, SWEEP, drive, latest, run, start_body};
 use dormouse_testing::{Counts, Fault, On, World};
@@ -242,7 +243,7 @@ fn f1_code_that_ends_its_process_is_left_alone() {
     let dies = |messages: Vec<RunMessage>, suspected: bool| {
         let process = world.process();
         if suspected {
-            drive(process.ports.parkings.suspect(&process.ports, &run, 4)).unwrap().unwrap();
+            drive(suspect(&process.ports, &run, 4)).unwrap().unwrap();
         }
         // As good as dying: nothing of this process is heard of again.
         process.faults.plan(On::Create(None), Fault::CrashBefore);
@@ -273,7 +274,7 @@ fn f1_code_that_ends_its_process_is_left_alone() {
     world.clock.set(third.retry_at);
     let process = world.process();
     handle(&process, vec![RunMessage::Sweep { run: run.clone() }]);
-    drive(process.ports.parkings.acquit(&process.ports, &run)).unwrap().unwrap();
+    drive(acquit(&process.ports, &run)).unwrap().unwrap();
     assert_eq!(world.result(&run), Some(json!(["a", "b"])), "what came meanwhile was taken in");
     assert_eq!(world.row(&run).unwrap().parked, None);
 }

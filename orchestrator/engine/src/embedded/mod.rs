@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::front::FrontDoor;
 use crate::host::Machine;
 use crate::intake::Intake;
-use crate::parking::Parkings;
+use crate::parkings::Parkings;
 use crate::ports::{Choices, Ports};
 use crate::seams::{Host, RunMessage};
 use crate::states::States;

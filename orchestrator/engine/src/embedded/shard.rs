@@ -15,7 +15,7 @@ use futures::FutureExt;
 
 use super::OpenError;
 use super::mailroom::{Inbox, Letter, Mailroom};
-use crate::handle::OnThread;
+use crate::decider::OnThread;
 use crate::ports::Ports;
 use crate::seams::{Delivery, RunMessage};
 use crate::store::StoreError;

@@ -1,0 +1,52 @@
+//! Values into payloads and back, and what is said where that fails.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::failure::Failure;
+use crate::payload::{MAX_PAYLOAD_BYTES, Payload, unknown_encoding};
+
+impl Payload {
+    /// Encodes a value.
+    ///
+    /// # Errors
+    /// What the value's `Serialize` reports, or the type `PayloadTooLarge` beyond [`MAX_PAYLOAD_BYTES`]: failures that
+    /// no retry can mend.
+    pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, Failure> {
+        match serde_json::to_vec(value) {
+            Ok(bytes) if bytes.len() > MAX_PAYLOAD_BYTES => {
+                Err(Self::too_large("value", bytes.len(), MAX_PAYLOAD_BYTES))
+            }
+            Ok(bytes) => Ok(Self::from_json(bytes.into())),
+            Err(error) => Err(Failure::unplaced(format!("the value does not serialize to JSON: {error}"))
+                .with_type("Serialization")
+                .non_retryable()),
+        }
+    }
+
+    /// Decodes the value that a user's type expects.
+    ///
+    /// # Errors
+    /// A failure that no retry can mend, naming what did not fit; the type `UnknownEncoding` when it is not JSON.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        if let Some(encoding) = self.encoding() {
+            return Err(Failure::unplaced(unknown_encoding(encoding)).with_type("UnknownEncoding").non_retryable());
+        }
+        self.read().map_err(|misfit| {
+            Failure::unplaced(format!("the JSON does not fit the expected type: {misfit}"))
+                .with_type("Deserialization")
+                .non_retryable()
+        })
+    }
+
+    /// The failure of a value beyond a limit.
+    #[must_use]
+    pub fn too_large(what: &str, length: usize, limit: usize) -> Failure {
+        Failure::unplaced(format!(
+            "the {what} is {length} bytes of JSON; the limit is {limit} (max_payload_bytes, at most {MAX_PAYLOAD_BYTES}). \
+             Store it elsewhere and pass a reference."
+        ))
+        .with_type("PayloadTooLarge")
+        .non_retryable()
+    }
+}
