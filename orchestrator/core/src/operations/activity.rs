@@ -174,11 +174,15 @@ pub struct Activities {
     /// By when open ones must have been taken up, the earliest first.
     #[n(3)]
     start_deadlines: BTreeSet<(Timestamp, CommandId)>,
+    /// Bytes of the arguments of open ones: asked for at each commit, so it is not summed anew.
+    #[n(4)]
+    input_bytes: u64,
 }
 
 impl Activities {
     fn remove(&mut self, id: CommandId) -> Option<PendingActivity> {
         let pending = self.open.remove(&id)?;
+        self.input_bytes -= pending.input.len() as u64;
         if let Some(at) = pending.close_deadline() {
             self.close_deadlines.remove(&(at, id));
         }
@@ -239,12 +243,13 @@ impl Kind for Activities {
     }
 
     fn weight(&self) -> usize {
-        self.open.values().map(|pending| pending.input.len() + 256).sum::<usize>() + self.unwanted.len() * 16
+        self.open.len() * 256 + self.input_bytes as usize + self.unwanted.len() * 16
     }
 
     fn close(&mut self) {
         self.unwanted.extend(self.open.keys());
         self.open.clear();
+        self.input_bytes = 0;
         self.close_deadlines.clear();
         self.start_deadlines.clear();
     }
@@ -281,6 +286,7 @@ impl Ask for ScheduleActivity {
         };
         of.close_deadlines.extend(pending.close_deadline().map(|at| (at, self.id)));
         of.start_deadlines.extend(pending.start_deadline().map(|at| (at, self.id)));
+        of.input_bytes += pending.input.len() as u64;
         match of.open.insert(self.id, pending) {
             None => Ok(()),
             Some(_) => Err(format!("activity {} is scheduled twice", self.id)),
