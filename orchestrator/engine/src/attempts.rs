@@ -371,7 +371,8 @@ pub async fn close_untaken(ports: &Ports, key: &AttemptKey) -> Result<bool, Stor
     };
     Ok(match swap(ports, key, None, &record.encode()?).await? {
         Swap::Done(_) => true,
-        Swap::Stale(Some(found)) => AttemptRecord::decode(&found.record)?.attempt == 0,
+        // What this build cannot read, another build's worker has taken up.
+        Swap::Stale(Some(found)) => AttemptRecord::decode(&found.record).is_ok_and(|record| record.attempt == 0),
         Swap::Stale(None) => false,
     })
 }

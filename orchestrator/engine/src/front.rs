@@ -199,7 +199,8 @@ impl FrontDoor {
         let reads = keys.into_iter().map(|key| async move { store.attempt(&key).await });
         let records: Vec<_> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
         for ((id, pending), record) in state.pending.activities.open.iter().zip(records) {
-            let record = record.map(|found| AttemptRecord::decode(&found.record)).transpose()?;
+            // One that this build cannot read hides its attempts, and nothing else of the run.
+            let record = record.and_then(|found| AttemptRecord::decode(&found.record).ok());
             let (stage, next_attempt_at) = match record.as_ref().map(|record| (&record.state, record.attempt)) {
                 Some((AttemptState::Claimed { .. }, attempt)) if attempt > pending.lost => ("running", None),
                 Some((AttemptState::Waiting { retry_at_ms, .. }, attempt)) if attempt > pending.lost => {

@@ -68,7 +68,14 @@ pub(crate) async fn losses(ports: &Ports, tasks: Vec<ActivityTask>) -> Result<Lo
 
 async fn fate(ports: &Ports, task: ActivityTask) -> Result<Fate, StoreError> {
     let Some(found) = ports.store.attempt(&key_of(&task)).await? else { return Ok(Fate::Unheard(task)) };
-    let record = AttemptRecord::decode(&found.record)?;
+    let record = match AttemptRecord::decode(&found.record) {
+        Ok(record) => record,
+        Err(error) => {
+            // Another build's worker has it; what cannot be read stops nobody but itself.
+            tracing::warn!(run = %task.run, activity = task.id, %error, "its attempts are left to whoever can read them");
+            return Ok(Fate::Known);
+        }
+    };
     let now = ports.now();
     if planted(Bug::R1SendAgain) {
         return Ok(Fate::Unheard(task));
@@ -77,7 +84,8 @@ async fn fate(ports: &Ports, task: ActivityTask) -> Result<Fate, StoreError> {
         return Ok(Fate::Known);
     }
     Ok(match record.state {
-        // Also one that is still named `lost` in the history: the next attempt was not claimed yet.
+        AttemptState::Closed => Fate::Known,
+        // The history has ended its lease, and nobody has claimed the next attempt yet.
         _ if record.attempt <= task.lost => Fate::Unheard(task),
         // Its retry has had its time; or it was on a queue that ended with its process.
         AttemptState::Waiting { retry_at_ms, epoch }
@@ -94,6 +102,6 @@ async fn fate(ports: &Ports, task: ActivityTask) -> Result<Fate, StoreError> {
                 last_heartbeat: record.heartbeat,
             }))
         }
-        AttemptState::Waiting { .. } | AttemptState::Claimed { .. } | AttemptState::Closed => Fate::Known,
+        AttemptState::Waiting { .. } | AttemptState::Claimed { .. } => Fate::Known,
     })
 }

@@ -6,6 +6,7 @@ use dormouse::{Payload, Status};
 use dormouse_core::{ActivityTask, Arrival, RunKey, operations};
 use dormouse_engine::attempts::{Claiming, claim};
 use dormouse_engine::seams::{Delivery, Intent, RunMessage, Wish};
+use dormouse_engine::store::AttemptKey;
 use dormouse_engine::worker::handle_task;
 use dormouse_testing::world::{Process, drive, latest};
 use dormouse_testing::{Fault, On, World};
@@ -133,6 +134,22 @@ fn r1_the_sweep_sends_what_nobody_has() {
     world.sweep();
     process.deliver();
     assert_eq!(world.mail.take_tasks().len(), tasks.len());
+}
+
+/// One attempt record is of a build that this one cannot read: the sweep sees to the others all the same.
+#[test]
+fn r1_the_sweep_passes_over_what_it_cannot_read() {
+    let world = World::new(app());
+    let process = world.process();
+    let (run, tasks) = fan_out(&world, &process, 1, false);
+    let key = AttemptKey { run: run.clone(), activity: tasks[0].id };
+    drive(process.ports.store.swap(&key, None, "of another build".into())).unwrap().unwrap();
+    world.pass_sweeps(1);
+    world.sweep();
+    process.deliver();
+    let sent: Vec<_> = world.mail.take_tasks().into_iter().map(|task| task.id).collect();
+    assert_eq!(sent, tasks[1..].iter().map(|task| task.id).collect::<Vec<_>>());
+    assert!(world.due(&run).unwrap() > world.now(), "and looks again later");
 }
 
 /// A process dies between its commit and its dispatch: its message comes again, and hands out the tasks of that commit
