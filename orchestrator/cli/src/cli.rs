@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use dormouse_core::App;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 use crate::error::{CliError, EXIT_USAGE};
 use crate::output::{self, Format};
@@ -129,11 +130,13 @@ impl Cli {
 }
 
 fn start_logging(filter: &str) -> Result<(), CliError> {
-    let filter = EnvFilter::try_new(filter)
+    let filter: Targets = filter
+        .parse()
         .map_err(|error| CliError::usage(format!("{filter:?} is no log filter: {error}")).hint("try --log info"))?;
     let colour = std::io::stderr().is_terminal() && !output::no_colour();
     // An application that set up its own logging keeps it.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).try_init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
     Ok(())
 }
 

@@ -28,6 +28,8 @@ use std::sync::Arc;
 
 use dormouse_core::App;
 use lambda_runtime::Error;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 use crate::cloud::Cloud;
 use crate::settings::{Role, Settings};
@@ -41,9 +43,11 @@ pub fn is_lambda() -> bool {
 /// Serves invocations in the role that the environment names, until Lambda ends the process.
 #[must_use]
 pub fn main(app: App) -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("DORMOUSE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,aws=warn,hyper=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).without_time().with_target(false).init();
+    let wanted = std::env::var("DORMOUSE_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let usual = [("aws", LevelFilter::WARN), ("hyper", LevelFilter::WARN)];
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO).with_targets(usual));
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).without_time().with_target(false);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
