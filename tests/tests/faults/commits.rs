@@ -147,7 +147,8 @@ pub async fn ask_the_loser(store: &dyn Store, proxy: &Proxy, run: &RunKey, put: 
 /// A put that everybody has given up, and that lands after all, finds its place taken (rule C4).
 pub async fn ask_the_zombie(store: &dyn Store, truth: &dyn Store, proxy: &Proxy, run: &RunKey, put: &str) {
     commit(store, &Machine::here(), run, &"batch 0".into(), &Entry::Open(opening())).await.unwrap();
-    proxy.rule(Rule::once(put, Action::LandLater(400)).times(TRIES));
+    // Longer than all the pauses between the tries of one commit, so that nothing lands while it still asks.
+    proxy.rule(Rule::once(put, Action::LandLater(3_000)).times(TRIES));
     drop(proxy.reset());
     let given_up =
         commit(store, &Machine::here(), run, &"the zombie's".into(), &Entry::Append(later(1), RowUpdate::NONE)).await;
