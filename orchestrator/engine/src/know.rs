@@ -16,7 +16,7 @@ use crate::store::{RunRow, StoreError};
 
 /// What a run is looked up by.
 pub(crate) enum Place {
-    /// It is in memory, or its first batch has just come: its row is not read.
+    /// It is in memory; or its first batch has just come, and nobody else can have parked it: its row is not read.
     AtHand,
     /// By its row.
     Row(Box<RunRow>),
@@ -44,9 +44,11 @@ pub(crate) enum Belief {
 }
 
 impl<S: Surroundings + 'static> Decider<S> {
-    /// Looks a run up, at the cost of one read at most.
+    /// Looks a run up, at the cost of one read at most. Where processes share the runs, the message that begins a run may
+    /// be a copy of one that its code has ended a process over: only the row tells.
     pub(crate) async fn look_up(&self, run: &RunKey, post: &Post) -> Result<Place, StoreError> {
-        let begins = !post.fresh && post.first_batch().is_some_and(|first| self.is_news(first));
+        let begins =
+            !self.ports.choices.shared && !post.fresh && post.first_batch().is_some_and(|first| self.is_news(first));
         if begins || self.is_warm(run) {
             return Ok(Place::AtHand);
         }
