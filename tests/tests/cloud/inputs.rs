@@ -33,7 +33,7 @@ pub async fn what_callers_may_do(cloud: &Cloud) {
     for (id, status) in [("canceled", Status::Canceled), ("ended", Status::Terminated)] {
         assert_eq!(client.workflow(id, None).outcome(Some(PATIENCE)).await.unwrap().status, status, "{id}");
     }
-    let late = client.workflow("ended", None).signal("approval", &Payload::NULL, None).await;
+    let late = client.workflow("ended", None).signal("approval", &Payload::encode(&true).unwrap(), None).await;
     assert!(matches!(&late, Err(ClientError::Closed(_))), "{late:?}");
     let unknown = client.workflow("ended", None).query("weather", &Payload::NULL).await;
     assert!(matches!(&unknown, Err(ClientError::NotFound(_))), "{unknown:?}");
