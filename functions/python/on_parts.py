@@ -39,7 +39,9 @@ def check(fixture, table, runs):
     delays, send = [], worker.Attempt.send_again
     worker.Attempt.send_again = lambda attempt, at: delays.append(at)  # delays are SQS's business
     worker.now_ms = lambda: fixture["now_ms"]
-    answer = worker.handler_of({"work": play})({"Records": [{"messageId": "m", "body": fixture["body"]}]}, None)
+    attributes = {"ApproximateReceiveCount": str(fixture["deliveries"])}
+    records = [{"messageId": "m", "body": fixture["body"], "attributes": attributes}]
+    answer = worker.handler_of({"work": play})({"Records": records}, None)
     worker.Attempt.send_again = send
     assert answer == {"batchItemFailures": []}, answer
     item = worker.dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")

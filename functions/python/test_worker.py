@@ -76,6 +76,10 @@ def play(answer, _attempt):
     raise kind(failure["message"])
 
 
+def record(message_id, body, times=1):
+    return {"messageId": message_id, "body": body, "attributes": {"ApproximateReceiveCount": str(times)}}
+
+
 class Case(unittest.TestCase):
     maxDiff = None
 
@@ -88,9 +92,9 @@ class Case(unittest.TestCase):
             patch.start()
             self.addCleanup(patch.stop)
 
-    def deliver(self, body, code=play):
-        """Delivers one message; whether it was handled."""
-        answer = worker.handler_of({"work": code})({"Records": [{"messageId": "m", "body": body}]}, None)
+    def deliver(self, body, code=play, times=1):
+        """Delivers one message as often as that; whether it was handled."""
+        answer = worker.handler_of({"work": code})({"Records": [record("m", body, times)]}, None)
         self.assertIn(answer, ({"batchItemFailures": []}, {"batchItemFailures": [{"itemIdentifier": "m"}]}))
         return not answer["batchItemFailures"]
 
@@ -117,7 +121,7 @@ class Contract(Case):
                 if found:
                     record = {"version": {"N": "7"}, "record": {"S": json.dumps(found)}}
                     table.items[fixture["p"], fixture["s"]] = record
-                self.assertTrue(self.deliver(fixture["body"]))
+                self.assertTrue(self.deliver(fixture["body"], times=fixture["deliveries"]))
 
                 records = {key: json.loads(item["record"]["S"]) for key, item in table.items.items()}
                 for record in records.values():
@@ -146,7 +150,7 @@ class Contract(Case):
         self.assertEqual((table.items, queues.sent), ({}, []))
 
     def test_one_bad_message_holds_up_no_other(self):
-        records = [{"messageId": "bad", "body": "{"}, {"messageId": "good", "body": json.dumps(self.task())}]
+        records = [record("bad", "{"), record("good", json.dumps(self.task()))]
         answer = worker.handler_of({"work": play})({"Records": records}, None)
         self.assertEqual(answer, {"batchItemFailures": [{"itemIdentifier": "bad"}]})
         self.assertEqual(len(self.told()), 1)

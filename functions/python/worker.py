@@ -23,14 +23,15 @@ def handler_of(activities):
         failed = []
         for message in event["Records"]:
             try:
-                handle(activities, message["body"])
+                again = int(message["attributes"]["ApproximateReceiveCount"]) > 1
+                handle(activities, message["body"], again)
             except Exception:  # SQS delivers this one again, and in the end to its dead-letter queue
                 logging.exception("message %s was not handled", message["messageId"])
                 failed.append({"itemIdentifier": message["messageId"]})
         return {"batchItemFailures": failed}
     return handler
 
-def handle(activities, body):
+def handle(activities, body, again):
     task = json.loads(body)
     if task.get("kind") == "stored":  # too large for the queue: the message is in the bucket
         task = json.loads(s3.get_object(Bucket=os.environ["DORMOUSE_BUCKET"], Key=task["key"])["Body"].read())
@@ -41,7 +42,7 @@ def handle(activities, body):
     attempt = Attempt(task, body)
     if now_ms() < task["not_before_ms"]:
         attempt.send_again(task["not_before_ms"])
-    elif attempt.claim():
+    elif attempt.claim(again):
         try:
             attempt.run(activities)
         except Superseded:
@@ -59,7 +60,7 @@ class Attempt:
         limit = self.options.get("schedule_to_close_ms")
         self.deadline = math.inf if limit is None else task["scheduled_at_ms"] + limit
 
-    def claim(self):
+    def claim(self, again):
         """Whether to run now. The first write expects no record: most often there is none, and nothing is read."""
         while found := self.swap(self.claimed()):
             version, record = found
@@ -71,7 +72,7 @@ class Attempt:
                         limit = "heartbeat" if "heartbeat_ms" in self.options else "start_to_close"
                         told = {} if record.get("heartbeat") is None else {"last_heartbeat": record["heartbeat"]}
                         self.report("attempt_lost", record["attempt"], timeout=limit, **told)
-                    else:  # another worker runs it: look again when its lease is over
+                    elif again:  # its worker's own message, it seems: look when the lease is over. Other copies just end
                         self.send_again(record["lease_until_ms"] + 1)
                     return False
                 if now_ms() < record["retry_at_ms"]:
