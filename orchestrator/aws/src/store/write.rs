@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -105,10 +106,7 @@ impl Inner {
             Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                 Ok(failed.item().map_or(Answer::FoundSomething, |found| Answer::Found(found.clone())))
             }
-            Some(service) if fault::is_busy(service.meta().code()) => {
-                Ok(Answer::Busy(fault::failed(error).to_string()))
-            }
-            _ => Err(fault::failed(error)),
+            _ => Answer::failed(error),
         }
     }
 
@@ -159,10 +157,7 @@ impl Inner {
             Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => {
                 canceled_because(canceled.cancellation_reasons())
             }
-            Some(service) if fault::is_busy(service.meta().code()) => {
-                Ok(Answer::Busy(fault::failed(error).to_string()))
-            }
-            _ => Err(fault::failed(error)),
+            _ => Answer::failed(error),
         }
     }
 
@@ -305,6 +300,18 @@ enum Answer {
     NoRun,
     /// Nothing was written: others were in the way.
     Busy(String),
+}
+
+impl Answer {
+    /// What an error means that says nothing of the batch or the row.
+    fn failed<E>(error: SdkError<E>) -> Result<Self, StoreError>
+    where
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+    {
+        let busy = fault::is_busy(error.code());
+        let error = fault::failed(error);
+        if busy { Ok(Self::Busy(error.to_string())) } else { Err(error) }
+    }
 }
 
 /// The reasons are in the order of the requests: the batch, the row.
