@@ -41,7 +41,8 @@ impl<S: Surroundings + 'static> Decider<S> {
     pub async fn handle(&self, run: &RunKey, messages: Vec<RunMessage>, delivery: Delivery) -> Result<(), StoreError> {
         self.note_locals(run, &messages);
         let mut post = Post::sort(messages, delivery);
-        match self.look_up(run, &post).await? {
+        let begins = self.begins(&post);
+        match self.look_up(run, begins).await? {
             Place::Nowhere if post.starts.is_empty() => return Ok(()),
             Place::Row(row) if row.status.is_closed() && !planted(Bug::O1ReplayClosed) => {
                 return self.on_closed(run, row.status, &row, &post).await;
@@ -52,7 +53,7 @@ impl<S: Surroundings + 'static> Decider<S> {
         if self.ports.parkings.stands_still(run, self.ports.now(), post.is_news()) {
             return self.on_parked(run, &post).await;
         }
-        match self.on_open(run, &mut post).await {
+        match self.on_open(run, &mut post, begins).await {
             Ok(()) => Ok(()),
             Err(LoadError::Store(error)) => Err(error),
             Err(LoadError::Turn(failure)) => self.on_stuck(run, &post, &failure).await,
@@ -60,11 +61,11 @@ impl<S: Surroundings + 'static> Decider<S> {
     }
 
     /// The run may go on: replayed, where it is not in memory, and decided.
-    async fn on_open(&self, run: &RunKey, post: &mut Post) -> Result<(), LoadError> {
+    async fn on_open(&self, run: &RunKey, post: &mut Post, begins: bool) -> Result<(), LoadError> {
         let mut accepted = std::mem::take(&mut post.accepted);
         let starts = std::mem::take(&mut post.starts);
         for tried in [false, true] {
-            match self.know(run, std::mem::take(&mut accepted), post.fresh).await? {
+            match self.know(run, std::mem::take(&mut accepted), begins, post.fresh).await? {
                 Known::Open(live, belief) => return Pass::new(self, run, post, *live, belief).run().await,
                 Known::Closed(status) => return Ok(self.on_ended(run, status, post).await?),
                 Known::Nothing if tried => break,

@@ -46,29 +46,37 @@ pub(crate) enum Belief {
 impl<S: Surroundings + 'static> Decider<S> {
     /// Looks a run up, at the cost of one read at most. Where processes share the runs, the message that begins a run may
     /// be a copy of one that its code has ended a process over: only the row tells.
-    pub(crate) async fn look_up(&self, run: &RunKey, post: &Post) -> Result<Place, StoreError> {
-        let begins =
-            !self.ports.choices.shared && !post.fresh && post.first_batch().is_some_and(|first| self.is_news(first));
-        if begins || self.is_warm(run) {
+    pub(crate) async fn look_up(&self, run: &RunKey, begins: bool) -> Result<Place, StoreError> {
+        if (begins && !self.ports.choices.shared) || self.is_warm(run) {
             return Ok(Place::AtHand);
         }
         let row = self.ports.store.row(run).await?;
         Ok(row.map_or(Place::Nowhere, |row| Place::Row(Box::new(row))))
     }
 
-    /// The run, with these batches taken in, and replayed where it is not in memory.
+    /// Whether the messages begin with the first batch of a run, which is so young that hardly anything can have followed
+    /// it. Were it believed whenever it comes, a late copy of its message would have local activities run again that are
+    /// long recorded.
+    pub(crate) fn begins(&self, post: &Post) -> bool {
+        let age = |batch: Batch| self.ports.now().since(batch.time);
+        let young = |first| Batch::decode(0, first).is_ok_and(|batch| age(batch) < self.ports.choices.sweep_interval);
+        !post.fresh && post.first_batch().is_some_and(young)
+    }
+
+    /// The run, with these batches taken in, and replayed where it is not in memory. `begins`: the first of them is all
+    /// there is.
     pub(crate) async fn know(
         &self,
         run: &RunKey,
         accepted: Vec<(u64, Bytes)>,
+        begins: bool,
         fresh: bool,
     ) -> Result<Known, LoadError> {
         let warm = self.warm.borrow_mut().take(run);
         let mut accepted = accepted.into_iter().peekable();
         let live = match (warm, accepted.peek()) {
             (Some(live), _) => Some(live),
-            // A run that has just begun: its message carries all there is. A message that comes late does not.
-            (None, Some((0, first))) if !fresh && self.is_news(first) => {
+            (None, Some((0, first))) if begins => {
                 let first = first.clone();
                 Some(self.replay(run, &[first])?)
             }
@@ -117,13 +125,6 @@ impl<S: Surroundings + 'static> Decider<S> {
                 return Ok(true);
             }
         }
-    }
-
-    /// Whether the first batch of a run is so young that hardly anything can have followed it. Were it believed
-    /// whenever it comes, a late copy of its message would have local activities run again that are long recorded.
-    fn is_news(&self, first: &Bytes) -> bool {
-        Batch::decode(0, first)
-            .is_ok_and(|batch| self.ports.now().since(batch.time) < self.ports.choices.sweep_interval)
     }
 
     /// Replays a history, each turn watched by itself: one of many turns is not one long turn.
