@@ -1,4 +1,4 @@
-//! The seams of the engine on AWS: [`store`] over DynamoDB, [`queues`] over SQS, [`alarms`] over SQS and EventBridge Scheduler,
+//! The seams of the engine on AWS: [`store`] over DynamoDB, [`queues`] over SQS, [`alarms`](queues::alarms) over SQS and EventBridge Scheduler,
 //! [`blobs`] for what is too large for either, [`dead_letters`], [`quarantine`] and [`redrive`] for what nobody could
 //! handle, [`wire`] for what messages look like; `errors` says what each service's errors mean.
 //!
@@ -6,7 +6,6 @@
 //! program runs against AWS and against what imitates it. They need a tokio runtime, which workflow threads do not
 //! have: every request runs on the one that its part was given.
 
-pub mod alarms;
 pub mod blobs;
 pub mod dead_letters;
 mod errors;

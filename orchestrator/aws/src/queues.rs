@@ -1,5 +1,5 @@
 //! Run queue and task queues on SQS. What travels is described in [`wire`](crate::wire), alarms in
-//! [`alarms`](crate::alarms).
+//! [`alarms`].
 //!
 //! - **Run queue**: FIFO. The message group is a hash of namespace and workflow id, so that messages of one workflow
 //!   are handled one after another. The deduplication id is fresh for every send: a fixed one would swallow what is
@@ -43,7 +43,9 @@
 //! | the sweep, for each page of rows | 1 `GetQueueAttributes` | 1 |
 //! | a body beyond 200 KB | besides, 1 put and 1 get of S3 | |
 
+pub mod alarms;
 pub(crate) mod bulk;
+pub mod route;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -56,12 +58,12 @@ use futures::{FutureExt, StreamExt};
 use lru::LruCache;
 use tokio::runtime::Handle;
 
-use crate::alarms::{PutOff, REMEMBERED, Set};
+use self::alarms::{PutOff, REMEMBERED, Set};
+use self::bulk::{Parcel, Way};
+use self::route::Route;
 use crate::blobs::Blobs;
 use crate::errors::Service;
 use crate::on;
-use crate::queues::bulk::{Parcel, Way};
-use crate::redrive::Route;
 use crate::wire::{Deferred, LARGEST_BODY, LONGEST_LIFE, Message, Stored, Task, WireError, decode, encode, group, hex};
 use dormouse_engine::seams::{
     ActivityQueue, Host, Intent, Overdue, RunMessage, RunQueue, SeamFuture, Sweeping, Ticket,
@@ -324,7 +326,7 @@ impl Queues {
             tracing::debug!(run = %task.run, activity = task.id, "a task for later is left to the sweep");
             return Ok(None);
         }
-        let name = crate::alarms::task_name(&task, &queue);
+        let name = alarms::task_name(&task, &queue);
         let due = task.not_before;
         let body = encode(&Message::Task(Task { task, not_after: now + LONGEST_LIFE }))?;
         let body = self.carried(body).await?;

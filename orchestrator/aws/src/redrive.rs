@@ -6,13 +6,12 @@
 //!
 //! Each letter costs a send, a delete of its item and a look for its object; one by name a read, too.
 
-use std::fmt;
-
 use dormouse_core::Timestamp;
 use dormouse_core::api::{LetterBody, Redriven, RedrivenLetterBody};
 
 use crate::on;
 use crate::quarantine::{Letter, Quarantine, place_of};
+use crate::queues::route::Route;
 use crate::queues::{DEFAULT_TASK_QUEUE, Queues, ReceiveError};
 use crate::wire::{Message, Task, WireError, decode};
 use dormouse_engine::seams::{Letters, Redrive, SeamFuture};
@@ -23,33 +22,6 @@ const MOST_LISTED: usize = 100;
 
 /// Letters that one request sends again: it must be answered within half a minute.
 const MOST_SENT: usize = 50;
-
-/// Where a letter is sent. The message itself tells: the queue that it was found on is the one for dead letters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
-    /// The run queue.
-    Runs {
-        /// The message group.
-        group: String,
-    },
-    /// A task queue.
-    Tasks {
-        /// Its name.
-        queue: String,
-    },
-    /// The alarm queue: alarms, and tasks for later.
-    Alarms,
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Runs { .. } => f.write_str("the run queue"),
-            Self::Tasks { queue } => write!(f, "the task queue {queue:?}"),
-            Self::Alarms => f.write_str("the alarm queue"),
-        }
-    }
-}
 
 /// Where a letter is sent, if it may be sent at all.
 ///

@@ -176,6 +176,13 @@ pub enum WireError {
     Malformed(String),
 }
 
+impl WireError {
+    /// Nobody guesses. Of a name that is no name, the beginning.
+    fn of_kind(kind: &str) -> Self {
+        Self::Kind(kind.chars().take(64).collect())
+    }
+}
+
 impl From<WireError> for StoreError {
     fn from(error: WireError) -> Self {
         Self::refused(error.to_string())

@@ -14,6 +14,7 @@ mod auth;
 #[cfg(feature = "aws")]
 mod aws;
 mod client;
+mod connection;
 mod error;
 mod handle;
 mod quarantine;

@@ -19,7 +19,7 @@ impl RawClient {
     pub async fn quarantine_page(&self, page_size: usize, token: Option<&str>) -> Result<QuarantineBody, ClientError> {
         let mut query = vec![("page_size", page_size.clamp(1, 1000).to_string())];
         query.extend(token.map(|token| ("page_token", token.to_owned())));
-        self.read(self.url(&["quarantine"], &query)?).await?.decode()
+        self.connection.read(self.connection.url(&["quarantine"], &query)?).await?.decode()
     }
 
     /// Up to `limit` letters, over as many pages as that takes.
@@ -64,6 +64,6 @@ impl RawClient {
     async fn redriven(&self, body: RedriveBody) -> Result<RedrivenBody, ClientError> {
         let body =
             serde_json::to_vec(&body).map_err(|error| ClientError::Invalid(format!("the ids are no JSON: {error}")))?;
-        self.ask(self.url(&["quarantine", "redrive"], &[])?, body).await?.decode()
+        self.connection.ask(self.connection.url(&["quarantine", "redrive"], &[])?, body).await?.decode()
     }
 }

@@ -7,8 +7,8 @@ use dormouse_core::{Payload, RunId, Status};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::connection::Connection;
 use crate::error::ClientError;
-use crate::raw::RawClient;
 
 /// How long one request for a result waits; a next one follows.
 const POLL: Duration = Duration::from_secs(20);
@@ -16,7 +16,7 @@ const POLL: Duration = Duration::from_secs(20);
 /// A workflow, or one run of it, in names and JSON. Making one sends nothing.
 #[derive(Debug, Clone)]
 pub struct RawHandle {
-    client: RawClient,
+    connection: Connection,
     workflow_id: String,
     run_id: Option<RunId>,
 }
@@ -25,8 +25,8 @@ pub struct RawHandle {
 /// *Look*: [`query`](RawHandle::query), [`describe`](RawHandle::describe), [`history`](RawHandle::history),
 /// [`history_page`](RawHandle::history_page), [`history_after`](RawHandle::history_after). *Wait*: [`result`](RawHandle::result), [`outcome`](RawHandle::outcome).
 impl RawHandle {
-    pub(crate) fn new(client: RawClient, workflow_id: String, run_id: Option<RunId>) -> Self {
-        Self { client, workflow_id, run_id }
+    pub(crate) fn new(connection: Connection, workflow_id: String, run_id: Option<RunId>) -> Self {
+        Self { connection, workflow_id, run_id }
     }
 
     /// The workflow's id.
@@ -54,7 +54,7 @@ impl RawHandle {
     /// another type for it.
     pub async fn signal(&self, name: &str, argument: &Payload, request_id: Option<&str>) -> Result<(), ClientError> {
         let url = self.url(&["signals", name], vec![])?;
-        self.client.write(url, argument.as_bytes().to_vec(), request_id).await.map(drop)
+        self.connection.write(url, argument.as_bytes().to_vec(), request_id).await.map(drop)
     }
 
     /// Asks a query.
@@ -68,7 +68,7 @@ impl RawHandle {
             result: Box<RawValue>,
         }
         let url = self.url(&["queries", name], vec![])?;
-        let answer: Answer = self.client.ask(url, argument.as_bytes().to_vec()).await?.decode()?;
+        let answer: Answer = self.connection.ask(url, argument.as_bytes().to_vec()).await?.decode()?;
         Ok(Payload::from_json(String::from(Box::<str>::from(answer.result)).into()))
     }
 
@@ -91,7 +91,7 @@ impl RawHandle {
     async fn stop(&self, verb: &str, reason: &str, request_id: Option<&str>) -> Result<(), ClientError> {
         let body = serde_json::to_vec(&ReasonBody { reason: reason.to_owned() })
             .map_err(|error| ClientError::Invalid(format!("the reason is no JSON: {error}")))?;
-        self.client.write(self.url(&[verb], vec![])?, body, request_id).await.map(drop)
+        self.connection.write(self.url(&[verb], vec![])?, body, request_id).await.map(drop)
     }
 
     /// Everything about the run but its history.
@@ -99,7 +99,7 @@ impl RawHandle {
     /// # Errors
     /// What the server says.
     pub async fn describe(&self) -> Result<DescribeBody, ClientError> {
-        self.client.read(self.url(&[], vec![])?).await?.decode()
+        self.connection.read(self.url(&[], vec![])?).await?.decode()
     }
 
     /// A page of the history.
@@ -109,7 +109,7 @@ impl RawHandle {
     pub async fn history_page(&self, page_size: usize, token: Option<&str>) -> Result<HistoryBody, ClientError> {
         let mut query = vec![("page_size", page_size.clamp(1, 1000).to_string())];
         query.extend(token.map(|token| ("page_token", token.to_owned())));
-        self.client.read(self.url(&["history"], query)?).await?.decode()
+        self.connection.read(self.url(&["history"], query)?).await?.decode()
     }
 
     /// Events behind the one with this id, in order: to follow a history as it grows. As many as fit a page.
@@ -118,7 +118,7 @@ impl RawHandle {
     /// What the server says.
     pub async fn history_after(&self, event_id: u64) -> Result<Vec<HistoryEvent>, ClientError> {
         let url = self.url(&["history"], vec![("after", event_id.to_string())])?;
-        let page: HistoryBody = self.client.read(url).await?.decode()?;
+        let page: HistoryBody = self.connection.read(url).await?.decode()?;
         Ok(page.events)
     }
 
@@ -145,7 +145,7 @@ impl RawHandle {
     /// What the server says.
     pub async fn result(&self, wait: Duration) -> Result<ResultBody, ClientError> {
         let url = self.url(&["result"], vec![("wait", format!("{}ms", wait.as_millis().min(60_000)))])?;
-        self.client.read(url).await?.decode()
+        self.connection.read(url).await?.decode()
     }
 
     /// Waits until the workflow has ended, or `limit` has passed; the answer tells which. A run that continued as new
@@ -177,6 +177,6 @@ impl RawHandle {
     fn url(&self, rest: &[&str], mut query: Vec<(&str, String)>) -> Result<reqwest::Url, ClientError> {
         let segments = [&["workflows", self.workflow_id.as_str()], rest].concat();
         query.extend(self.run_id.map(|run_id| ("run_id", run_id.to_string())));
-        self.client.url(&segments, &query)
+        self.connection.url(&segments, &query)
     }
 }

@@ -6,12 +6,12 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::app::App;
 use crate::failure::Failure;
 use crate::history::CommandId;
 use crate::ids::{RunId, RunKey};
 use crate::payload::Payload;
 use crate::time::Timestamp;
+use crate::tools::Tools;
 
 /// The longest details of a heartbeat, in bytes of JSON: they are written often, and beside other things.
 pub const MAX_HEARTBEAT_BYTES: usize = 64 * 1024;
@@ -49,15 +49,15 @@ pub trait ActivityHost: Send + Sync {
 #[derive(Clone)]
 pub struct Activity {
     info: Arc<ActivityInfo>,
-    app: Arc<App>,
+    tools: Tools,
     host: Arc<dyn ActivityHost>,
 }
 
 impl Activity {
     /// A context; for those who run activities.
     #[must_use]
-    pub fn new(info: ActivityInfo, app: Arc<App>, host: Arc<dyn ActivityHost>) -> Self {
-        Self { info: Arc::new(info), app, host }
+    pub fn new(info: ActivityInfo, tools: Tools, host: Arc<dyn ActivityHost>) -> Self {
+        Self { info: Arc::new(info), tools, host }
     }
 
     /// Which attempt of which activity this is.
@@ -84,13 +84,13 @@ impl Activity {
         format!("{}:{}", self.info.run_id, self.info.activity_id)
     }
 
-    /// A tool that was given to [`App::provide`].
+    /// A tool that was given to [`App::provide`](crate::App::provide).
     ///
     /// # Panics
     /// When none of this type was provided; the attempt then fails with that message.
     #[must_use]
     pub fn get<T: Send + Sync + 'static>(&self) -> &T {
-        match self.app.tool() {
+        match self.tools.get() {
             Some(tool) => tool,
             None => panic!("no {} was provided; add `.provide(...)` to the App", std::any::type_name::<T>()),
         }

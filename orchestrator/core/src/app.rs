@@ -1,147 +1,26 @@
 //! An application: which functions carry which wire names, and the tools that activities reach by type.
 
-use std::any::{Any, TypeId};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::activity::Activity;
 use crate::declared::Declared;
 use crate::failure::Failure;
+use crate::functions::{ActivityFunction, FunctionNames, assert_function_item};
 use crate::ids::check_id;
-use crate::names::{Query, RemoteActivity, Signal};
+use crate::names::{Query, Signal};
 use crate::payload::Payload;
 use crate::program::{Program, Raw};
-use crate::workflow::{FutureProgram, Workflow};
+use crate::tools::Tools;
+use crate::workflow::{FutureProgram, Workflow, WorkflowFunction};
 
-/// An `async fn(Workflow, Input) -> Result<Output, Failure>`.
-#[diagnostic::on_unimplemented(
-    message = "this is not a workflow function",
-    label = "expected `async fn(Workflow, Input) -> Result<Output, Failure>`",
-    note = "pass the function itself; closures that capture variables cannot be replayed",
-    note = "Input must be Deserialize, Output must be Serialize"
-)]
-pub trait WorkflowFunction<Args>: Copy + Send + Sync + 'static {
-    /// Its argument.
-    type Input: DeserializeOwned + Serialize + 'static;
-    /// What it returns.
-    type Output: Serialize + DeserializeOwned + 'static;
-    /// Calls it.
-    fn call(self, cx: Workflow, input: Self::Input) -> impl Future<Output = Result<Self::Output, Failure>> + 'static;
-}
-
-impl<F, Fut, I, O> WorkflowFunction<(I,)> for F
-where
-    F: Fn(Workflow, I) -> Fut + Copy + Send + Sync + 'static,
-    Fut: Future<Output = Result<O, Failure>> + 'static,
-    I: DeserializeOwned + Serialize + 'static,
-    O: Serialize + DeserializeOwned + 'static,
-{
-    type Input = I;
-    type Output = O;
-    fn call(self, cx: Workflow, input: I) -> impl Future<Output = Result<O, Failure>> + 'static {
-        self(cx, input)
-    }
-}
-
-/// An `async fn(Activity, Input) -> Result<Output, Failure>` whose future may move between threads.
-#[diagnostic::on_unimplemented(
-    message = "this is not an activity function",
-    label = "expected `async fn(Activity, Input) -> Result<Output, Failure>`",
-    note = "pass the function itself; what it needs comes through `App::provide` and `cx.get::<T>()`, not through captured variables",
-    note = "Input must be Deserialize, Output must be Serialize, and the future Send"
-)]
-pub trait ActivityFunction<Args>: Copy + Send + Sync + 'static {
-    /// Its argument.
-    type Input: DeserializeOwned + Serialize + Send + 'static;
-    /// What it returns.
-    type Output: Serialize + DeserializeOwned + 'static;
-    /// Calls it.
-    fn call(
-        self,
-        cx: Activity,
-        input: Self::Input,
-    ) -> impl Future<Output = Result<Self::Output, Failure>> + Send + 'static;
-}
-
-impl<F, Fut, I, O> ActivityFunction<(I,)> for F
-where
-    F: Fn(Activity, I) -> Fut + Copy + Send + Sync + 'static,
-    Fut: Future<Output = Result<O, Failure>> + Send + 'static,
-    I: DeserializeOwned + Serialize + Send + 'static,
-    O: Serialize + DeserializeOwned + 'static,
-{
-    type Input = I;
-    type Output = O;
-    fn call(self, cx: Activity, input: I) -> impl Future<Output = Result<O, Failure>> + Send + 'static {
-        self(cx, input)
-    }
-}
-
-/// What [`Workflow::activity`] calls: an activity function of this application, or a [`RemoteActivity`].
-#[diagnostic::on_unimplemented(
-    message = "this is not an activity",
-    label = "expected `async fn(Activity, Input) -> Result<Output, Failure>` or a `RemoteActivity<Input, Output>`",
-    note = "pass the function itself; what it needs comes through `App::provide` and `cx.get::<T>()`, not through captured variables",
-    note = "Input must be Deserialize, Output must be Serialize, and the future Send"
-)]
-pub trait ActivityTarget<Args>: Copy + 'static {
-    /// Its argument.
-    type Input: Serialize + 'static;
-    /// What it gives.
-    type Output: DeserializeOwned + 'static;
-    /// The wire name.
-    ///
-    /// # Panics
-    /// When this is a function that the application does not have, or the name is none.
-    fn wire_name(self, app: &App) -> &'static str;
-}
-
-impl<A, F: ActivityFunction<A>> ActivityTarget<A> for F {
-    type Input = F::Input;
-    type Output = F::Output;
-
-    fn wire_name(self, app: &App) -> &'static str {
-        const { assert_function_item::<F>() };
-        app.name_of::<F>().unwrap_or_else(|| {
-            let function = std::any::type_name::<F>();
-            panic!("activity {function} is not registered; add `.activity(\"...\", ...)` to the App")
-        })
-    }
-}
-
-/// Marks activities of other programs among the kinds of [`ActivityTarget`].
-#[derive(Clone, Copy, Debug)]
-pub struct Remote(());
-
-impl<I: Serialize + 'static, O: DeserializeOwned + 'static> ActivityTarget<Remote> for RemoteActivity<I, O> {
-    type Input = I;
-    type Output = O;
-
-    fn wire_name(self, _: &App) -> &'static str {
-        match check_id("the name of a remote activity", self.name()) {
-            Ok(()) => self.name(),
-            Err(problem) => panic!("{problem}"),
-        }
-    }
-}
-
-/// Functions are told apart by type, so each must be a type of its own: a function item, or a closure that captures
-/// nothing.
-pub(crate) const fn assert_function_item<F>() {
-    assert!(
-        size_of::<F>() == 0,
-        "pass a function item: a function pointer or a closure that captures variables cannot be told from others"
-    );
-}
-
-type WorkflowEntry = Arc<dyn Fn(Raw, &Arc<App>, &Payload) -> Result<Box<dyn Program>, Failure> + Send + Sync>;
+type WorkflowEntry = Arc<dyn Fn(Raw, &Arc<FunctionNames>, &Payload) -> Result<Box<dyn Program>, Failure> + Send + Sync>;
 type ActivityEntry = Arc<dyn Fn(Activity, &Payload) -> ActivityFuture + Send + Sync>;
 
 /// An activity's future, its result encoded.
@@ -155,8 +34,8 @@ pub type ActivityFuture = BoxFuture<'static, Result<Payload, Failure>>;
 pub struct App {
     workflows: BTreeMap<Cow<'static, str>, WorkflowEntry>,
     activities: BTreeMap<&'static str, ActivityEntry>,
-    names: HashMap<TypeId, &'static str>,
-    tools: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    names: Arc<FunctionNames>,
+    tools: Tools,
     declared: Declared,
     mistakes: Vec<String>,
 }
@@ -173,9 +52,9 @@ impl App {
     pub fn workflow<A, F: WorkflowFunction<A>>(mut self, name: &'static str, function: F) -> Self {
         const { assert_function_item::<F>() };
         self.name_function::<F>("workflow", name, self.workflows.contains_key(name));
-        let entry: WorkflowEntry = Arc::new(move |raw, app, input| {
+        let entry: WorkflowEntry = Arc::new(move |raw, names, input| {
             let input = input.decode()?;
-            let future = function.call(Workflow::new(raw.clone(), Arc::clone(app)), input);
+            let future = function.call(Workflow::new(raw.clone(), Arc::clone(names)), input);
             let future = async move { Payload::encode(&future.await?) }.boxed_local();
             Ok(Box::new(FutureProgram::new(future, raw)) as Box<dyn Program>)
         });
@@ -254,7 +133,7 @@ impl App {
     /// Gives activities a tool (a client, a pool, a path), which they reach with `cx.get::<T>()`.
     #[must_use]
     pub fn provide<T: Send + Sync + 'static>(mut self, tool: T) -> Self {
-        if self.tools.insert(TypeId::of::<T>(), Arc::new(tool)).is_some() {
+        if !self.tools.add(tool) {
             self.mistakes.push(format!("two values of type {} are provided", std::any::type_name::<T>()));
         }
         self
@@ -268,7 +147,7 @@ impl App {
         if taken {
             self.mistakes.push(format!("two functions are registered as {kind} {name:?}"));
         }
-        if let Some(other) = self.names.insert(TypeId::of::<F>(), name) {
+        if let Some(other) = Arc::make_mut(&mut self.names).give::<F>(name) {
             self.mistakes.push(format!("{function} is registered twice, as {other:?} and as {name:?}"));
         }
     }
@@ -284,7 +163,7 @@ impl App {
     /// The wire name of a registered function.
     #[must_use]
     pub fn name_of<F: 'static>(&self) -> Option<&'static str> {
-        self.names.get(&TypeId::of::<F>()).copied()
+        self.names.of::<F>()
     }
 
     /// What callers' JSON is held against.
@@ -304,12 +183,12 @@ impl App {
     }
 
     pub(crate) fn begin_workflow(
-        self: &Arc<Self>,
+        &self,
         name: &str,
         raw: Raw,
         input: &Payload,
     ) -> Option<Result<Box<dyn Program>, Failure>> {
-        self.workflows.get(name).map(|entry| entry(raw, self, input))
+        self.workflows.get(name).map(|entry| entry(raw, &self.names, input))
     }
 
     /// Calls an activity; `None` when this application has none of that name.
@@ -318,10 +197,10 @@ impl App {
         self.activities.get(name).map(|entry| entry(cx, input))
     }
 
-    /// A tool that was provided.
+    /// What activities are given to work with.
     #[must_use]
-    pub fn tool<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.tools.get(&TypeId::of::<T>())?.downcast_ref()
+    pub fn tools(&self) -> &Tools {
+        &self.tools
     }
 }
 

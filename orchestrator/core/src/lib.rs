@@ -9,7 +9,7 @@
 //! | [`history`] | what a history is made of, how it is stored, how people read it |
 //! | [`run`] | what a history amounts to, what may be added to it, what it leaves to be done; decision |
 //! | [`program`] | what runs a workflow's code; the raw context under the typed one |
-//! | `workflow`, `activity`, `app` | what user code sees |
+//! | `activity`, `workflow`, `app` | what user code sees: the contexts, and the register of all functions |
 //!
 //! Arrows go one way: `app` and `workflow` stand on `program`, `run` drives programs, and all of them know
 //! `operations` and `history`, which know none of them.
@@ -20,6 +20,7 @@ mod app;
 mod declared;
 mod encoding;
 mod failure;
+mod functions;
 pub mod history;
 mod ids;
 mod misfit;
@@ -33,12 +34,14 @@ pub mod program;
 pub mod run;
 mod status;
 mod time;
+mod tools;
 mod workflow;
 
 pub use activity::{Activity, ActivityHost, ActivityInfo, MAX_HEARTBEAT_BYTES};
-pub use app::{ActivityFunction, ActivityFuture, ActivityTarget, App, InvalidApp, Remote, WorkflowFunction};
+pub use app::{ActivityFuture, App, InvalidApp};
 pub use declared::Declared;
 pub use failure::{Canceled, Failure, FailureKind, MAX_CAUSES, MAX_FAILURE_BYTES, OrFail, RetryState, TimeoutKind};
+pub use functions::{ActivityFunction, ActivityTarget, FunctionNames, Remote};
 pub use ids::{BatchHash, CommandId, CommitId, InvalidId, MAX_ID_BYTES, RunId, RunKey, WorkflowKey, check_id, derive};
 pub use misfit::Misfit;
 pub use names::{Query, RemoteActivity, Signal};
@@ -56,9 +59,10 @@ pub use run::{
 };
 pub use status::{Status, StatusName, UnknownStatus};
 pub use time::{Timestamp, millis};
+pub use tools::Tools;
 pub use workflow::{
     ActivityCall, CloseLimit, LocalActivityCall, NeedsCloseLimit, Pending, Published, Random, Signals, Sleep, Timeout,
-    WaitSignal, WaitUntil, Workflow,
+    WaitSignal, WaitUntil, Workflow, WorkflowFunction,
 };
 
 /// What the macros expand to; not for direct use.

@@ -120,7 +120,7 @@ fn a_heartbeat_is_bounded() {
         scheduled_at: Timestamp::from_millis(1),
         last_heartbeat: None,
     };
-    let cx = Activity::new(info, Arc::new(App::new()), host.clone());
+    let cx = Activity::new(info, App::new().tools().clone(), host.clone());
     // The text and its two quotes.
     cx.heartbeat(&"x".repeat(MAX_HEARTBEAT_BYTES - 2)).unwrap();
     let refused = cx.heartbeat(&"x".repeat(MAX_HEARTBEAT_BYTES - 1)).unwrap_err();

@@ -6,7 +6,7 @@ mod common;
 use common::{GO, MINUTE, NUMBER, World, cancel, completed, double, failed, halve, json, signal};
 use dormouse_core::operations;
 use dormouse_core::{
-    Arrival, Decision, Failure, Merge, Query, RetryState, RunState, Status, TimeoutKind, Workflow, select,
+    Arrival, CommandId, Decision, Failure, Merge, Query, RetryState, RunState, Status, TimeoutKind, Workflow, select,
 };
 use futures::future::{FutureExt, LocalBoxFuture, join_all};
 use proptest::collection::vec;
@@ -184,6 +184,30 @@ fn happens() -> impl Strategy<Value = Happens> {
     ]
 }
 
+/// The outcome of one of the activities that are open.
+fn outcome(
+    state: &RunState,
+    choose: impl FnOnce(&[(CommandId, bool)]) -> (CommandId, bool),
+    well: bool,
+) -> Vec<Arrival> {
+    let queued = state.pending.activities.open.keys().map(|id| (*id, false));
+    let mut open: Vec<_> = queued.chain(state.pending.locals.open.keys().map(|id| (*id, true))).collect();
+    open.sort_unstable();
+    if open.is_empty() {
+        return Vec::new();
+    }
+    let (failure, over) = (Failure::application("no"), RetryState::NonRetryableFailure);
+    let (id, local) = choose(&open);
+    let attempt = state.pending.activities.open.get(&id).map_or(1, |pending| pending.lost + 1);
+    let result = json(&id.to_string());
+    vec![match (local, well) {
+        (false, true) => Arrival::ActivityCompleted(operations::ActivityCompleted { id, attempt, result }),
+        (false, false) => failed(id, attempt, failure, over),
+        (true, true) => common::local(id, &id.to_string()),
+        (true, false) => Arrival::LocalFailed(operations::LocalFailed { id, attempt: 1, failure, retry_state: over }),
+    }]
+}
+
 struct Driver {
     world: World,
     requests: u32,
@@ -194,32 +218,8 @@ impl Driver {
     fn arrivals(&mut self, happens: &Happens) -> Vec<Arrival> {
         let state = self.world.state();
         match happens {
-            Happens::Outcome(..) | Happens::Oldest => {
-                let queued = state.pending.activities.open.keys().map(|id| (*id, false));
-                let mut open: Vec<_> = queued.chain(state.pending.locals.open.keys().map(|id| (*id, true))).collect();
-                open.sort_unstable();
-                if open.is_empty() {
-                    return Vec::new();
-                }
-                let (failure, over) = (Failure::application("no"), RetryState::NonRetryableFailure);
-                let ((id, local), well) = match happens {
-                    Happens::Outcome(at, well) => (*at.get(&open), *well),
-                    _ => (open[0], true),
-                };
-                let attempt = state.pending.activities.open.get(&id).map_or(1, |pending| pending.lost + 1);
-                vec![match (local, well) {
-                    (false, true) => Arrival::ActivityCompleted(operations::ActivityCompleted {
-                        id,
-                        attempt,
-                        result: json(&id.to_string()),
-                    }),
-                    (false, false) => failed(id, attempt, failure, over),
-                    (true, true) => common::local(id, &id.to_string()),
-                    (true, false) => {
-                        Arrival::LocalFailed(operations::LocalFailed { id, attempt: 1, failure, retry_state: over })
-                    }
-                }]
-            }
+            Happens::Outcome(at, well) => outcome(state, |open| *at.get(open), *well),
+            Happens::Oldest => outcome(state, |open| open[0], true),
             Happens::Lost(at) => {
                 let open: Vec<_> =
                     state.pending.activities.open.iter().map(|(id, pending)| (*id, pending.lost + 1)).collect();

@@ -185,75 +185,75 @@ async fn swap(ports: &Ports, key: &AttemptKey, expected: Option<u64>, record: &B
 /// [`StoreError`]: the attempt may have been claimed, and is then lost in time.
 pub async fn claim(ports: &Ports, task: &ActivityTask, deadline: Option<Timestamp>) -> Result<Claiming, StoreError> {
     let store = &*ports.store;
-    let key = key_of(task);
     // Queues may be early; the pause between two attempts is the policy's.
     if ports.now() < task.not_before {
         return Ok(Claiming::NotYet(task.not_before));
     }
-    let id = CommitId::from_bytes(ports.host.fresh_id());
-    let mut next = (task.lost + 1, None, None, None);
+    let first = Claim {
+        key: key_of(task),
+        claim: CommitId::from_bytes(ports.host.fresh_id()),
+        epoch: store.epoch(),
+        version: 0,
+        deadline,
+        attempt: task.lost + 1,
+        last_heartbeat: None,
+        last_failure: None,
+        unwanted: false,
+    };
+    let (mut claim, mut expected) = (first.clone(), None);
     loop {
-        let (attempt, expected, heartbeat, last_failure) = next;
         let now = ports.now();
+        let lease_until_ms = lease(task, now, now, deadline).as_millis();
         let record = AttemptRecord {
-            attempt,
-            state: AttemptState::Claimed {
-                claim: id,
-                epoch: store.epoch(),
-                lease_until_ms: lease(task, now, now, deadline).as_millis(),
-            },
-            last_failure,
-            heartbeat,
+            attempt: claim.attempt,
+            state: AttemptState::Claimed { claim: claim.claim, epoch: claim.epoch, lease_until_ms },
+            last_failure: claim.last_failure.clone(),
+            heartbeat: claim.last_heartbeat.clone(),
             cancel_requested: false,
         };
-        let claimed = |version| {
-            Claiming::Claimed(Box::new(Claim {
-                key: key.clone(),
-                claim: id,
-                epoch: store.epoch(),
-                version,
-                deadline,
-                attempt,
-                last_heartbeat: record.heartbeat.clone(),
-                last_failure: record.last_failure.clone(),
-                unwanted: false,
-            }))
-        };
-        let found = match swap(ports, &key, expected, &record.encode()?).await? {
-            Swap::Done(version) => return Ok(claimed(version)),
-            Swap::Stale(Some(found)) if planted(Bug::A1SkipClaim) => return Ok(claimed(found.version)),
-            Swap::Stale(Some(found)) => found,
-            Swap::Stale(None) => {
-                next = (task.lost + 1, None, None, None);
-                continue;
+        match swap(ports, &claim.key, expected, &record.encode()?).await? {
+            Swap::Done(version) => return Ok(Claiming::Claimed(Box::new(Claim { version, ..claim }))),
+            Swap::Stale(Some(Versioned { version, .. })) if planted(Bug::A1SkipClaim) => {
+                return Ok(Claiming::Claimed(Box::new(Claim { version, ..claim })));
             }
-        };
-        let Versioned { version, record: found } = found;
-        let found = AttemptRecord::decode(&found)?;
-        if found.cancel_requested {
-            return Ok(Claiming::Nothing);
+            Swap::Stale(Some(Versioned { version, record })) => {
+                let found = AttemptRecord::decode(&record)?;
+                let attempt = match over(task, &found, claim.epoch, now) {
+                    Ok(over) => over + 1,
+                    Err(why) => return Ok(why),
+                };
+                let AttemptRecord { heartbeat: last_heartbeat, last_failure, .. } = found;
+                (claim, expected) = (Claim { attempt, last_heartbeat, last_failure, ..claim }, Some(version));
+            }
+            Swap::Stale(None) => (claim, expected) = (first.clone(), None),
         }
-        let after = match found.state {
-            AttemptState::Closed => return Ok(Claiming::Nothing),
-            AttemptState::Waiting { retry_at_ms, .. } if now.as_millis() < retry_at_ms && found.attempt > task.lost => {
-                return Ok(Claiming::NotYet(Timestamp::from_millis(retry_at_ms)));
-            }
-            AttemptState::Waiting { .. } => found.attempt.max(task.lost),
-            // The history has ended this lease.
-            AttemptState::Claimed { .. } if found.attempt <= task.lost => task.lost,
-            AttemptState::Claimed { lease_until_ms, .. }
-                if planted(Bug::A1EndLease) && lease_until_ms < now.as_millis() =>
-            {
-                found.attempt
-            }
-            AttemptState::Claimed { .. } if found.is_dead(store.epoch(), now) => {
-                return Ok(Claiming::Lost { attempt: found.attempt, last_heartbeat: found.heartbeat });
-            }
-            AttemptState::Claimed { lease_until_ms, .. } => {
-                return Ok(Claiming::Held(Timestamp::from_millis(lease_until_ms.saturating_add(1))));
-            }
-        };
-        next = (after + 1, Some(version), found.heartbeat, found.last_failure);
+    }
+}
+
+/// The last attempt that is over, so that the next may be claimed; else why it may not.
+fn over(task: &ActivityTask, found: &AttemptRecord, epoch: u64, now: Timestamp) -> Result<u32, Claiming> {
+    if found.cancel_requested {
+        return Err(Claiming::Nothing);
+    }
+    match found.state {
+        AttemptState::Closed => Err(Claiming::Nothing),
+        AttemptState::Waiting { retry_at_ms, .. } if now.as_millis() < retry_at_ms && found.attempt > task.lost => {
+            Err(Claiming::NotYet(Timestamp::from_millis(retry_at_ms)))
+        }
+        AttemptState::Waiting { .. } => Ok(found.attempt.max(task.lost)),
+        // The history has ended this lease.
+        AttemptState::Claimed { .. } if found.attempt <= task.lost => Ok(task.lost),
+        AttemptState::Claimed { lease_until_ms, .. }
+            if planted(Bug::A1EndLease) && lease_until_ms < now.as_millis() =>
+        {
+            Ok(found.attempt)
+        }
+        AttemptState::Claimed { .. } if found.is_dead(epoch, now) => {
+            Err(Claiming::Lost { attempt: found.attempt, last_heartbeat: found.heartbeat.clone() })
+        }
+        AttemptState::Claimed { lease_until_ms, .. } => {
+            Err(Claiming::Held(Timestamp::from_millis(lease_until_ms.saturating_add(1))))
+        }
     }
 }
 

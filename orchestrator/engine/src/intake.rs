@@ -1,6 +1,8 @@
 //! Taking inputs in without deciding anything (rule F1): read or remember the run's state, hold the arrival against
 //! it, put the intent on the queue, commit the input alone. No user code runs here, so anyone may do it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use dormouse_core::RunState;
 use dormouse_core::history::{Batch, BatchKind, Event, Input};
@@ -212,22 +214,7 @@ impl Intake {
     ) -> Result<Option<Begun>, LoadError> {
         let mut replaced = None;
         loop {
-            let (latest, verdict) = match self.ports.store.newest(workflow).await? {
-                Newest::Nothing => (None, request.against(None)),
-                // The id is free again, but for its ordinals (rule C5).
-                Newest::Retired(ordinal) => (None, StartVerdict::Create(ordinal + 1)),
-                Newest::Run(row) => match self.ports.states.fresh(&row.run).await? {
-                    Some(state) => {
-                        let verdict = request.against(Some(&state));
-                        (Some(state), verdict)
-                    }
-                    // Never taken for an id without runs: ordinals would begin again.
-                    None => {
-                        let why = format!("the history of {} is being deleted, or is lost; ask again", row.run);
-                        return Err(StoreError::unknown(why).into());
-                    }
-                },
-            };
+            let (latest, verdict) = self.judged(workflow, request).await?;
             let run_id = latest.as_ref().map(|state| state.run_id());
             let strict = only.filter(|_| !planted(Bug::F3AnyRun));
             let is = |ordinal| latest.as_ref().is_some_and(|latest| latest.run.ordinal == ordinal);
@@ -282,6 +269,26 @@ impl Intake {
                 }
             }
         }
+    }
+
+    /// The newest run, if there is one, and what it makes of a start.
+    async fn judged(
+        &self,
+        workflow: &WorkflowKey,
+        request: &StartRequest,
+    ) -> Result<(Option<Arc<RunState>>, StartVerdict), LoadError> {
+        let row = match self.ports.store.newest(workflow).await? {
+            Newest::Nothing => return Ok((None, request.against(None))),
+            // The id is free again, but for its ordinals (rule C5).
+            Newest::Retired(ordinal) => return Ok((None, StartVerdict::Create(ordinal + 1))),
+            Newest::Run(row) => row,
+        };
+        // Never taken for an id without runs: ordinals would begin again.
+        let state = self.ports.states.fresh(&row.run).await?.ok_or_else(|| {
+            StoreError::unknown(format!("the history of {} is being deleted, or is lost; ask again", row.run))
+        })?;
+        let verdict = request.against(Some(&state));
+        Ok((Some(state), verdict))
     }
 
     async fn create(

@@ -127,7 +127,7 @@ impl<'a> Attempt<'a> {
         };
         let (beat, beats) = watch::channel(None);
         let (cancel, canceled) = watch::channel(false);
-        let cx = Activity::new(info, Arc::clone(app), Arc::new(Line { beat, canceled }));
+        let cx = Activity::new(info, app.tools().clone(), Arc::new(Line { beat, canceled }));
         let code = spawn_activity(app, ports, &task.activity_type, task.options.task_queue.as_deref(), cx, &task.input);
         Self { ports, task, claim, started: ports.now(), code, beats, cancel }
     }
@@ -349,7 +349,7 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask, until: Op
         };
         let (beat, _beats) = watch::channel(None);
         let (cancel, canceled) = watch::channel(false);
-        let cx = Activity::new(info, Arc::clone(app), Arc::new(Line { beat, canceled }));
+        let cx = Activity::new(info, app.tools().clone(), Arc::new(Line { beat, canceled }));
         let code = spawn_activity(app, ports, &call.activity_type, None, cx, &call.input);
         let failure = match ports.host.timeout(limit, code).await {
             Some(Ok(Ok(result))) => {

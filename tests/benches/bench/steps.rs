@@ -114,7 +114,7 @@ impl Bench {
 
     /// The time between a step and the next of its workflow, in microseconds: execution, commit, decision.
     fn latencies(&self) -> Vec<f64> {
-        let Some(stopwatch) = self.app.tool::<Stopwatch>() else { return Vec::new() };
+        let Some(stopwatch) = self.app.tools().get::<Stopwatch>() else { return Vec::new() };
         let runs = stopwatch.0.lock().expect("no step panics");
         runs.iter().flat_map(|run| run.windows(2)).map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e6).collect()
     }

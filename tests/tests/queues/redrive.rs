@@ -9,7 +9,8 @@ use dormouse::api::{LetterBody, Redriven, RedrivenLetterBody};
 use dormouse::{Limits, RawClient};
 use dormouse_aws::dead_letters::examine;
 use dormouse_aws::quarantine::{Letter, Quarantine};
-use dormouse_aws::redrive::{Redriver, Route, route, summary};
+use dormouse_aws::queues::route::Route;
+use dormouse_aws::redrive::{Redriver, route, summary};
 use dormouse_aws::store::DynamoStore;
 use dormouse_aws::wire::{Alarm, Deferred, LARGEST_BODY, LONGEST_LIFE, Message, Stored, Task, decode, encode, group};
 use dormouse_core::{Activity, ActivityOptions, App, Failure, Payload, RunKey, Timestamp, Workflow};
@@ -194,6 +195,19 @@ pub fn sends_again(endpoint: &str) {
     });
 }
 
+async fn in_pages_of_five(api: &RawClient) -> Vec<LetterBody> {
+    let (mut letters, mut token) = (Vec::new(), None);
+    loop {
+        let page = api.quarantine_page(5, token.as_deref()).await.unwrap();
+        assert!(page.letters.len() <= 5);
+        letters.extend(page.letters);
+        token = page.next_page_token;
+        if token.is_none() {
+            return letters;
+        }
+    }
+}
+
 async fn each_letter_reaches_its_queue(endpoint: &str) {
     let bench = Bench::at(endpoint).await;
     let api = bench.api().await;
@@ -236,18 +250,7 @@ async fn each_letter_reaches_its_queue(endpoint: &str) {
         "the oldest first"
     );
     assert!(!format!("{listed:?}").contains("secret"));
-    let mut paged = Vec::new();
-    let mut token = None;
-    loop {
-        let page = api.quarantine_page(5, token.as_deref()).await.unwrap();
-        assert!(page.letters.len() <= 5);
-        paged.extend(page.letters);
-        token = page.next_page_token;
-        if token.is_none() {
-            break;
-        }
-    }
-    assert_eq!(paged, listed);
+    assert_eq!(in_pages_of_five(&api).await, listed);
 
     let answer = api.redrive_page(None).await.unwrap();
     assert_eq!((answer.letters.len(), answer.next_page_token), (12, None));

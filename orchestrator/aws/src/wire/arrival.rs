@@ -12,8 +12,7 @@ use serde_json::value::RawValue;
 use super::WireError;
 use super::call::plain;
 use super::failure::{self, FailureFields};
-use super::json::{Id, payload, present, raw};
-use super::message::{fields, unknown};
+use super::json::{Id, fields, payload, present, raw};
 use super::run::Run;
 
 #[derive(Serialize, Deserialize)]
@@ -202,10 +201,10 @@ impl<'a> Fields<'a> {
             Arrival::Join(operations::Joined { request_id }) => {
                 ("join", Self::Join(Join { request_id: request_id.into() }))
             }
-            Arrival::Signal(operations::Signaled { request_id, name, payload }) => (
-                "signal",
-                Self::Signal(Signal { request_id: request_id.into(), name: name.into(), payload: raw(payload)? }),
-            ),
+            Arrival::Signal(operations::Signaled { request_id, name, payload }) => {
+                let payload = raw(payload)?;
+                ("signal", Self::Signal(Signal { request_id: request_id.into(), name: name.into(), payload }))
+            }
             Arrival::Cancel(operations::CancelRequested { request_id, reason }) => {
                 ("cancel", Self::Cancel(Cancel { request_id: request_id.into(), reason: reason.into() }))
             }
@@ -225,15 +224,11 @@ impl<'a> Fields<'a> {
             Arrival::LocalFailed(operations::LocalFailed { id, attempt, failure, retry_state }) => {
                 ("local_failed", failed(id, attempt, failure, retry_state)?)
             }
-            Arrival::AttemptLost(operations::WorkerGone { id, attempt, timeout, last_heartbeat }) => (
-                "attempt_lost",
-                Self::Lost(Lost {
-                    activity_id: Id(*id),
-                    attempt: *attempt,
-                    timeout: *timeout,
-                    last_heartbeat: last_heartbeat.as_ref().map(raw).transpose()?,
-                }),
-            ),
+            Arrival::AttemptLost(operations::WorkerGone { id, attempt, timeout, last_heartbeat }) => {
+                let (activity_id, attempt, timeout) = (Id(*id), *attempt, *timeout);
+                let last_heartbeat = last_heartbeat.as_ref().map(raw).transpose()?;
+                ("attempt_lost", Self::Lost(Lost { activity_id, attempt, timeout, last_heartbeat }))
+            }
             Arrival::NeverTaken(operations::NeverTaken { id }) => {
                 ("never_taken", Self::NeverTaken(NeverTaken { activity_id: Id(*id) }))
             }
@@ -310,7 +305,7 @@ pub(super) fn read(kind: &str, body: &str) -> Result<Arrival, WireError> {
             Arrival::LocalBackoff(operations::LocalBackoff { id, attempt, failure: failure::read(&failure)?, retry_at })
         }
         "alarm_rang" => Arrival::Alarm,
-        other => return Err(unknown(other)),
+        other => return Err(WireError::of_kind(other)),
     })
 }
 

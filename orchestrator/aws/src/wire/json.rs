@@ -88,3 +88,8 @@ pub(super) fn raw(payload: &Payload) -> Result<&RawValue, WireError> {
 pub(super) fn payload(raw: &RawValue) -> Payload {
     Payload::from_json(Bytes::copy_from_slice(raw.get().as_bytes()))
 }
+
+/// What this kind needs; other fields are nobody's.
+pub(super) fn fields<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, WireError> {
+    serde_json::from_str(body).map_err(malformed)
+}

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use dormouse_engine::seams::{Intent, RunMessage, Wish};
 use serde::{Deserialize, Serialize};
 
-use super::json::malformed;
+use super::json::{fields, malformed};
 use super::{Message, VERSION, WireError, arrival, decider, detour, task};
 
 /// What every message begins with.
@@ -72,14 +72,4 @@ pub(super) fn read(body: &str) -> Result<Message, WireError> {
             Message::Run(fields::<arrival::Addressed<'_>>(body)?.message(kind, arrival)?)
         }
     })
-}
-
-/// What this kind needs; other fields are nobody's.
-pub(super) fn fields<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, WireError> {
-    serde_json::from_str(body).map_err(malformed)
-}
-
-/// Nobody guesses.
-pub(super) fn unknown(kind: &str) -> WireError {
-    WireError::Kind(kind.chars().take(64).collect())
 }

@@ -2,6 +2,7 @@
 
 mod call;
 mod combine;
+mod function;
 mod future;
 mod random;
 mod waits;
@@ -16,12 +17,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use call::{ActivityCall, CloseLimit, LocalActivityCall, NeedsCloseLimit, Pending};
+pub use function::WorkflowFunction;
 pub(crate) use future::FutureProgram;
 pub use random::Random;
 pub use waits::{Signals, Sleep, Timeout, WaitSignal, WaitUntil};
 
-use crate::app::{ActivityFunction, ActivityTarget, App, WorkflowFunction};
 use crate::failure::Failure;
+use crate::functions::{ActivityFunction, ActivityTarget, FunctionNames};
 use crate::names::{Query, Signal};
 use crate::operations::Call;
 use crate::options::LocalActivityOptions;
@@ -42,12 +44,12 @@ use crate::time::Timestamp;
 #[derive(Clone)]
 pub struct Workflow {
     raw: Raw,
-    app: Arc<App>,
+    names: Arc<FunctionNames>,
 }
 
 impl Workflow {
-    pub(crate) fn new(raw: Raw, app: Arc<App>) -> Self {
-        Self { raw, app }
+    pub(crate) fn new(raw: Raw, names: Arc<FunctionNames>) -> Self {
+        Self { raw, names }
     }
 
     /// The context that this one stands on: owned names, payloads, ids of commands.
@@ -67,7 +69,7 @@ impl Workflow {
         function: F,
         input: &F::Input,
     ) -> ActivityCall<F::Output, NeedsCloseLimit> {
-        let name = function.wire_name(&self.app);
+        let name = function.wire_name(&self.names);
         ActivityCall::new(self.clone(), name.into(), Payload::encode(input), Location::caller())
     }
 
@@ -82,7 +84,7 @@ impl Workflow {
         input: &F::Input,
     ) -> LocalActivityCall<F::Output> {
         let options = LocalActivityOptions::default();
-        let name = function.wire_name(&self.app);
+        let name = function.wire_name(&self.names);
         LocalActivityCall::new(self.clone(), name.into(), Payload::encode(input), options, Location::caller())
     }
 
@@ -132,7 +134,7 @@ impl Workflow {
     /// The same context, out of cancellation's reach: for cleaning up.
     #[must_use]
     pub fn detached(&self) -> Workflow {
-        Workflow { raw: self.raw.detached(), app: Arc::clone(&self.app) }
+        Workflow { raw: self.raw.detached(), names: Arc::clone(&self.names) }
     }
 
     /// Publishes a query's value: anyone may read it from storage, without running code.
@@ -238,7 +240,7 @@ impl Workflow {
     pub fn continue_as_new<A, F: WorkflowFunction<A>, T>(&self, function: F, input: &F::Input) -> Result<T, Failure> {
         let _ = function;
         let input = Payload::encode(input)?;
-        let Some(name) = self.app.name_of::<F>() else {
+        let Some(name) = self.names.of::<F>() else {
             panic!(
                 "workflow {} is not registered; add `.workflow(\"...\", ...)` to the App",
                 std::any::type_name::<F>()

@@ -128,63 +128,64 @@ pub(super) async fn the_latest_has_the_highest_ordinal(store: Arc<dyn Store>) {
     assert_eq!(store.newest(&run("nobody").workflow).await, Ok(Newest::Nothing));
 }
 
+/// Ids that are names, paths, patterns or commands elsewhere.
+const HOSTILE: &[&str] = &[
+    "..",
+    ".",
+    "../x",
+    "x/..",
+    "a/b",
+    "a",
+    "b",
+    "%2F",
+    "a%2Fb",
+    "a%2fb",
+    "%",
+    "%25",
+    "a%252Fb",
+    "con",
+    "NUL",
+    "COM1",
+    "A",
+    "\u{e9}",
+    "e\u{301}",
+    "\u{1F42D}",
+    "x",
+    "x.",
+    "x..",
+    "x ",
+    " x",
+    "*",
+    "?",
+    "x*",
+    "'",
+    "\"",
+    "`",
+    "\\",
+    "a\\b",
+    "'; DROP TABLE runs; --",
+    "%' OR '1'='1",
+    "_",
+    "x_",
+    "log",
+    ".rows",
+    "attempts",
+    "00000000000000000000",
+    "#",
+    "&amp;",
+    "<script>",
+    "${HOME}",
+    "~",
+    "a:b",
+    "a|b",
+    "-rf",
+    "\u{202e}gnp",
+];
+
 pub(super) async fn hostile_ids_are_ids(store: Arc<dyn Store>) {
     let long = "a".repeat(255);
     let longer_than_its_key = "\u{1F42D}".repeat(63);
-    let ids = [
-        "..",
-        ".",
-        "../x",
-        "x/..",
-        "a/b",
-        "a",
-        "b",
-        "%2F",
-        "a%2Fb",
-        "a%2fb",
-        "%",
-        "%25",
-        "a%252Fb",
-        "con",
-        "NUL",
-        "COM1",
-        "A",
-        "\u{e9}",
-        "e\u{301}",
-        "\u{1F42D}",
-        "x",
-        "x.",
-        "x..",
-        "x ",
-        " x",
-        "*",
-        "?",
-        "x*",
-        "'",
-        "\"",
-        "`",
-        "\\",
-        "a\\b",
-        "'; DROP TABLE runs; --",
-        "%' OR '1'='1",
-        "_",
-        "x_",
-        "log",
-        ".rows",
-        "attempts",
-        "00000000000000000000",
-        "#",
-        "&amp;",
-        "<script>",
-        "${HOME}",
-        "~",
-        "a:b",
-        "a|b",
-        "-rf",
-        "\u{202e}gnp",
-        &long,
-        &longer_than_its_key,
-    ];
+    let ids: Vec<&str> = HOSTILE.iter().copied().chain([long.as_str(), &longer_than_its_key]).collect();
     let runs: Vec<RunKey> = ids
         .iter()
         .map(|id| run_in("conformance", id, 0))
@@ -204,11 +205,11 @@ pub(super) async fn hostile_ids_are_ids(store: Arc<dyn Store>) {
     let listed: BTreeSet<_> = listed.into_iter().map(|row| row.run.workflow.workflow_id.to_string()).collect();
     assert_eq!(listed, ids.iter().map(ToString::to_string).collect());
     // Each is its own prefix, and nothing in it is a pattern.
-    for prefix in ids {
-        let filter = RunFilter { id_prefix: Some(prefix.into()), ..RunFilter::default() };
+    for prefix in &ids {
+        let filter = RunFilter { id_prefix: Some((*prefix).into()), ..RunFilter::default() };
         let listed = store.list("conformance", &filter, None, 1_000).await.unwrap();
         let listed: BTreeSet<_> = listed.into_iter().map(|row| row.run.workflow.workflow_id.to_string()).collect();
-        let expected = ids.iter().filter(|id| id.starts_with(prefix)).map(ToString::to_string).collect();
+        let expected = ids.iter().filter(|id| id.starts_with(*prefix)).map(ToString::to_string).collect();
         assert_eq!(listed, expected, "the prefix {prefix:?}");
     }
     let by = store.due(at(2_000), None, 1_000).await.unwrap();

@@ -26,10 +26,10 @@ use dormouse_core::{ActivityTask, Arrival, RunId, RunKey, Timestamp, derive, mil
 use futures::FutureExt;
 use futures::future::ready;
 
+use super::bulk::{Parcel, Way};
+use super::{Queues, seconds};
 use crate::errors::{Service, is_too_much};
 use crate::on;
-use crate::queues::bulk::{Parcel, Way};
-use crate::queues::{Queues, seconds};
 use crate::wire::{Alarm, Deferred, Message, encode, hex};
 use dormouse_engine::seams::{Alarms, RunMessage, SeamFuture};
 use dormouse_engine::store::StoreError;

@@ -1,0 +1,120 @@
+//! Activity functions, and the wire names by which functions are known.
+
+use std::any::TypeId;
+use std::collections::HashMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::activity::Activity;
+use crate::failure::Failure;
+use crate::ids::check_id;
+use crate::names::RemoteActivity;
+
+/// The wire names of an application's functions, which are told apart by type.
+#[derive(Clone, Debug, Default)]
+pub struct FunctionNames(HashMap<TypeId, &'static str>);
+
+impl FunctionNames {
+    /// The wire name of a function that is registered.
+    #[must_use]
+    pub fn of<F: 'static>(&self) -> Option<&'static str> {
+        self.0.get(&TypeId::of::<F>()).copied()
+    }
+
+    /// Names a function; the name that it had before, if any.
+    pub(crate) fn give<F: 'static>(&mut self, name: &'static str) -> Option<&'static str> {
+        self.0.insert(TypeId::of::<F>(), name)
+    }
+}
+
+/// An `async fn(Activity, Input) -> Result<Output, Failure>` whose future may move between threads.
+#[diagnostic::on_unimplemented(
+    message = "this is not an activity function",
+    label = "expected `async fn(Activity, Input) -> Result<Output, Failure>`",
+    note = "pass the function itself; what it needs comes through `App::provide` and `cx.get::<T>()`, not through captured variables",
+    note = "Input must be Deserialize, Output must be Serialize, and the future Send"
+)]
+pub trait ActivityFunction<Args>: Copy + Send + Sync + 'static {
+    /// Its argument.
+    type Input: DeserializeOwned + Serialize + Send + 'static;
+    /// What it returns.
+    type Output: Serialize + DeserializeOwned + 'static;
+    /// Calls it.
+    fn call(
+        self,
+        cx: Activity,
+        input: Self::Input,
+    ) -> impl Future<Output = Result<Self::Output, Failure>> + Send + 'static;
+}
+
+impl<F, Fut, I, O> ActivityFunction<(I,)> for F
+where
+    F: Fn(Activity, I) -> Fut + Copy + Send + Sync + 'static,
+    Fut: Future<Output = Result<O, Failure>> + Send + 'static,
+    I: DeserializeOwned + Serialize + Send + 'static,
+    O: Serialize + DeserializeOwned + 'static,
+{
+    type Input = I;
+    type Output = O;
+    fn call(self, cx: Activity, input: I) -> impl Future<Output = Result<O, Failure>> + Send + 'static {
+        self(cx, input)
+    }
+}
+
+/// What [`Workflow::activity`](crate::Workflow::activity) calls: an activity function of this application, or a [`RemoteActivity`].
+#[diagnostic::on_unimplemented(
+    message = "this is not an activity",
+    label = "expected `async fn(Activity, Input) -> Result<Output, Failure>` or a `RemoteActivity<Input, Output>`",
+    note = "pass the function itself; what it needs comes through `App::provide` and `cx.get::<T>()`, not through captured variables",
+    note = "Input must be Deserialize, Output must be Serialize, and the future Send"
+)]
+pub trait ActivityTarget<Args>: Copy + 'static {
+    /// Its argument.
+    type Input: Serialize + 'static;
+    /// What it gives.
+    type Output: DeserializeOwned + 'static;
+    /// The wire name.
+    ///
+    /// # Panics
+    /// When this is a function that the application does not have, or the name is none.
+    fn wire_name(self, names: &FunctionNames) -> &'static str;
+}
+
+impl<A, F: ActivityFunction<A>> ActivityTarget<A> for F {
+    type Input = F::Input;
+    type Output = F::Output;
+
+    fn wire_name(self, names: &FunctionNames) -> &'static str {
+        const { assert_function_item::<F>() };
+        names.of::<F>().unwrap_or_else(|| {
+            let function = std::any::type_name::<F>();
+            panic!("activity {function} is not registered; add `.activity(\"...\", ...)` to the App")
+        })
+    }
+}
+
+/// Marks activities of other programs among the kinds of [`ActivityTarget`].
+#[derive(Clone, Copy, Debug)]
+pub struct Remote(());
+
+impl<I: Serialize + 'static, O: DeserializeOwned + 'static> ActivityTarget<Remote> for RemoteActivity<I, O> {
+    type Input = I;
+    type Output = O;
+
+    fn wire_name(self, _: &FunctionNames) -> &'static str {
+        match check_id("the name of a remote activity", self.name()) {
+            Ok(()) => self.name(),
+            Err(problem) => panic!("{problem}"),
+        }
+    }
+}
+
+/// Functions are told apart by type, so each must be a type of its own: a function item, or a closure that captures
+/// nothing.
+pub(crate) const fn assert_function_item<F>() {
+    assert!(
+        size_of::<F>() == 0,
+        "pass a function item: a function pointer or a closure that captures variables cannot be told from others"
+    );
+}
