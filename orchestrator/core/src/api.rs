@@ -114,10 +114,16 @@ bodies! {
         pub history_bytes: u64,
         /// Whether somebody asked it to stop.
         pub cancel_requested: bool,
-        /// Activities without an outcome.
+        /// Activities without an outcome: the first hundred.
         pub pending_activities: Vec<PendingActivityBody>,
-        /// Timers that have not fired.
+        /// How many activities have no outcome.
+        #[serde(default)]
+        pub pending_activities_total: u64,
+        /// Timers that have not fired: the first hundred.
         pub timers: Vec<TimerBody>,
+        /// How many timers have not fired.
+        #[serde(default)]
+        pub timers_total: u64,
         /// Published query values.
         pub published: BTreeMap<String, Value>,
     }

@@ -9,8 +9,7 @@ use dormouse_core::operations;
 
 use dormouse_core::RunState;
 use dormouse_core::api::{
-    DescribeBody, HistoryBody, LetterBody, ListBody, ParkedBody, PendingActivityBody, RedrivenLetterBody, ResultBody,
-    RunSummary, StartBody, StartedBody, TimerBody,
+    DescribeBody, HistoryBody, LetterBody, ListBody, RedrivenLetterBody, ResultBody, StartBody, StartedBody,
 };
 use dormouse_core::history::{Batch, Closed, readable};
 use dormouse_core::run::Place;
@@ -18,23 +17,18 @@ use dormouse_core::{
     Arrival, MAX_ID_BYTES, Misfit, Payload, Refusal, RunId, RunKey, StartRequest, WorkflowKey, check_id, derive,
 };
 
-use futures::{StreamExt, TryStreamExt};
-
-use crate::attempts::{AttemptRecord, AttemptState};
 use crate::commit::LoadError;
+use crate::describe::{describe, summary};
 use crate::error::ApiError;
 use crate::intake::{Announce, Begun, Intake, Taken};
 use crate::ports::Ports;
 use crate::seams::{Letters, QueryRunner, Redrive};
-use crate::store::{AttemptKey, ListCursor, Newest, Parked, RunFilter, RunRow};
+use crate::store::{ListCursor, Newest, RunFilter, RunRow};
 
 /// When somebody who waits for a run looks at its row by himself, should no notice come; then after twice the time
 /// again, up to the longest.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
-
-/// Attempt records read at a time.
-const READS: usize = 16;
 
 /// How long a query waits for the run's code to see what was accepted before it.
 const DECISION_PATIENCE: Duration = Duration::from_secs(2);
@@ -192,71 +186,7 @@ impl FrontDoor {
     pub async fn describe(&self, target: &Target) -> Result<DescribeBody, ApiError> {
         let row = self.resolve(target).await?;
         let state = self.state(&row).await?;
-        let mut pending_activities = Vec::new();
-        let keys: Vec<_> =
-            state.pending.activities.open.keys().map(|id| AttemptKey { run: row.run.clone(), activity: *id }).collect();
-        let store = &self.ports.store;
-        let reads = keys.into_iter().map(|key| async move { store.attempt(&key).await });
-        let records: Vec<_> = futures::stream::iter(reads).buffered(READS).try_collect().await?;
-        for ((id, pending), record) in state.pending.activities.open.iter().zip(records) {
-            // One that this build cannot read hides its attempts, and nothing else of the run.
-            let record = record.and_then(|found| AttemptRecord::decode(&found.record).ok());
-            let (stage, next_attempt_at) = match record.as_ref().map(|record| (&record.state, record.attempt)) {
-                Some((AttemptState::Claimed { .. }, attempt)) if attempt > pending.lost => ("running", None),
-                Some((AttemptState::Waiting { retry_at_ms, .. }, attempt)) if attempt > pending.lost => {
-                    ("backing_off", Some(dormouse_core::Timestamp::from_millis(*retry_at_ms)))
-                }
-                _ if pending.lost > 0 => ("backing_off", Some(pending.retry_at)),
-                _ => ("scheduled", None),
-            };
-            pending_activities.push(PendingActivityBody {
-                activity_id: id.to_string(),
-                activity_type: pending.activity_type.clone(),
-                local: false,
-                task_queue: pending.options.task_queue.clone(),
-                state: stage.into(),
-                attempt: record.as_ref().map_or(0, |record| record.attempt).max(pending.lost),
-                scheduled_at: Some(pending.scheduled_at),
-                next_attempt_at,
-                last_failure: record.as_ref().and_then(|record| record.last_failure.clone()),
-                last_heartbeat: record.and_then(|record| record.heartbeat).map(|details| details.to_value()),
-            });
-        }
-        for (id, local) in &state.pending.locals.open {
-            let backs_off = local.attempts > 0;
-            pending_activities.push(PendingActivityBody {
-                activity_id: id.to_string(),
-                activity_type: local.activity_type.clone(),
-                local: true,
-                task_queue: None,
-                state: if backs_off { "backing_off" } else { "running" }.into(),
-                attempt: local.attempts,
-                scheduled_at: None,
-                next_attempt_at: backs_off.then_some(local.retry_at),
-                last_failure: local.last_failure.clone(),
-                last_heartbeat: None,
-            });
-        }
-        let timers = state.pending.timers.open.iter();
-        Ok(DescribeBody {
-            ordinal: row.run.ordinal,
-            input: state.started.call.input.to_value(),
-            continued_from: state.started.continued_from,
-            history_events: state.events,
-            history_bytes: state.bytes,
-            cancel_requested: state.pending.cancellation.requested,
-            pending_activities,
-            timers: timers.map(|(id, fires_at)| TimerBody { timer_id: id.to_string(), fires_at: *fires_at }).collect(),
-            published: state
-                .pending
-                .published
-                .values
-                .iter()
-                .map(|(name, value)| (name.clone(), value.to_value()))
-                .collect(),
-            // Parked is void after any later commit.
-            run: summary(RunRow { parked: row.parked.filter(|p| p.sequence >= state.next_sequence), ..row }),
-        })
+        Ok(describe(&*self.ports.store, row, &state).await?)
     }
 
     /// Events after the one with this id (0: from the beginning), at most `limit`.
@@ -511,20 +441,4 @@ fn no_such(target: &Target) -> ApiError {
         Some(run_id) => format!("workflow {:?} has no run {run_id}", target.workflow_id),
         None => format!("there is no workflow {:?}", target.workflow_id),
     })
-}
-
-fn summary(row: RunRow) -> RunSummary {
-    RunSummary {
-        workflow_id: row.run.workflow.workflow_id.to_string(),
-        run_id: row.run_id,
-        workflow_type: row.workflow_type,
-        status: row.status,
-        started_at: row.started_at,
-        closed_at: row.closed_at,
-        // Nothing can stand still that has ended.
-        parked: row
-            .parked
-            .filter(|_| !row.status.is_closed())
-            .map(|Parked { reason, build, retry_at, .. }| ParkedBody { reason, build, retry_at }),
-    }
 }

@@ -58,9 +58,8 @@ impl<S: Surroundings + 'static> Decider<S> {
     /// it. Were it believed whenever it comes, a late copy of its message would have local activities run again that are
     /// long recorded.
     pub(crate) fn begins(&self, post: &Post) -> bool {
-        let age = |batch: Batch| self.ports.now().since(batch.time);
-        let young = |first| Batch::decode(0, first).is_ok_and(|batch| age(batch) < self.ports.choices.sweep_interval);
-        !post.fresh && post.first_batch().is_some_and(young)
+        let first = post.first_batch().filter(|_| !post.fresh).and_then(|first| Batch::decode(0, first).ok());
+        first.is_some_and(|first| self.ports.now().since(first.time) < self.ports.choices.sweep_interval)
     }
 
     /// The run, with these batches taken in, and replayed where it is not in memory. `begins`: the first of them is all

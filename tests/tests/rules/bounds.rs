@@ -3,6 +3,7 @@
 use dormouse::{Payload, Status};
 use dormouse_core::Limits;
 use dormouse_engine::ApiError;
+use dormouse_engine::describe::MAX_DESCRIBED;
 use dormouse_testing::World;
 use dormouse_testing::world::{drive, latest};
 
@@ -57,4 +58,19 @@ fn l1_a_full_inbox_says_so() {
         drive(process.front.terminate(&latest("w"), Some("t"), "too much")).unwrap().unwrap();
         assert_eq!(world.state(&run).status(), Status::Terminated);
     }
+}
+
+/// However many activities are open, a description reads a bounded number of their records, and says how many there are.
+#[test]
+fn l1_a_description_lists_so_many_and_counts_all() {
+    let world = World::new(app());
+    let process = world.process();
+    process.start("fan out", "w", "r1", &(300, 0));
+    process.deliver();
+    process.count_anew();
+    let described = drive(process.front.describe(&latest("w"))).unwrap().unwrap();
+    assert_eq!((described.pending_activities.len(), described.pending_activities_total), (MAX_DESCRIBED, 300));
+    assert_eq!(described.pending_activities[99].activity_id, "100", "those that were asked for first");
+    let counts = process.counts();
+    assert!(counts.all_reads() <= MAX_DESCRIBED as u64 + 4, "{counts:?}");
 }

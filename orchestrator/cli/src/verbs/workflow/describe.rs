@@ -54,14 +54,14 @@ fn sections(body: &DescribeBody, colour: bool, full: bool) -> Vec<String> {
                 Cell::new(fitted(&failure, 120, full)),
             ]);
         }
-        sections.push(render(&table));
+        sections.push(render(&table) + &more(body.pending_activities.len(), body.pending_activities_total));
     }
     if !body.timers.is_empty() {
         let mut table = table(&["TIMER", "FIRES"], colour);
         for timer in &body.timers {
             table.add_row([cell(&timer.timer_id), cell(&timer.fires_at.to_string())]);
         }
-        sections.push(render(&table));
+        sections.push(render(&table) + &more(body.timers.len(), body.timers_total));
     }
     if !body.published.is_empty() {
         let mut table = table(&["QUERY", "VALUE"], colour);
@@ -71,6 +71,14 @@ fn sections(body: &DescribeBody, colour: bool, full: bool) -> Vec<String> {
         sections.push(render(&table));
     }
     sections
+}
+
+/// A line about those that the server did not list.
+fn more(listed: usize, total: u64) -> String {
+    match total.saturating_sub(listed as u64) {
+        0 => String::new(),
+        more => format!("\n ... and {more} more"),
+    }
 }
 
 fn facts(body: &DescribeBody, colour: bool, full: bool) -> Table {
@@ -120,6 +128,7 @@ mod tests {
                 "activity_id": "1", "activity_type": "charge", "local": false, "state": "backing_off", "attempt": 2,
                 "last_failure": {"message": "no\u{1b}[2J money", "kind": "application"},
             }],
+            "pending_activities_total": 10_000,
             "timers": [{"timer_id": "2", "fires_at": "2026-03-02T09:00:00.000Z"}],
             "published": {"status": "Paid"},
         }))
@@ -138,6 +147,7 @@ mod tests {
 
  ACTIVITY  ID  STATE        ATTEMPT  NEXT ATTEMPT  LAST FAILURE
  charge    1   backing_off  2                      no\\u{1b}[2J money
+ ... and 9999 more
 
  TIMER  FIRES
  2      2026-03-02T09:00:00.000Z
