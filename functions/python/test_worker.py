@@ -173,6 +173,11 @@ class Contract(Case):
         self.deliver(json.dumps(self.task()), lambda *_: math.nan)
         self.assertEqual(table.only()["last_failure"]["type"], "ValueError")
 
+    def test_details_of_a_heartbeat_are_bounded(self):
+        self.deliver(json.dumps(self.task()), lambda _, attempt: attempt.heartbeat("x" * 70_000))
+        self.assertEqual(self.told()[0]["retry_state"], "non_retryable_failure")
+        self.assertNotIn("heartbeat", table.only())
+
     def test_an_activity_that_is_not_here_is_tried_again(self):
         self.deliver(json.dumps(self.task() | {"activity_type": "unknown"}))
         self.assertEqual((table.only()["state"], table.only()["last_failure"]["type"]), ("waiting", "LookupError"))

@@ -10,6 +10,7 @@ dynamodb, sqs, s3 = boto3.client("dynamodb"), boto3.client("sqs"), boto3.client(
 SKEW_MS = 5_000  # clocks differ: a claim is believed in for this much longer than its limits
 LONGEST_DELAY = 900  # seconds; SQS delays no longer. What is early then is delayed once more.
 LARGEST_RESULT = 200 * 1024
+LARGEST_HEARTBEAT = 64 * 1024  # its details stand beside the last failure, in one item of the table
 
 class NonRetryable(Exception): """No other attempt can mend it."""
 class TimedOut(BaseException): """A limit passed. No `Exception`: code that catches those must not catch this."""
@@ -140,6 +141,8 @@ class Attempt:
 
     def heartbeat(self, details=None):
         """A sign of life that extends the lease: written at most once per 0.8 of the limit, or 30 s without one."""
+        if (length := len(json.dumps(details))) > LARGEST_HEARTBEAT:
+            raise NonRetryable(f"the details of a heartbeat are {length} bytes of JSON; store them, and give a reference")
         self.details = details
         if now_ms() - self.written < min(0.8 * self.options.get("heartbeat_ms", 37_500), 60_000):
             return self.wanted

@@ -266,18 +266,18 @@ impl Failure {
         failure
     }
 
-    /// About how many bytes it takes, without its causes.
+    /// About how many bytes it takes as JSON, which is its longest form, without its causes.
     fn own_bytes(&self) -> usize {
         let particulars = match &self.kind {
             FailureKind::Application { r#type, details, .. } => {
-                r#type.as_ref().map_or(0, |name| name.len()) + details.as_ref().map_or(0, Payload::len)
+                r#type.as_ref().map_or(0, |name| json_len(name)) + details.as_ref().map_or(0, Payload::len)
             }
             FailureKind::Timeout { last_heartbeat, .. } => last_heartbeat.as_ref().map_or(0, Payload::len),
-            FailureKind::Activity { activity_type, .. } => activity_type.len(),
+            FailureKind::Activity { activity_type, .. } => json_len(activity_type),
             FailureKind::Canceled {} | FailureKind::Terminated {} => 0,
         };
         // What every failure takes besides.
-        64 + self.message.len() + self.place.as_ref().map_or(0, |place| place.len()) + particulars
+        64 + json_len(&self.message) + self.place.as_ref().map_or(0, |place| json_len(place)) + particulars
     }
 
     /// Cuts what is beyond so many bytes, and says so.
@@ -290,7 +290,7 @@ impl Failure {
             if let Some(details) = details.take_if(|details| details.len() > limit / 4) {
                 note = format!(" ({} bytes of details were left out)", details.len());
             }
-            if let Some(name) = r#type.as_mut().filter(|name| name.len() > limit / 4) {
+            if let Some(name) = r#type.as_mut().filter(|name| json_len(name) > limit / 4) {
                 *name = middle_cut(name, limit / 4).into();
             }
         }
@@ -432,13 +432,33 @@ impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> OrFail<T> for Result<
     }
 }
 
-/// The text without its middle, when it is longer than so many bytes.
+/// Bytes of a text within a string of JSON.
+fn json_len(text: &str) -> usize {
+    text.bytes().map(json_byte).sum()
+}
+
+fn json_byte(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    }
+}
+
+/// The text without its middle, when it is longer than so many bytes of JSON.
 fn middle_cut(text: &str, limit: usize) -> String {
-    if text.len() <= limit {
+    if json_len(text) <= limit {
         return text.to_owned();
     }
-    let head = text.floor_char_boundary(limit / 2);
-    let tail = text.ceil_char_boundary(text.len() - limit / 2);
+    let fitting = |bytes: &mut dyn Iterator<Item = u8>| {
+        let taken = bytes.scan(0, |sum, byte| {
+            *sum += json_byte(byte);
+            Some(*sum)
+        });
+        taken.take_while(|sum| *sum <= limit / 2).count()
+    };
+    let head = text.floor_char_boundary(fitting(&mut text.bytes()));
+    let tail = text.ceil_char_boundary(text.len() - fitting(&mut text.bytes().rev()));
     format!("{} ... ({} bytes were cut) ... {}", &text[..head], tail - head, &text[tail..])
 }
 

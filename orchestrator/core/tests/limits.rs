@@ -132,8 +132,8 @@ fn a_heartbeat_is_bounded() {
 fn a_stored_failure_is_bounded() {
     let stored = |failure: Failure| {
         let stored = failure.storable();
-        let length = minicbor::to_vec(&stored).unwrap().len();
-        assert!(length <= MAX_FAILURE_BYTES + 4_096, "{length} bytes");
+        let lengths = [minicbor::to_vec(&stored).unwrap().len(), serde_json::to_vec(&stored).unwrap().len()];
+        assert!(lengths.iter().all(|length| *length <= MAX_FAILURE_BYTES + 4_096), "{lengths:?} bytes");
         stored
     };
     let long = |n: usize| "x".repeat(n);
@@ -142,6 +142,8 @@ fn a_stored_failure_is_bounded() {
     let message = stored(Failure::application(format!("begin {} end", long(1 << 20))));
     assert!(message.message.starts_with("begin") && message.message.ends_with("end"));
     assert!(message.message.contains("bytes were cut"), "{}", message.message);
+    // What a terminal is told takes six times its length in an attempt record.
+    stored(Failure::application("\u{1b}".repeat(MAX_FAILURE_BYTES - 1_000)));
     let details = stored(Failure::application("no").with_type("T").with_details(&long(1 << 20)));
     assert!(matches!(&details.kind, FailureKind::Application { details: None, .. }));
     assert_eq!(details.message, "no (1048578 bytes of details were left out)");

@@ -175,7 +175,7 @@ impl Inner {
     ) -> Result<Swap, StoreError> {
         keys::check(&key.run.workflow)?;
         let (partition, sort) = keys::attempt_address(key);
-        let size = partition.len() + sort.len() + record.len() + ATTEMPT_OVERHEAD;
+        let size = attempt_size(key, &record);
         if size > LARGEST_ITEM {
             return Err(StoreError::refused(format!(
                 "the attempt record of activity {} of {} needs {size} bytes, DynamoDB takes {LARGEST_ITEM}; let the \
@@ -341,10 +341,42 @@ fn canceled_because(reasons: &[CancellationReason]) -> Result<Answer, StoreError
     Err(StoreError::unknown(format!("DynamoDB canceled the transaction: {}; {}", why(batch), why(row))))
 }
 
+/// About how many bytes of an item an attempt record takes.
+fn attempt_size(key: &AttemptKey, record: &[u8]) -> usize {
+    let (partition, sort) = keys::attempt_address(key);
+    partition.len() + sort.len() + record.len() + ATTEMPT_OVERHEAD
+}
+
 fn refused_by_condition(error: Option<&UpdateItemError>) -> bool {
     error.is_some_and(UpdateItemError::is_conditional_check_failed_exception)
 }
 
 fn no_run(run: &RunKey) -> StoreError {
     StoreError::refused(format!("there is no run {run}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use dormouse_core::{Failure, MAX_FAILURE_BYTES, MAX_HEARTBEAT_BYTES, MAX_ID_BYTES, Payload, WorkflowKey};
+    use dormouse_engine::attempts::{AttemptRecord, AttemptState};
+
+    use super::*;
+
+    /// The longest failure beside the longest heartbeat, of the run with the longest name: in one item.
+    #[test]
+    fn the_longest_attempt_record_fits_an_item() {
+        let id = "\u{1F42D}".repeat(MAX_ID_BYTES / 4);
+        let key = AttemptKey { run: WorkflowKey::new(&id, &id).unwrap().run(u64::MAX), activity: u64::MAX };
+        let failure = Failure::application("\u{1b}".repeat(MAX_FAILURE_BYTES)).storable();
+        let record = AttemptRecord {
+            attempt: u32::MAX,
+            state: AttemptState::Waiting { retry_at_ms: u64::MAX, epoch: u64::MAX },
+            last_failure: Some(failure),
+            heartbeat: Some(Payload::encode(&"x".repeat(MAX_HEARTBEAT_BYTES - 2)).unwrap()),
+            cancel_requested: true,
+        };
+        let size = attempt_size(&key, &serde_json::to_vec(&record).unwrap());
+        assert!(size <= LARGEST_ITEM, "{size} bytes");
+        assert!(size > MAX_HEARTBEAT_BYTES, "{size} bytes");
+    }
 }
