@@ -226,6 +226,7 @@ mod tests {
             "quarantine redrive",
             "quarantine redrive 1-a --all",
             "dev --grace forever",
+            "dev --turn-limit 99ms",
             "dev --allow-host http://orders.internal:80",
             "dev --store gs://bucket/prefix",
             "dev --lease 5s",

@@ -56,6 +56,18 @@ pub(crate) struct Dev {
     /// How long running activities may take to end when told to stop
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     grace: Duration,
+    /// How long workflow code may run without waiting for anything, at least 100ms. Beyond it the code is given up as endless, and its run
+    /// is parked until a build with mended code takes it up
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = turn_limit)]
+    turn_limit: Duration,
+}
+
+/// Less is a slow machine's ordinary turn.
+fn turn_limit(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(limit) if limit < Duration::from_millis(100) => Err("it must be at least 100ms".into()),
+        limit => limit.map_err(|error| error.to_string()),
+    }
 }
 
 impl Verb for Dev {
@@ -70,7 +82,8 @@ impl Verb for Dev {
             opened = place.open() => opened?,
             () = stop.next() => return Ok(ExitCode::from(130)),
         };
-        let server = match Server::start(app, store, Settings::default(), listen).await {
+        let settings = Settings { turn_limit: self.turn_limit, ..Settings::default() };
+        let server = match Server::start(app, store, settings, listen).await {
             Ok(server) => server,
             Err(error) => {
                 ours.release().await;
