@@ -22,6 +22,7 @@ use minicbor::{Decode, Encode};
 use serde_json::json;
 
 use super::kind::{About, Arrives, Ask, Chore, Delivery, Kind, News, Outcome, Refusal, View};
+use super::tried::{Ending, Tried};
 use crate::failure::{Failure, FailureKind, RetryState, TimeoutKind};
 use crate::ids::CommandId;
 use crate::options::{RecordedOptions, Verdict};
@@ -192,10 +193,6 @@ impl Activities {
         Some(pending)
     }
 
-    fn settle(&mut self, id: CommandId) -> Result<(), String> {
-        self.remove(id).map(drop).ok_or_else(|| format!("activity {id} is not pending"))
-    }
-
     /// The attempt may still report: its activity is pending and its lease was not ended.
     fn live(&self, id: CommandId, attempt: u32) -> Result<&PendingActivity, Refusal> {
         let pending = self.open.get(&id).filter(|pending| attempt > pending.lost || planted(Bug::A1TakeLate));
@@ -205,6 +202,16 @@ impl Activities {
     /// Those whose schedule-to-start limit has passed, in the order of their ids.
     pub(crate) fn start_deadlines_passed(&self, now: Timestamp) -> BTreeSet<CommandId> {
         self.start_deadlines.range(..=(now, CommandId::MAX)).map(|(_, id)| *id).collect()
+    }
+}
+
+impl Tried for Activities {
+    fn settle(&mut self, id: CommandId) -> Result<(), String> {
+        self.remove(id).map(drop).ok_or_else(|| format!("activity {id} is not pending"))
+    }
+
+    fn is_live(&self, id: CommandId, attempt: u32) -> bool {
+        self.live(id, attempt).is_ok()
     }
 }
 
@@ -339,24 +346,15 @@ impl Ask for CancelActivity {
     }
 }
 
-impl News for ActivityCompleted {
+impl Ending for ActivityCompleted {
     type Of = Activities;
-    const DELIVERED: bool = true;
 
-    fn about(&self) -> About<'_> {
-        About::Command(self.id)
+    fn attempt(&self) -> (CommandId, u32) {
+        (self.id, self.attempt)
     }
 
-    fn note(&self, of: &mut Activities) -> Result<(), String> {
-        of.settle(self.id)
-    }
-
-    fn fits(&self, of: &Activities) -> bool {
-        of.live(self.id, self.attempt).is_ok()
-    }
-
-    fn deliver(&self) -> Delivery<'_> {
-        Delivery::Outcome(self.id, Outcome::Value(&self.result))
+    fn outcome(&self) -> Outcome<'_> {
+        Outcome::Value(&self.result)
     }
 
     fn view(&self) -> View {
@@ -369,30 +367,29 @@ impl News for ActivityCompleted {
     }
 }
 
-impl News for ActivityFailed {
+impl Ending for ActivityFailed {
     type Of = Activities;
-    const DELIVERED: bool = true;
 
-    fn about(&self) -> About<'_> {
-        About::Command(self.id)
+    fn attempt(&self) -> (CommandId, u32) {
+        (self.id, self.attempt)
     }
 
-    fn note(&self, of: &mut Activities) -> Result<(), String> {
-        of.settle(self.id)
+    fn outcome(&self) -> Outcome<'_> {
+        Outcome::Failed(self.attempt, self.retry_state, &self.failure)
     }
 
-    fn fits(&self, of: &Activities) -> bool {
+    fn still_fits(&self, of: &Activities) -> bool {
         match self.failure.kind {
             // A time limit ends an activity whatever its attempts do.
             FailureKind::Timeout { timeout: TimeoutKind::ScheduleToClose | TimeoutKind::ScheduleToStart, .. } => {
                 of.open.contains_key(&self.id)
             }
-            _ => of.live(self.id, self.attempt).is_ok(),
+            _ => of.is_live(self.id, self.attempt),
         }
     }
 
-    fn deliver(&self) -> Delivery<'_> {
-        Delivery::Outcome(self.id, Outcome::Failed(self.attempt, self.retry_state, &self.failure))
+    fn storable(self) -> Self {
+        Self { failure: self.failure.storable(), ..self }
     }
 
     fn view(&self) -> View {
@@ -434,36 +431,6 @@ impl News for AttemptLost {
 
     fn chore(&self) -> Option<Chore> {
         Some(Chore::Task(self.id))
-    }
-}
-
-impl<Input: From<Self>> Arrives<Input> for ActivityCompleted {
-    type Of = Activities;
-    const FOLLOWS: bool = false;
-    const BOUNDED: bool = false;
-
-    fn request_id(&self) -> Option<&str> {
-        None
-    }
-
-    fn accept(self, of: &Activities, _: Timestamp) -> Result<Input, Refusal> {
-        of.live(self.id, self.attempt)?;
-        Ok(self.into())
-    }
-}
-
-impl<Input: From<Self>> Arrives<Input> for ActivityFailed {
-    type Of = Activities;
-    const FOLLOWS: bool = false;
-    const BOUNDED: bool = false;
-
-    fn request_id(&self) -> Option<&str> {
-        None
-    }
-
-    fn accept(self, of: &Activities, _: Timestamp) -> Result<Input, Refusal> {
-        of.live(self.id, self.attempt)?;
-        Ok(Self { failure: self.failure.storable(), ..self }.into())
     }
 }
 

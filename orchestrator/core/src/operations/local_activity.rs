@@ -18,6 +18,7 @@ use minicbor::{Decode, Encode};
 use serde_json::json;
 
 use super::kind::{About, Arrives, Ask, Delivery, Kind, News, Outcome, Refusal, View};
+use super::tried::{Ending, Tried};
 use crate::failure::{Failure, RetryState};
 use crate::ids::CommandId;
 use crate::payload::Payload;
@@ -130,16 +131,15 @@ impl Locals {
         self.ahead.remove(&(pending.retry_at, id));
         Some(pending)
     }
+}
 
+impl Tried for Locals {
     fn settle(&mut self, id: CommandId) -> Result<(), String> {
         self.remove(id).map(drop).ok_or_else(|| format!("local activity {id} is not pending"))
     }
 
-    fn live(&self, id: CommandId, attempt: u32) -> Result<(), Refusal> {
-        match self.open.get(&id) {
-            Some(pending) if attempt > pending.attempts => Ok(()),
-            Some(_) | None => Err(Refusal::Superseded),
-        }
+    fn is_live(&self, id: CommandId, attempt: u32) -> bool {
+        self.open.get(&id).is_some_and(|pending| attempt > pending.attempts)
     }
 }
 
@@ -231,24 +231,15 @@ impl Ask for CancelLocal {
     }
 }
 
-impl News for LocalCompleted {
+impl Ending for LocalCompleted {
     type Of = Locals;
-    const DELIVERED: bool = true;
 
-    fn about(&self) -> About<'_> {
-        About::Command(self.id)
+    fn attempt(&self) -> (CommandId, u32) {
+        (self.id, self.attempt)
     }
 
-    fn note(&self, of: &mut Locals) -> Result<(), String> {
-        of.settle(self.id)
-    }
-
-    fn fits(&self, of: &Locals) -> bool {
-        of.live(self.id, self.attempt).is_ok()
-    }
-
-    fn deliver(&self) -> Delivery<'_> {
-        Delivery::Outcome(self.id, Outcome::Value(&self.result))
+    fn outcome(&self) -> Outcome<'_> {
+        Outcome::Value(&self.result)
     }
 
     fn view(&self) -> View {
@@ -261,24 +252,19 @@ impl News for LocalCompleted {
     }
 }
 
-impl News for LocalFailed {
+impl Ending for LocalFailed {
     type Of = Locals;
-    const DELIVERED: bool = true;
 
-    fn about(&self) -> About<'_> {
-        About::Command(self.id)
+    fn attempt(&self) -> (CommandId, u32) {
+        (self.id, self.attempt)
     }
 
-    fn note(&self, of: &mut Locals) -> Result<(), String> {
-        of.settle(self.id)
+    fn outcome(&self) -> Outcome<'_> {
+        Outcome::Failed(self.attempt, self.retry_state, &self.failure)
     }
 
-    fn fits(&self, of: &Locals) -> bool {
-        of.live(self.id, self.attempt).is_ok()
-    }
-
-    fn deliver(&self) -> Delivery<'_> {
-        Delivery::Outcome(self.id, Outcome::Failed(self.attempt, self.retry_state, &self.failure))
+    fn storable(self) -> Self {
+        Self { failure: self.failure.storable(), ..self }
     }
 
     fn view(&self) -> View {
@@ -310,7 +296,7 @@ impl News for LocalBackoff {
     }
 
     fn fits(&self, of: &Locals) -> bool {
-        of.live(self.id, self.attempt).is_ok()
+        of.is_live(self.id, self.attempt)
     }
 
     fn deliver(&self) -> Delivery<'_> {
@@ -326,36 +312,6 @@ impl News for LocalBackoff {
     }
 }
 
-impl<Input: From<Self>> Arrives<Input> for LocalCompleted {
-    type Of = Locals;
-    const FOLLOWS: bool = false;
-    const BOUNDED: bool = false;
-
-    fn request_id(&self) -> Option<&str> {
-        None
-    }
-
-    fn accept(self, of: &Locals, _: Timestamp) -> Result<Input, Refusal> {
-        of.live(self.id, self.attempt)?;
-        Ok(self.into())
-    }
-}
-
-impl<Input: From<Self>> Arrives<Input> for LocalFailed {
-    type Of = Locals;
-    const FOLLOWS: bool = false;
-    const BOUNDED: bool = false;
-
-    fn request_id(&self) -> Option<&str> {
-        None
-    }
-
-    fn accept(self, of: &Locals, _: Timestamp) -> Result<Input, Refusal> {
-        of.live(self.id, self.attempt)?;
-        Ok(Self { failure: self.failure.storable(), ..self }.into())
-    }
-}
-
 impl<Input: From<Self>> Arrives<Input> for LocalBackoff {
     type Of = Locals;
     const FOLLOWS: bool = false;
@@ -366,7 +322,9 @@ impl<Input: From<Self>> Arrives<Input> for LocalBackoff {
     }
 
     fn accept(self, of: &Locals, _: Timestamp) -> Result<Input, Refusal> {
-        of.live(self.id, self.attempt)?;
+        if !of.is_live(self.id, self.attempt) {
+            return Err(Refusal::Superseded);
+        }
         Ok(Self { failure: self.failure.storable(), ..self }.into())
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod signal;
 pub(crate) mod start;
 pub(crate) mod termination;
 pub(crate) mod timer;
+mod tried;
 
 use std::convert::Infallible;
 
