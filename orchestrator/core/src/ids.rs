@@ -195,8 +195,30 @@ macro_rules! sixteen_bytes {
 }
 
 sixteen_bytes! {
-    /// The identity of one run: random, or derived from its predecessor when a run continues as new.
+    /// The identity of one run: random, or derived from its predecessor when a run continues as new. Its last four bytes
+    /// are the run's ordinal, so that one read finds it among all runs of its workflow.
     RunId
+}
+
+impl RunId {
+    /// The id of the run with this ordinal, from sixteen bytes that are random or derived.
+    #[must_use]
+    pub fn of_run(bytes: [u8; 16], ordinal: u64) -> Self {
+        let [.., a, b, c, d] = ordinal.to_be_bytes();
+        let mut bytes = bytes;
+        bytes[12..].copy_from_slice(&[a, b, c, d]);
+        Self::from_bytes(bytes)
+    }
+
+    /// The ordinal of the run with this id, when the latest run of its workflow has this one: of those that end alike,
+    /// the greatest. `None`: there cannot be such a run.
+    #[must_use]
+    pub fn ordinal(&self, latest: u64) -> Option<u64> {
+        let [.., a, b, c, d] = *self.as_bytes();
+        let end = u64::from(u32::from_be_bytes([a, b, c, d]));
+        let ordinal = latest & !u64::from(u32::MAX) | end;
+        if ordinal <= latest { Some(ordinal) } else { ordinal.checked_sub(1 << 32) }
+    }
 }
 
 sixteen_bytes! {
@@ -294,5 +316,23 @@ mod tests {
         let one = WorkflowKey::new("a", "bc").unwrap().run(0);
         let two = WorkflowKey::new("ab", "c").unwrap().run(0);
         assert_ne!(BatchHash::origin(&one), BatchHash::origin(&two));
+    }
+
+    #[test]
+    fn a_run_id_tells_the_ordinal() {
+        const ALL: u64 = 1 << 32;
+        for ordinal in [0, 1, 7, ALL - 1, ALL, ALL + 7, u64::MAX] {
+            let id = RunId::of_run([0xab; 16], ordinal);
+            assert_eq!(id.as_bytes()[..12], [0xab; 12]);
+            for later in [0, 1, 1_000] {
+                let latest = ordinal.saturating_add(later);
+                assert_eq!(id.ordinal(latest), Some(ordinal), "{ordinal} among {latest}");
+            }
+        }
+        let eighth = RunId::of_run([0; 16], 7);
+        assert_eq!(
+            (eighth.ordinal(6), eighth.ordinal(ALL + 6), eighth.ordinal(ALL + 7)),
+            (None, Some(7), Some(ALL + 7))
+        );
     }
 }

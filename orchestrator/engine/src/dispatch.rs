@@ -72,7 +72,7 @@ async fn begin_next(ports: &Ports, state: &RunState, mut batch: Batch) -> Result
     if planted(Bug::C6InventNextRun)
         && let Some(Event::Input(Input::Started(started))) = batch.events.first_mut()
     {
-        started.run_id = RunId::from_bytes(ports.host.fresh_id());
+        started.run_id = RunId::of_run(ports.host.fresh_id(), state.run.ordinal + 1);
     }
     let run = state.run.workflow.run(state.run.ordinal + 1);
     if commit_first(ports, &run, &batch).await? == Outcome::Won {

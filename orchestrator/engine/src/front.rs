@@ -359,15 +359,10 @@ impl FrontDoor {
     async fn resolve(&self, target: &Target) -> Result<RunRow, ApiError> {
         let workflow = self.workflow(&target.workflow_id)?;
         let latest = self.ports.store.newest(&workflow).await?.row().ok_or_else(|| no_such(target))?;
-        let Some(run_id) = target.run_id else { return Ok(latest) };
-        let mut row = latest;
-        loop {
-            if row.run_id == run_id {
-                return Ok(row);
-            }
-            let Some(before) = row.run.ordinal.checked_sub(1) else { return Err(no_such(target)) };
-            row = self.row(&workflow.run(before)).await?;
-        }
+        let Some(run_id) = target.run_id.filter(|run_id| *run_id != latest.run_id) else { return Ok(latest) };
+        let ordinal = run_id.ordinal(latest.run.ordinal).ok_or_else(|| no_such(target))?;
+        let row = self.ports.store.row(&workflow.run(ordinal)).await?;
+        row.filter(|row| row.run_id == run_id).ok_or_else(|| no_such(target))
     }
 
     async fn row(&self, run: &RunKey) -> Result<RunRow, ApiError> {

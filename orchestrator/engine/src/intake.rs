@@ -298,7 +298,7 @@ impl Intake {
         latest: Option<&RunState>,
         ticket: Option<Ticket>,
     ) -> Result<Option<Begun>, LoadError> {
-        let run_id = RunId::from_bytes(self.ports.host.fresh_id());
+        let run_id = RunId::of_run(self.ports.host.fresh_id(), run.ordinal);
         let sweep = self.ports.choices.sweep_interval;
         let batch = request.first_batch(run, run_id, self.ports.commit_id(), self.ports.now(), latest, sweep);
         match commit_first(&self.ports, run, &batch).await? {

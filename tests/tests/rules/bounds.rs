@@ -1,9 +1,10 @@
 //! L1: everything has a bound, and the bound has a name, which is said before anything is written.
 
-use dormouse::{Payload, Status};
+use dormouse::{Payload, RunId, Status};
 use dormouse_core::Limits;
 use dormouse_engine::ApiError;
 use dormouse_engine::describe::MAX_DESCRIBED;
+use dormouse_engine::front::Target;
 use dormouse_testing::World;
 use dormouse_testing::world::{drive, latest};
 
@@ -73,4 +74,32 @@ fn l1_a_description_lists_so_many_and_counts_all() {
     assert_eq!(described.pending_activities[99].activity_id, "100", "those that were asked for first");
     let counts = process.counts();
     assert!(counts.all_reads() <= MAX_DESCRIBED as u64 + 4, "{counts:?}");
+}
+
+/// However many runs a workflow has had, one is found by its id with one read more than the latest, and so is that there is
+/// none.
+#[test]
+fn l1_a_run_is_found_by_its_id_with_one_read() {
+    const RUNS: u64 = 20;
+    let world = World::new(app());
+    let process = world.process();
+    let first = process.start("chain", "w", "r1", &(RUNS - 1));
+    for n in 1..RUNS {
+        process.deliver();
+        process.signal("w", &format!("s{n}"), "word", &"on");
+    }
+    process.deliver();
+    let none = RunId::of_run([7; 16], 3);
+    let ids = (0..RUNS).map(|ordinal| world.state(&first.workflow.run(ordinal)).run_id()).chain([none]);
+    for (ordinal, run_id) in ids.enumerate() {
+        process.count_anew();
+        let target = Target { workflow_id: "w".into(), run_id: Some(run_id) };
+        let found = drive(process.front.describe(&target)).unwrap();
+        match found {
+            Ok(described) => assert_eq!((described.ordinal, run_id != none), (ordinal as u64, true)),
+            Err(error) => assert!(matches!(error, ApiError::NotFound(_)) && run_id == none, "{error:?}"),
+        }
+        let counts = process.counts();
+        assert!(counts.newest + counts.rows <= 2, "{counts:?}");
+    }
 }

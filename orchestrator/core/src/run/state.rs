@@ -401,7 +401,7 @@ impl RunState {
         // Not the time of the last batch: some have seen the sweep pass over the closed run, some have not.
         let closed_at = self.changed_at;
         let started = Started {
-            run_id: RunId::from_bytes(next_id),
+            run_id: RunId::of_run(next_id, self.run.ordinal + 1),
             call: next.call.clone(),
             // A start that replaced this run is remembered under its own id; a continuation needs an id of its own.
             request_id: next.request_id.clone().unwrap_or_else(|| format!("continued:{run_id}")),
