@@ -16,8 +16,8 @@ use dormouse_core::operations::{
     StartTimer, Started, Terminated, TimeLimits, TimerFired,
 };
 use dormouse_core::{
-    BatchHash, CommitId, Failure, FailureKind, Payload, RecordedOptions, RecordedRetry, RetryState, RunId, TimeoutKind,
-    Timestamp,
+    BatchHash, CommitId, Failure, FailureKind, Payload, RecordedOptions, RecordedRetry, RetryState, RunId, RunState,
+    TimeoutKind, Timestamp, WorkflowKey,
 };
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/records.txt");
@@ -268,3 +268,39 @@ fn unset_fields_cost_nothing() {
     assert_eq!(size(bare.clone()), 1 + 2 + 3);
     assert_eq!(size(Call { not_before: Some(at(5)), ..bare }), 1 + 2 + 3 + 5 + 1, "a byte for each field before it");
 }
+
+/// Builds that run side by side derive the same next run (rule C6): all of its first batch, to the bit.
+#[test]
+fn the_next_run_is_derived_as_ever() {
+    let run = WorkflowKey::new("default", "golden").unwrap().run(7);
+    let started = inputs().into_iter().find_map(|(_, input)| match input {
+        Input::Started(started) => Some(started),
+        _ => None,
+    });
+    let first = Batch {
+        commit_id: CommitId::from_bytes([5; 16]),
+        previous: BatchHash::origin(&run),
+        time: at(1_000),
+        kind: BatchKind::Accepted,
+        events: vec![Event::Input(Input::Started(started.unwrap()))],
+        due: Some(at(61_000)),
+    };
+    let (mut state, _) = RunState::begin(run, &first.encode()).unwrap();
+    let terminated =
+        Terminated { request_id: "r9".into(), reason: "room".into(), next: Some(next_run(calls().remove(0).1)) };
+    let last = Batch {
+        commit_id: CommitId::from_bytes([6; 16]),
+        previous: state.head,
+        time: at(2_000),
+        kind: BatchKind::Accepted,
+        events: vec![Event::Input(Input::Terminated(terminated))],
+        due: Some(at(2_500)),
+    };
+    state.append(&last.encode()).unwrap();
+    assert_eq!(hex(&state.next_run().unwrap().encode()), NEXT_RUN);
+}
+
+const NEXT_RUN: &str = "0286501638baae14cb4a35cdec63b2c76a716850b6502b7f37fe54336518e54285ae877a1907d0008182008182008650c271\
+    666b29d0fb5fe3d5056400000008826177427b7d782e636f6e74696e7565643a30313031303130312d303130312d30313031\
+    2d303130312d3031303130313031303130315001010101010101010101010101010101818262676f447472756582831b02eb\
+    56845a26772a071903e8831b2a776987c7f05f51071907d01909c4";
