@@ -4,7 +4,7 @@
 //! - **Run queue**: FIFO. The message group is a hash of namespace and workflow id, so that messages of one workflow
 //!   are handled one after another. The deduplication id is fresh for every send: a fixed one would swallow what is
 //!   dispatched again within five minutes. That is wanted of one thing alone: of what the sweep says of a run that is
-//!   overdue, whose id follows from the run and its due time. Deciders that are behind find it once, not once a minute;
+//!   overdue, whose id follows from the run, its due time, and when it is tried again, should it be parked. Deciders that are behind find it once, not once a minute;
 //!   and when more than [`LONGEST_BACKLOG`] messages wait for them, the sweep adds none.
 //! - **Task queues**: standard, one per task-queue name. A task that begins later is delayed by SQS, up to the longest
 //!   delay; beyond it travels as a deferred message through the alarm queue.
@@ -235,10 +235,13 @@ impl Queues {
     }
 
     /// Word of a run that is overdue. The same within five minutes is one message.
-    fn swept(&self, Overdue { run, due }: Overdue) -> Result<Option<Parcel>, StoreError> {
-        let (ordinal, due) = (run.ordinal.to_le_bytes(), due.as_millis().to_le_bytes());
+    fn swept(&self, Overdue { run, due, retry_at }: Overdue) -> Result<Option<Parcel>, StoreError> {
+        let bytes = |time: Timestamp| time.as_millis().to_le_bytes();
+        let (ordinal, due, retry_at) = (run.ordinal.to_le_bytes(), bytes(due), retry_at.map(bytes));
         let WorkflowKey { namespace, workflow_id } = &run.workflow;
-        let id = hex(derive("dormouse sweep", &[namespace.as_bytes(), workflow_id.as_bytes(), &ordinal, &due]));
+        let retry_at = retry_at.as_ref().map_or(&[][..], |bytes| bytes);
+        let parts = [namespace.as_bytes(), workflow_id.as_bytes(), &ordinal, &due, retry_at];
+        let id = hex(derive("dormouse sweep", &parts));
         let way = Way::Grouped { group: group(&run.workflow), id };
         let body = encode(&Message::Run(RunMessage::Sweep { run }))?;
         Ok(Some(Parcel { url: self.0.settings.run_queue_url.clone(), body, way }))

@@ -93,6 +93,8 @@ pub struct Overdue {
     pub run: RunKey,
     /// When it was due.
     pub due: Timestamp,
+    /// When it is to be tried again, if it is parked: another time each time that it could not go on.
+    pub retry_at: Option<Timestamp>,
 }
 
 /// What a queue did with word of runs that are overdue.

@@ -60,10 +60,10 @@ pub async fn sweep_once(ports: &Ports, go_on: impl Fn() -> bool) -> Result<usize
             break;
         }
         found += rows.len();
-        let overdue = rows
-            .into_iter()
-            .filter(|row| !stands_still(ports, row))
-            .filter_map(|row| Some(Overdue { due: row.due?, run: row.run }));
+        let overdue = rows.into_iter().filter(|row| !stands_still(ports, row)).filter_map(|row| {
+            let retry_at = row.parked.map(|parked| parked.retry_at);
+            Some(Overdue { due: row.due?, run: row.run, retry_at })
+        });
         if ports.runs.sweep(overdue.collect()).await? == Sweeping::Behind {
             tracing::warn!(found, "deciders are far behind: the rest of what is overdue is left to the next sweep");
             break;

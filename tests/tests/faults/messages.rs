@@ -316,7 +316,7 @@ async fn what_the_scheduler_has_no_room_for_is_left_to_the_sweep() {
 }
 
 fn overdue(name: &str, due: Timestamp) -> Vec<Overdue> {
-    (0..25).map(|number| Overdue { run: run(&format!("{name}-{number}")), due }).collect()
+    (0..25).map(|number| Overdue { run: run(&format!("{name}-{number}")), due, retry_at: None }).collect()
 }
 
 /// As when deciders are behind: the sweep finds the same rows each minute.

@@ -105,13 +105,14 @@ pub(super) async fn a_workflow_s_messages_keep_their_order(bench: Bench) {
 }
 
 /// More than goes into one request of any queue. Told again with the same due time it may come again or not; with
-/// another, it comes.
+/// another, or when a run that is parked is to be tried again, it comes.
 pub(super) async fn what_is_overdue_is_told(bench: Bench) {
     let now = bench.delivery.now();
     let runs: Vec<_> = (0..25).map(|number| run(&format!("overdue {number}"))).collect();
     let sent: Vec<_> = runs.iter().map(|run| RunMessage::Sweep { run: run.clone() }).collect();
-    for due in [now, now + Duration::from_secs(1)] {
-        let overdue: Vec<_> = runs.iter().map(|run| Overdue { run: run.clone(), due }).collect();
+    let later = now + Duration::from_secs(1);
+    for (due, retry_at) in [(now, None), (later, None), (later, Some(now)), (later, Some(later))] {
+        let overdue: Vec<_> = runs.iter().map(|run| Overdue { run: run.clone(), due, retry_at }).collect();
         for _ in 0..2 {
             assert_eq!(bench.runs.sweep(overdue.clone()).await, Ok(Sweeping::Sent));
         }
