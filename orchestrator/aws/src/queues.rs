@@ -5,7 +5,7 @@
 //!   are handled one after another. The deduplication id is fresh for every send: a fixed one would swallow what is
 //!   dispatched again within five minutes. That is wanted of one thing alone: of what the sweep says of a run that is
 //!   overdue, whose id follows from the run, its due time, and when it is tried again, should it be parked. Deciders that are behind find it once, not once a minute;
-//!   and when more than [`LONGEST_BACKLOG`] messages wait for them, the sweep adds none.
+//!   and when more than [`longest_backlog`](QueueSettings::longest_backlog) messages wait for them, the sweep adds none.
 //! - **Task queues**: standard, one per task-queue name. A task that begins later is delayed by SQS, up to the longest
 //!   delay; beyond it travels as a deferred message through the alarm queue.
 //! - **An intent** is sent when it is announced: FIFO queues have no delay per message. Its ticket holds nothing. The
@@ -83,8 +83,7 @@ const LONGEST_HIDING: i32 = 43_200;
 /// have time left when it arrives. The sweep looks at its run until then, and hands the task out again.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(7 * 24);
 
-/// With more messages than this on the run queue, waiting or being handled, the sweep adds none: what it would heal waits
-/// behind them anyway.
+/// [`QueueSettings::longest_backlog`], unless told otherwise.
 pub const LONGEST_BACKLOG: u64 = 10_000;
 
 /// Where the queues are, and how alarms are set.
@@ -107,6 +106,9 @@ pub struct QueueSettings {
     /// How much earlier than its due time a schedule fires: the Scheduler is precise to a minute, SQS to a second.
     /// Up to half as much again is added, so that alarms of the same second do not fire together.
     pub schedule_lead: Duration,
+    /// With more messages than this on the run queue, waiting or being handled, the sweep adds none: what it would heal
+    /// waits behind them anyway.
+    pub longest_backlog: u64,
     /// Time, and ids that nobody else draws.
     pub host: Arc<dyn Host>,
 }
@@ -390,7 +392,7 @@ impl RunQueue for Queues {
     fn sweep(&self, overdue: Vec<Overdue>) -> SeamFuture<'_, Sweeping> {
         let queues = self.clone();
         on(&self.0.runtime, async move {
-            if queues.backlog().await? > LONGEST_BACKLOG {
+            if queues.backlog().await? > queues.0.settings.longest_backlog {
                 return Ok(Sweeping::Behind);
             }
             let ready = futures::stream::iter(overdue).map(async |overdue| queues.swept(overdue));

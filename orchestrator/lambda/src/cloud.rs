@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_config::BehaviorVersion;
 use dormouse_aws::blobs::Blobs;
 use dormouse_aws::quarantine::{Letter as Quarantined, Quarantine};
-use dormouse_aws::queues::{QueueSettings, Queues};
+use dormouse_aws::queues::{LONGEST_BACKLOG, QueueSettings, Queues};
 use dormouse_aws::store::DynamoStore;
 use dormouse_core::{App, MAX_PAYLOAD_BYTES, RunKey, Timestamp};
 use dormouse_engine::host::Machine;
@@ -54,6 +54,7 @@ impl Cloud {
                 schedule_role_arn: settings.schedule_role_arn.clone(),
                 longest_delay: settings.longest_delay,
                 schedule_lead: settings.schedule_lead,
+                longest_backlog: LONGEST_BACKLOG,
                 host: Arc::clone(&host),
             },
             blobs,

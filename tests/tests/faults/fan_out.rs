@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_sdk_sqs::types::QueueAttributeName;
 use dormouse::{Activity, ActivityOptions, App, Failure, Timestamp, Workflow};
 use dormouse_aws::blobs::Blobs;
-use dormouse_aws::queues::{QueueSettings, Queues, ReceiveError};
+use dormouse_aws::queues::{LONGEST_BACKLOG, QueueSettings, Queues, ReceiveError};
 use dormouse_aws::wire::{Message, decode, encode};
 use dormouse_core::RunKey;
 use dormouse_engine::host::Machine;
@@ -127,6 +127,7 @@ impl Tasks {
             schedule_role_arn: String::new(),
             longest_delay: Duration::from_secs(900),
             schedule_lead: Duration::from_secs(120),
+            longest_backlog: LONGEST_BACKLOG,
             host: Arc::new(Machine::here()),
         };
         let blobs = Blobs::new(Arc::new(InMemory::new()), Handle::current());

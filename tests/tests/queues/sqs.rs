@@ -8,7 +8,7 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_sqs::config::Credentials;
 use aws_sdk_sqs::types::QueueAttributeName;
 use dormouse_aws::blobs::Blobs;
-use dormouse_aws::queues::{LONGEST_WAIT, QueueSettings, Queues, ReceiveError};
+use dormouse_aws::queues::{LONGEST_BACKLOG, LONGEST_WAIT, QueueSettings, Queues, ReceiveError};
 use dormouse_aws::wire::{LARGEST_BODY, Message, Stored, WireError, encode};
 use dormouse_core::operations;
 use dormouse_core::{ActivityTask, Arrival, Payload, RunId, RunKey, Timestamp, WorkflowKey};
@@ -90,6 +90,7 @@ impl Account {
             schedule_role_arn: "arn:aws:iam::000000000000:role/scheduler".into(),
             longest_delay: LONGEST_DELAY,
             schedule_lead: LEAD,
+            longest_backlog: LONGEST_BACKLOG,
             host: Arc::new(Machine::here()),
         };
         Place { account: self.clone(), queues: self.process(&settings), settings }
