@@ -6,9 +6,11 @@ pub mod cloud;
 pub mod dice;
 pub mod endpoints;
 pub mod hostile;
+pub mod objects;
 pub mod proxy;
 pub mod server;
 pub mod syncs;
+pub mod written;
 
 use std::fmt::Arguments;
 use std::io::Write;

@@ -275,7 +275,8 @@ impl QueryRunner for Nobody {
 /// The world. See the module's documentation.
 pub struct World {
     app: Arc<App>,
-    objects: Arc<dyn object_store::ObjectStore>,
+    /// A way of its own to the store, for each process.
+    stores: Box<dyn Fn() -> Arc<dyn Store>>,
     /// What the processes sent.
     pub mail: Mail,
     /// The clock of every process.
@@ -312,11 +313,18 @@ impl World {
     /// A world over these objects.
     #[must_use]
     pub fn over(app: App, objects: Arc<dyn object_store::ObjectStore>) -> Self {
+        Self::on(app, move || Arc::new(ObjectStore::new(Arc::clone(&objects), "world")) as _)
+    }
+
+    /// A world over any store: `stores` is asked for a way to it by each process. It must answer at once, when it is
+    /// polled: nobody waits for other threads here.
+    #[must_use]
+    pub fn on(app: App, stores: impl Fn() -> Arc<dyn Store> + 'static) -> Self {
         let clock = Clock::at(Timestamp::from_millis(1_000_000_000_000));
-        let store = Arc::new(ObjectStore::new(Arc::clone(&objects), "world"));
+        let store = stores();
         Self {
             app: Arc::new(app),
-            objects,
+            stores: Box::new(stores),
             mail: Mail::default(),
             clock,
             store,
@@ -342,8 +350,7 @@ impl World {
     /// Begins a process.
     #[must_use]
     pub fn process(&self) -> Process {
-        let objects = Arc::new(ObjectStore::new(Arc::clone(&self.objects), "world"));
-        let faults = Arc::new(FaultyStore::new(objects));
+        let faults = Arc::new(FaultyStore::new((self.stores)()));
         let counting = Arc::new(CountingStore::new(Arc::clone(&faults) as _));
         let ports = Ports {
             store: Arc::clone(&counting) as _,
@@ -554,6 +561,17 @@ impl Process {
         drive(self.front.signal(&target, Some(request_id), name, payload(value)))
             .expect("an answer")
             .expect("a signal that is taken in");
+    }
+
+    /// Asks a computed query where the run is decided.
+    ///
+    /// # Errors
+    /// As [`Decider::query`].
+    ///
+    /// # Panics
+    /// When the store does not answer at once.
+    pub fn query(&self, run: &RunKey, name: &str, input: &impl Serialize) -> Result<Payload, ApiError> {
+        drive(self.decider.query(run, name, &payload(input))).expect("an answer")
     }
 
     /// Handles one message. `None`: the process died over it.

@@ -13,11 +13,12 @@ use dormouse_engine::store::{
 use dormouse_engine::stores::object::{ObjectStore, OwnError, OwnerSettings, Ownership, SHORTEST_LEASE};
 use dormouse_testing::conformance::{Subject, damage_objects};
 use dormouse_testing::{later, store_conformance};
+use dormouse_tests::objects::{Requests, Spoil, Spoiled};
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore as _;
 use object_store::memory::InMemory;
 
-use super::objects::{Requests, Spoil, Spoiled, at};
+use super::objects::at;
 use super::{opening, run};
 
 const LEASE: Duration = SHORTEST_LEASE;
