@@ -1,13 +1,17 @@
 //! What a step costs, to the request: counted at the store, under the embedded runtime, and at the queues.
 
+#[path = "requests/looks.rs"]
+mod looks;
+#[path = "requests/places.rs"]
+mod places;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse::{Activity, ActivityOptions, App, Failure, IdConflictPolicy, Workflow};
 use dormouse_engine::embedded::{Embedded, Settings};
-use dormouse_engine::seams::RunMessage;
 use dormouse_engine::stores::object::ObjectStore;
-use dormouse_testing::world::{Sent, drive, start_body};
+use dormouse_testing::world::{Sent, start_body};
 use dormouse_testing::{CountingStore, Counts, World};
 use object_store::memory::InMemory;
 use serde_json::json;
@@ -126,75 +130,5 @@ fn a_local_step_sends_nothing() {
         }
         assert_eq!(world.result(&run), Some(json!(steps)));
         assert_eq!(world.mail.sent(), Sent { messages: 1, tasks: u64::from(steps), alarms: 0 });
-    }
-}
-
-/// Hears so many signals, and keeps their number alone.
-async fn listen(cx: Workflow, signals: u32) -> Result<u32, Failure> {
-    for _ in 0..signals {
-        cx.signal(WORD).await?;
-    }
-    Ok(signals)
-}
-
-const WORD: dormouse::Signal<u32> = dormouse::Signal::new("word");
-
-/// What it costs to look at a run with so many events behind it, by a process that has not met it, and then once more:
-/// describe, the last page of its history, a signal, a late message after its end.
-fn looks(signals: u32) -> [(&'static str, Counts); 6] {
-    let world = World::new(App::new().workflow("listen", listen));
-    let process = world.process();
-    let run = process.start("listen", "w", "r", &(signals + 2));
-    process.deliver();
-    for signal in 0..signals {
-        process.signal("w", &format!("s{signal}"), "word", &signal);
-        process.deliver();
-        world.clock.work();
-    }
-    let reader = world.process();
-    let counted = |look: &dyn Fn()| {
-        reader.count_anew();
-        look();
-        Counts { bytes_written: 0, ..reader.counts() }
-    };
-    let target = dormouse_testing::world::latest("w");
-    let describe = || drop(drive(reader.front.describe(&target)).expect("an answer").expect("a run"));
-    let events = drive(process.front.describe(&target)).expect("an answer").expect("a run").history_events;
-    assert!(events > u64::from(signals));
-    let page = || {
-        let page = drive(reader.front.history(&target, events - 3, 100)).expect("an answer").expect("a run");
-        assert_eq!(page.events.len(), 3);
-    };
-    let (cold, warm, last_page) = (counted(&describe), counted(&describe), counted(&page));
-    let accept = counted(&|| reader.signal("w", "last", "word", &0));
-    let other = world.process();
-    other.count_anew();
-    other.signal("w", "last but one", "word", &0);
-    let accept_cold = Counts { bytes_written: 0, ..other.counts() };
-    process.deliver();
-    assert_eq!(world.result(&run), Some(json!(signals + 2)));
-    let late = RunMessage::Sweep { run: run.clone() };
-    let late = counted(&|| reader.handle(late.clone()).expect("it lives").expect("an answer"));
-    [
-        ("describe, cold", cold),
-        ("describe, warm", warm),
-        ("last page of history", last_page),
-        ("accept, warm", accept),
-        ("accept, cold", accept_cold),
-        ("late message to a closed run", late),
-    ]
-}
-
-/// However long the history is, whoever looks at it pays the same.
-#[test]
-fn looks_cost_the_same_at_each_length() {
-    let [short, long, longer] = [10, 1_000, 3_000].map(looks);
-    for ((look, short), ((_, long), (_, longer))) in short.into_iter().zip(long.into_iter().zip(longer)) {
-        let total = |counts: Counts| counts.all_reads() + counts.all_writes();
-        dormouse_tests::tell!("{look:<32} {:>3} {:>3} {:>3}", total(short), total(long), total(longer));
-        for counts in [long, longer] {
-            // What stands behind the last snapshot is a page or two.
-            assert!(total(counts) <= total(short) + 2, "{look}: {short:?} at 10 signals, {counts:?} at more");
-        }
     }
 }
