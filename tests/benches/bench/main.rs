@@ -4,6 +4,7 @@
 //! a process of its own, so that its memory and processor time are its own.
 
 mod limits;
+mod long;
 mod machine;
 mod steps;
 
@@ -32,6 +33,9 @@ const SCENARIOS: &[Scenario] = &[
     ("queued: 1 x 100", || steps::run(steps::Kind::Queued, 1, 100)),
     ("queued: 1000 x 10", || steps::run(steps::Kind::Queued, 1000, 10)),
     ("growth: local", || steps::growth(steps::Kind::Local)),
+    ("cold: 10000 events, SQLite", long::cold_sqlite),
+    ("cold: 10000 events, objects", long::cold_objects),
+    ("waiting: 8000 signals, 1000", long::waiting_signals),
 ];
 
 fn main() -> ExitCode {
@@ -129,6 +133,22 @@ fn ratios(all: &Map<String, Value>) -> Vec<(String, f64, &'static str)> {
         ("growth exponent, 10 to 5000 steps".into(), number(all, "growth: local", "exponent"), "1.05 (goal 1.02)"),
         ("CPU-seconds per 10k local steps".into(), number(all, "local: 1000 x 10", "steps_cpu_s"), "goal 0.15"),
         ("bytes written per local step".into(), number(all, "requests: 100 local steps", "bytes_per_step"), "goal 160"),
+        (
+            "cold state of 10000 events, SQLite: folded over by snapshot".into(),
+            number(all, "cold: 10000 events, SQLite", "fold_over_snapshot"),
+            "20",
+        ),
+        (
+            "cold state of 10000 events, objects: folded over by snapshot".into(),
+            number(all, "cold: 10000 events, objects", "fold_over_snapshot"),
+            "20",
+        ),
+        (
+            "replay of 8000 waiting signals over 1000".into(),
+            number(all, "waiting: 8000 signals, 1000", "many_over_few"),
+            "10",
+        ),
+        ("MiB at 1000 live workflows, local steps".into(), number(all, "local: 1000 x 10", "peak_mib"), "told"),
     ]
 }
 
