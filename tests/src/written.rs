@@ -4,12 +4,12 @@
 use std::num::NonZeroU64;
 
 use bytes::Bytes;
-use dormouse::{App, Failure, Payload, Query, Signal, Workflow};
+use dormouse::{Activity, App, Failure, Payload, Query, Signal, Workflow};
 use dormouse_core::{Arrival, RunKey, RunState, operations};
 use dormouse_engine::seams::RunMessage;
 use dormouse_engine::store::{Opening, RowUpdate, RunRow, Store};
 use dormouse_testing::World;
-use dormouse_testing::world::drive;
+use dormouse_testing::world::{Process, drive};
 
 /// What the workflow `listen` hears.
 pub const WORD: Signal<u32> = Signal::new("word");
@@ -47,10 +47,22 @@ async fn wait(cx: Workflow, signals: u32) -> Result<u32, Failure> {
     Ok(signals)
 }
 
+async fn one(_: Activity, step: u32) -> Result<u32, Failure> {
+    Ok(step)
+}
+
+/// One local activity after the other.
+async fn walk(cx: Workflow, steps: u32) -> Result<u32, Failure> {
+    for step in 0..steps {
+        cx.local_activity(one, &step).await?;
+    }
+    Ok(steps)
+}
+
 /// The application of these runs.
 #[must_use]
 pub fn app() -> App {
-    App::new().workflow("listen", listen).workflow("wait", wait)
+    App::new().workflow("listen", listen).workflow("wait", wait).workflow("walk", walk).activity("one", one)
 }
 
 /// A run as the engine wrote it.
@@ -100,6 +112,28 @@ impl Written {
             // Snapshots are kept aside.
             world.clock.work();
         }
+        Self::of(&world, &process, run)
+    }
+
+    /// A run of the workflow type `walk` that has taken so many steps: a batch each.
+    ///
+    /// # Panics
+    /// When the engine cannot take them.
+    #[must_use]
+    pub fn walked(steps: u32) -> Self {
+        let world = World::new(app());
+        let process = world.process();
+        let run = process.start("walk", "w", "r", &(steps + 1));
+        process.deliver();
+        for step in 0..steps {
+            let task = world.mail.take_locals().remove(0);
+            process.complete_local(&task, &step);
+            world.clock.work();
+        }
+        Self::of(&world, &process, run)
+    }
+
+    fn of(world: &World, process: &Process, run: RunKey) -> Self {
         let snapshot = drive(process.ports.store.snapshot(&run)).expect("an answer").expect("a store without faults");
         Self { records: world.records(&run), row: world.row(&run).expect("a row"), snapshot, run }
     }

@@ -196,6 +196,9 @@ impl FrontDoor {
     pub async fn history(&self, target: &Target, after: u64, limit: usize) -> Result<HistoryBody, ApiError> {
         let row = self.resolve(target).await?;
         let state = self.state(&row).await?;
+        if after >= state.events {
+            return Ok(HistoryBody { events: Vec::new(), next_page_token: None });
+        }
         // However long the history is, what lies before this place is not read.
         let Place { events: before, mut sequence } = state.place_of(after);
         let mut next_id = before + 1;

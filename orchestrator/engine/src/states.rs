@@ -77,8 +77,9 @@ impl States {
 /// A snapshot is kept at least so many events after the last.
 const SNAPSHOT_EVENTS: u64 = 256;
 
-/// A state of more than this many bytes is kept the more rarely: what is written stays in proportion to the history.
-const SNAPSHOT_BYTES: u64 = 64 * 1024;
+/// A state of more than this many bytes is kept the more rarely: what is written stays in proportion to the history, at
+/// most 2 KiB for each event.
+const SNAPSHOT_BYTES: u64 = 512 * 1024;
 
 /// Whether a snapshot of this state is to be kept, now that its history has grown from so many events to those it has.
 pub(crate) fn is_kept(state: &RunState, before: u64) -> bool {
@@ -116,12 +117,14 @@ impl Held<'_> {
         if self.known.is_none() {
             *self.known = self.snapshot().await?;
         }
-        if self.known.is_none() || !self.catch_up().await? {
-            let state = read_state(&*self.states.store, &self.run).await?.map(Arc::new);
-            if let Some(state) = state.as_ref().filter(|state| state.events >= SNAPSHOT_EVENTS) {
-                self.states.keep(state);
-            }
-            *self.known = state;
+        let before = self.known.as_ref().map_or(0, |state| state.events);
+        let folded = if self.known.is_some() && self.catch_up().await? { before } else { 0 };
+        if folded == 0 {
+            *self.known = read_state(&*self.states.store, &self.run).await?.map(Arc::new);
+        }
+        // Whoever comes next need not go so far.
+        if let Some(state) = self.known.as_ref().filter(|state| state.events >= folded + SNAPSHOT_EVENTS) {
+            self.states.keep(state);
         }
         self.fresh = true;
         Ok(())

@@ -16,7 +16,8 @@ use serde_json::json;
 
 use crate::Figures;
 
-const EVENTS: u32 = 10_000;
+/// Each is two events: asked for, and done.
+const STEPS: u32 = 5_000;
 const TIMES: usize = 11;
 
 /// The middle one of several times, in microseconds.
@@ -35,13 +36,13 @@ fn median(mut what: impl FnMut()) -> f64 {
 /// The state of a run that nobody remembers: by its snapshot and what stands behind it, as describe and accept have it;
 /// folded from its whole history; and the code, run again from that.
 fn cold(store: Arc<dyn Store>) -> Figures {
-    let written = Written::new("listen", EVENTS);
+    let written = Written::walked(STEPS);
     block_on(written.copy(&*store));
     let (run, app) = (&written.run, Arc::new(app()));
     let snapshot = median(|| {
         let host = Arc::new(Clock::at(Timestamp::from_millis(1)));
         let state = block_on(States::new(Arc::clone(&store), host).fresh(run)).expect("an undamaged history");
-        assert!(state.expect("a run").events >= u64::from(EVENTS));
+        assert!(state.expect("a run").events >= u64::from(STEPS) * 2);
     });
     let fold = median(|| drop(block_on(read_state(&*store, run)).expect("an undamaged history").expect("a run")));
     let replay = median(|| {
