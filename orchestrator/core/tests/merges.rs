@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{
     GO, MINUTE, NUMBER, SWEEP, World, cancel, completed, double, inputs, local, run_key, secs, signal, start_request,
     terminate,
@@ -9,9 +11,10 @@ use common::{
 use dormouse_core::RunState;
 use dormouse_core::history::{Batch, BatchKind};
 use dormouse_core::operations;
+use dormouse_core::run::{EARLIER_REQUESTS, REQUEST_WINDOW, request_hash};
 use dormouse_core::{
-    Arrival, CommitId, Decision, Failure, Merge, Query, Refusal, RunId, StartVerdict, Status, TimeoutKind, Timestamp,
-    Workflow,
+    Arrival, CommitId, Decision, Failure, Merge, Query, Refusal, Retake, RunId, StartVerdict, Status, TimeoutKind,
+    Timestamp, Workflow,
 };
 
 const TIME: Query<u64> = Query::new("time");
@@ -87,6 +90,27 @@ fn requests_are_remembered_alike_by_all_who_read_the_history() {
     assert_eq!(remembered(again.state()), remembered(world.state()));
     let times: Vec<_> = remembered(world.state()).iter().map(|request| request.at.as_millis()).collect();
     assert_eq!(times, [1_000, 2_000, 3_000]);
+}
+
+/// F3: the newest ones, and those of two weeks to the millisecond.
+#[test]
+fn requests_are_remembered_within_bounds() {
+    let mut world = World::run(gathers, &1);
+    world.clock = 2_000;
+    world.merged([signal("s0", "go", "1")]);
+    let ends = world.now() + REQUEST_WINDOW;
+    let hashes =
+        |state: &RunState, at| state.requests_to_remember(at).iter().map(|request| request.hash).collect::<Vec<_>>();
+    assert_eq!(hashes(world.state(), ends), [request_hash("s0")], "the start is a second too old");
+    assert_eq!(hashes(world.state(), ends + Duration::from_millis(1)), [0; 0]);
+    let ids: Vec<_> = (1..=EARLIER_REQUESTS).map(|n| format!("s{n}")).collect();
+    world.merged(ids[1..].iter().map(|id| signal(id, "number", "1")));
+    assert_eq!(hashes(world.state(), world.now()).len(), EARLIER_REQUESTS);
+    assert_eq!(hashes(world.state(), world.now())[0], request_hash("s0"), "the start is one too many");
+    world.merged([signal(&ids[0], "number", "1")]);
+    let remembered = hashes(world.state(), world.now());
+    assert_eq!((remembered.len(), remembered[0]), (EARLIER_REQUESTS, request_hash("s2")));
+    assert_eq!(remembered.last(), Some(&request_hash("s1")), "oldest first");
 }
 
 #[test]
@@ -209,6 +233,88 @@ fn inputs_that_wait_are_delivered_before_a_close() {
     assert_eq!(world.last_turns(), 2, "the first signal alone, then all that waited");
 }
 
+/// Numbers that wait when it is told to go; where none does, it ends at once.
+async fn gathers(cx: Workflow, many: usize) -> Result<Vec<u32>, Failure> {
+    cx.signal(GO).await?;
+    let mut numbers = cx.signals(NUMBER);
+    let mut seen: Vec<_> = std::iter::from_fn(|| numbers.try_next()).collect();
+    while !seen.is_empty() && seen.len() < many {
+        seen.push(numbers.next().await?);
+    }
+    Ok(seen)
+}
+
+#[test]
+fn a_close_that_is_taken_anew_takes_all_at_once_and_then_one_by_one() {
+    let mut world = World::run(gathers, &4);
+    world.merged([signal("g", "go", "true"), signal("a", "number", "1")]);
+    let mine = world.state().accept(&signal("mine", "number", "2"), world.now()).unwrap();
+    world.live.take_in(mine);
+    let Decision::Retake(retake) = world.live.decide(world.now()).unwrap() else { panic!("a number waits unseen") };
+    world.reload();
+    assert!(world.live.resume(retake).unwrap());
+    assert_eq!(world.settle(), [""; 0]);
+    assert_eq!(world.last_turns(), 2, "all that waited, then what had come here");
+    world.merged([signal("b", "number", "3"), signal("c", "number", "4")]);
+    assert_eq!(world.settle(), ["complete [1,2,3,4]"]);
+    assert_eq!(world.last_turns(), 2, "one a turn again");
+}
+
+/// A draft that ended the run, and lost to a signal. What happens before the run is read again, `meanwhile` does.
+fn overtaken(meanwhile: impl FnOnce(&mut World)) -> (World, Retake) {
+    let mut world = World::run(gathers, &1);
+    for arrival in [signal("mine", "number", "1"), signal("g", "go", "true")] {
+        let inputs = world.state().accept(&arrival, world.now()).unwrap();
+        world.live.take_in(inputs);
+    }
+    world.live.decide(world.now()).unwrap();
+    let record = world.elsewhere([signal("theirs", "number", "7")]);
+    let Merge::Retake(retake) = world.live.merge(&record) else { panic!("the draft closes the run") };
+    world.reload();
+    meanwhile(&mut world);
+    world.reload();
+    (world, retake)
+}
+
+#[test]
+fn a_close_that_a_decision_overtook_tells_again_what_it_was_told() {
+    let (mut world, retake) = overtaken(|world| drop(world.settle()));
+    assert!(!world.live.resume(retake).unwrap(), "somebody has decided");
+    assert_eq!(world.settle(), ["complete [7,1]"]);
+}
+
+#[test]
+fn a_close_that_a_termination_overtook_changes_nothing() {
+    let (mut world, retake) = overtaken(|world| drop(world.elsewhere([terminate("t")])));
+    let before = world.log.len();
+    assert!(!world.live.resume(retake).unwrap(), "somebody has ended the run");
+    assert_eq!(world.settle(), [""; 0]);
+    assert_eq!((world.status(), world.log.len()), (Status::Terminated, before));
+}
+
+/// Inputs are taken in under what waits here. Decisions are followed only where nothing waits: what came would be held
+/// against what is not known to the history.
+#[test]
+fn catching_up_follows_decisions_where_nothing_waits() {
+    for (arrived, drafted) in [(false, false), (true, false), (true, true)] {
+        let mut world = World::run(gathers, &1);
+        let mut other = World::of(world.app.clone(), run_key(0), world.log.clone());
+        if arrived {
+            let inputs = world.state().accept(&signal("mine", "number", "1"), world.now()).unwrap();
+            world.live.take_in(inputs);
+        }
+        if drafted {
+            world.live.decide(world.now()).unwrap();
+        }
+        let accepted = other.elsewhere([signal("theirs", "number", "7")]);
+        assert!(world.live.catch_up(&[accepted]));
+        other.reload();
+        other.settle();
+        let decided = other.log.last().unwrap().clone();
+        assert_eq!(world.live.catch_up(&[decided]), !arrived, "{arrived} {drafted}");
+    }
+}
+
 #[test]
 fn a_termination_survives_a_merge() {
     let mut world = World::run(two_local_steps, &1);
@@ -300,6 +406,21 @@ fn everyone_derives_the_same_next_run() {
     let third = second.state().next_run().unwrap();
     let mut third = World::of(world.app.clone(), run_key(2), vec![third.encode()]);
     assert_eq!(third.settle(), ["complete 8"]);
+}
+
+/// The next run is due as soon as the closed one is for owing it, though its first turn was due long before.
+#[test]
+fn the_next_run_is_due_when_it_is_owed() {
+    async fn rounds(cx: Workflow, n: u32) -> Result<u32, Failure> {
+        cx.signal(GO).await?;
+        cx.continue_as_new(rounds, &(n + 1))
+    }
+    let mut world = World::run(rounds, &1);
+    world.clock = 500_000;
+    world.arrive(signal("g", "go", "true"));
+    let owed = world.batch(world.log.len() - 1).due.expect("it owes the next run");
+    assert!(owed > world.now(), "{owed}");
+    assert_eq!(world.state().next_run().unwrap().due, Some(owed));
 }
 
 #[test]
