@@ -65,6 +65,8 @@ pub enum Fault {
     /// The request is carried out, its answer is lost, and something below the caller sends it again: the caller sees
     /// the second answer, "exists" or "stale", with its own bytes. On a read: the second answer, too.
     RetriedHidden,
+    /// The request is refused, as it would be again.
+    Refused,
     /// The caller dies before the request is made: it never arrives, and is never answered.
     CrashBefore,
     /// The caller dies when the request is carried out: it is never answered.
@@ -147,6 +149,7 @@ impl Around for FaultyStore {
                     call().await?;
                     call().await?
                 }
+                Some(Fault::Refused) => return Err(StoreError::refused("planned: the request is not to its liking")),
                 Some(Fault::CrashBefore) => std::future::pending().await,
                 Some(Fault::CrashAfter) => {
                     call().await?;

@@ -1,12 +1,12 @@
 //! L1: everything has a bound, and the bound has a name, which is said before anything is written.
 
 use dormouse::{Payload, RunId, Status};
-use dormouse_core::Limits;
+use dormouse_core::{Arrival, Limits, operations};
 use dormouse_engine::ApiError;
 use dormouse_engine::describe::MAX_DESCRIBED;
 use dormouse_engine::front::Target;
-use dormouse_testing::World;
 use dormouse_testing::world::{drive, latest};
+use dormouse_testing::{Fault, On, World};
 
 use super::workflows::app;
 
@@ -30,6 +30,36 @@ fn l1_a_turn_beyond_its_limit_is_parked_by_name() {
             assert_eq!((world.state(&run).status(), world.due(&run)), (Status::Terminated, None));
         }
     }
+}
+
+/// A batch that the store refuses would be refused for ever: its run is parked with the store's own words, nothing of the
+/// turn is handed out, what came is kept, and the run goes on once it is taken.
+#[test]
+fn l1_what_the_store_refuses_parks_the_run() {
+    let world = World::new(app());
+    let process = world.process();
+    let run = process.start("word, then activity", "w", "r1", &1);
+    process.deliver();
+    let before = world.records(&run).len();
+    process.faults.plan(On::Create(None), Fault::Refused);
+    let word = Arrival::Signal(operations::Signaled {
+        request_id: "s".into(),
+        name: "word".into(),
+        payload: Payload::encode("a").unwrap(),
+    });
+    world.mail.arrive(&run, world.state(&run).run_id(), word);
+    process.deliver();
+    let parked = world.row(&run).unwrap().parked.expect("it is parked");
+    assert!(parked.reason.contains("cannot be stored") && parked.reason.contains("liking"), "{}", parked.reason);
+    assert_eq!(world.records(&run).len(), before + 1, "the signal alone");
+    assert_eq!(world.mail.take_tasks().len(), 0);
+    assert_eq!(world.mail.alarm(&run), Some(parked.retry_at));
+
+    world.clock.set(parked.retry_at);
+    world.ring();
+    process.deliver();
+    assert_eq!(world.row(&run).unwrap().parked, None);
+    assert_eq!(world.mail.take_tasks().len(), 1);
 }
 
 /// An inbox that nobody empties: at its limit a signal is refused with the limit's name, and an operator is heard.

@@ -116,7 +116,7 @@ pub(super) async fn an_answer_may_be_lost(store: Arc<dyn Store>) {
                 assert_eq!(answer, Ok(Swap::Stale(standing.clone())), "\"stale\" is no proof of having lost");
                 assert_eq!(standing.as_ref().map(|found| &found.record), Some(&record), "it has landed");
             }
-            Fault::CrashBefore | Fault::CrashAfter => unreachable!("nobody dies here"),
+            Fault::Refused | Fault::CrashBefore | Fault::CrashAfter => unreachable!("nobody dies here"),
         }
         expected = standing.map(|found| found.version);
     }
