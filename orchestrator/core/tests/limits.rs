@@ -53,6 +53,20 @@ fn a_turn_beyond_its_limits_is_refused_by_name_before_anything_is_drafted() {
     assert!(live.decide(world.now()).is_ok());
 }
 
+/// What ends a run counts as well: its result, or what the next run is given.
+#[test]
+fn what_ends_a_run_counts_for_its_turn() {
+    async fn ends(cx: Workflow, how: String) -> Result<String, Failure> {
+        let large = "x".repeat(1_000);
+        if how == "again" { cx.continue_as_new(ends, &large) } else { Ok(large) }
+    }
+    for how in ["well", "again"] {
+        let world = World::idle(app(ends), "test", Payload::encode(how).unwrap());
+        let decided = |turn_bytes| under(&world, Limits { turn_bytes, ..Limits::DEFAULT }).decide(world.now()).is_ok();
+        assert_eq!([1_000, 2_000].map(decided), [false, true], "{how}");
+    }
+}
+
 #[test]
 fn a_history_beyond_its_limits_takes_no_further_turn_but_an_operators_word() {
     let mut world = begun(3);
