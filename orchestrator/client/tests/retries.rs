@@ -226,6 +226,15 @@ async fn results_are_awaited_over_breaks_and_runs() {
 }
 
 #[tokio::test]
+async fn a_handle_of_one_run_asks_for_that_run() {
+    let (address, seen) = server(vec![answer("202 Accepted", "")]);
+    let handle = RawClient::new(&address).unwrap().workflow("a", None).of_run(Some(RUN.parse().unwrap()));
+    handle.cancel("enough", None).await.unwrap();
+    let line = seen.recv().unwrap().line;
+    assert!(line.contains(RUN), "{line}");
+}
+
+#[tokio::test]
 async fn answers_of_another_type_are_told() {
     let (address, _seen) =
         server(vec![answer("200 OK", r#"{"result": 12345678901234567890}"#), answer("200 OK", r#"{"result": "x"}"#)]);
