@@ -250,6 +250,9 @@ async fn large_bodies_are_not_read_to_their_end() {
     let announced = request("POST", path).header("content-length", "99999999999").body(Body::empty()).unwrap();
     assert_eq!(problem(send(announced).await).await.status, 413);
 
+    let announced = request("POST", path).header("content-length", LIMIT).header("content-type", "application/json");
+    assert_eq!(send(announced.body(text(LIMIT).into()).unwrap()).await.status(), 503, "the limit itself is allowed");
+
     // And without one, an endless body is left where it is.
     let endless = futures::stream::repeat_with(|| Ok::<_, std::io::Error>("          "));
     let problem = post_problem(path, Body::from_stream(endless)).await;
