@@ -330,8 +330,8 @@ fn the_next_run_and_what_it_remembers_never_change() {
         world.settle();
     }
     let golden = [
-        ("79fb9057-025f-acce-2c91-925848ea6447", "a2f44e2f-b7e6-ae94-6ec5-4ce029d0d8c5"),
-        ("9b47d442-04aa-82da-c6f0-3a028b11937b", "3bc03db9-6add-deb5-6c3d-cf4ffd6db5a3"),
+        ("79fb9057-025f-acce-2c91-925800000001", "a2f44e2f-b7e6-ae94-6ec5-4ce029d0d8c5"),
+        ("f01a464f-3e68-6ed2-cfc9-dbfd00000002", "973c6695-b9e8-71fd-1365-3cd1884173d4"),
     ];
     assert_eq!(derived, golden.map(|(run_id, commit_id)| (run_id.to_owned(), commit_id.to_owned())));
     let hashes = [request_hash("r"), request_hash(&"k".repeat(255))];
