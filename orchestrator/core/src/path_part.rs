@@ -117,6 +117,11 @@ mod tests {
         decoded
     }
 
+    #[test]
+    fn only_a_part_that_means_a_place_hides_its_dots() {
+        assert_eq!(["a.b", "...", ".", ".."].map(write_path_part), ["a.b", "...", "~2E", "~2E~2E"]);
+    }
+
     proptest! {
         /// What is read back equals what was written, so no two ids share a part; and nothing on the way has a reason
         /// to touch it.

@@ -269,6 +269,13 @@ fn unset_fields_cost_nothing() {
     assert_eq!(size(Call { not_before: Some(at(5)), ..bare }), 1 + 2 + 3 + 5 + 1, "a byte for each field before it");
 }
 
+#[test]
+fn what_is_given_up_is_named_by_its_id() {
+    let commands: [Command; 3] =
+        [CancelActivity { id: 3 }.into(), CancelLocal { id: 4 }.into(), CancelTimer { id: 5 }.into()];
+    assert_eq!(commands.map(|command| command.id()), [Some(3), Some(4), Some(5)]);
+}
+
 /// Builds that run side by side derive the same next run (rule C6): all of its first batch, to the bit.
 #[test]
 fn the_next_run_is_derived_as_ever() {

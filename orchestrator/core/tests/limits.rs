@@ -53,14 +53,18 @@ fn a_turn_beyond_its_limits_is_refused_by_name_before_anything_is_drafted() {
     assert!(live.decide(world.now()).is_ok());
 }
 
-/// What ends a run counts as well: its result, or what the next run is given.
+/// What ends a run counts as well: its result, or what the next run is given. And what is recorded on the way.
 #[test]
 fn what_ends_a_run_counts_for_its_turn() {
     async fn ends(cx: Workflow, how: String) -> Result<String, Failure> {
         let large = "x".repeat(1_000);
-        if how == "again" { cx.continue_as_new(ends, &large) } else { Ok(large) }
+        match how.as_str() {
+            "again" => cx.continue_as_new(ends, &large),
+            "aside" => Ok(cx.side_effect("large", || large).len().to_string()),
+            _ => Ok(large),
+        }
     }
-    for how in ["well", "again"] {
+    for how in ["well", "again", "aside"] {
         let world = World::idle(app(ends), "test", Payload::encode(how).unwrap());
         let decided = |turn_bytes| under(&world, Limits { turn_bytes, ..Limits::DEFAULT }).decide(world.now()).is_ok();
         assert_eq!([1_000, 2_000].map(decided), [false, true], "{how}");
@@ -106,6 +110,56 @@ fn an_inbox_beyond_its_limits_takes_no_further_signal() {
     assert_eq!(accept(bytes(100)), Ok(1));
 }
 
+/// What waits in the inbox is what the run was given, and what it is told to hand on.
+#[test]
+fn a_start_and_a_termination_count_for_the_inbox() {
+    let large = json(&format!("\"{}\"", "x".repeat(1_000)));
+    let world = World::idle(app(idles), "test", large.clone());
+    let accept = |inbox_bytes| {
+        let limits = Limits { inbox_bytes, ..Limits::DEFAULT };
+        world.state().accept_within(&signal("s", "go", "true"), world.now(), &limits).map(|inputs| inputs.len())
+    };
+    assert_eq!(
+        [accept(1_000), accept(2_000)],
+        [Err(Refusal::Full { limit: "inbox_bytes" }), Ok(1)],
+        "the start's input"
+    );
+}
+
+async fn idles(cx: Workflow, _: String) -> Result<(), Failure> {
+    cx.signal(GO).await?;
+    Ok(())
+}
+
+/// What remembers states does so in a bounded room, and believes what they say of their size.
+#[test]
+fn a_state_weighs_about_what_it_holds() {
+    async fn holds(cx: Workflow, (activities, timers): (u32, u32)) -> Result<(), Failure> {
+        let calls: Vec<_> = (0..activities).map(|n| cx.activity(double, &n).options(MINUTE).start()).collect();
+        let sleeps = (0..timers).map(|n| cx.sleep(secs(60 + u64::from(n))));
+        futures::future::join_all(sleeps).await;
+        cx.signal(GO).await?;
+        drop(calls);
+        Ok(())
+    }
+    let weight = |activities: u32, timers: u32| World::run(holds, &(activities, timers)).state().weight();
+    let per = |full: usize| (full - weight(0, 0)) / 100;
+    assert!((256..400).contains(&per(weight(100, 0))), "{} bytes an activity", per(weight(100, 0)));
+    assert!((64..200).contains(&per(weight(0, 100))), "{} bytes a timer", per(weight(0, 100)));
+}
+
+#[test]
+fn a_closed_run_holds_no_timers() {
+    async fn leaves(cx: Workflow, _: ()) -> Result<(), Failure> {
+        cx.timeout(secs(60), cx.signal(GO)).await?;
+        Ok(())
+    }
+    let mut world = World::run(leaves, &());
+    assert_eq!(world.state().pending.timers.open.len(), 1);
+    world.arrive(terminate("t"));
+    assert_eq!(world.state().pending.timers.open.len(), 0);
+}
+
 /// Hears heartbeats.
 #[derive(Default)]
 struct Host(Mutex<Vec<usize>>);
@@ -130,11 +184,12 @@ fn a_heartbeat_is_bounded() {
         run_id: RunId::from_bytes([1; 16]),
         activity_type: "a".into(),
         activity_id: 1,
-        attempt: 1,
+        attempt: 3,
         scheduled_at: Timestamp::from_millis(1),
         last_heartbeat: None,
     };
     let cx = Activity::new(info, App::new().tools().clone(), host.clone());
+    assert_eq!(cx.attempt(), 3);
     // The text and its two quotes.
     cx.heartbeat(&"x".repeat(MAX_HEARTBEAT_BYTES - 2)).unwrap();
     let refused = cx.heartbeat(&"x".repeat(MAX_HEARTBEAT_BYTES - 1)).unwrap_err();
@@ -165,7 +220,7 @@ fn a_stored_failure_is_bounded() {
     let heartbeat = Failure::timeout(TimeoutKind::Heartbeat, Some(json(&format!("\"{}\"", long(1 << 20)))));
     assert!(matches!(stored(heartbeat).kind, FailureKind::Timeout { last_heartbeat: None, .. }));
     let typed = stored(Failure::application("no").with_type(long(1 << 20)));
-    assert!(typed.type_name().unwrap().len() < MAX_FAILURE_BYTES);
+    assert!(typed.type_name().unwrap().len() < MAX_FAILURE_BYTES / 8);
     let mut chain = Failure::application(long(30_000));
     for _ in 0..12 {
         chain = Failure::application(long(30_000)).caused_by(chain);
@@ -262,7 +317,9 @@ fn a_payload_of_another_encoding_is_kept_and_told() {
     let payload = Payload::encoded("zstd", b"\x28\xb5");
     let stored = minicbor::to_vec(&payload).unwrap();
     assert_eq!(minicbor::decode::<Payload>(&stored).unwrap(), payload);
-    assert_eq!(payload.decode::<u32>().unwrap_err().type_name(), Some("UnknownEncoding"));
+    let unread = payload.decode::<u32>().unwrap_err();
+    assert_eq!(unread.type_name(), Some("UnknownEncoding"));
+    assert!(unread.message.contains("zstd"), "{unread}");
     assert_eq!(payload.to_value().to_string(), r#"{"bytes":2,"encoding":"zstd"}"#);
     assert_eq!(json("1").encoding(), None);
 }

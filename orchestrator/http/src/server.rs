@@ -147,3 +147,15 @@ impl Server {
         tokio::join!(requests, engine.shutdown(grace));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_listens_everywhere_has_no_name_by_that() {
+        let names = |address: &str| Listen::at(address).allowed.len();
+        assert_eq!(["orders.internal:80", "10.0.0.7:80", "[fe80::1]:80"].map(names), [1, 1, 1]);
+        assert_eq!(["0.0.0.0:80", "[::]:80", ":80"].map(names), [0, 0, 0]);
+    }
+}

@@ -437,3 +437,18 @@ fn waits_at(waiters: &BTreeMap<u64, (Waiter, Place)>) -> Vec<String> {
     }
     places
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_places_are_enough() {
+        let places = |count: u32| {
+            let place = |line| Place::Named(format!("a.rs:{line}").into());
+            waits_at(&(0..count).map(|line| (u64::from(line), (Waiter::Command, place(line)))).collect())
+        };
+        assert_eq!(places(3), ["a.rs:0", "a.rs:1", "a.rs:2"]);
+        assert_eq!(places(5)[3], "2 more places");
+    }
+}

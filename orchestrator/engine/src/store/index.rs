@@ -217,3 +217,15 @@ pub struct ListCursor {
     /// The row's ordinal.
     pub ordinal: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retention_below_a_day_is_refused() {
+        let short = check_retention(SHORTEST_RETENTION.saturating_sub(Duration::from_millis(1)));
+        assert!(matches!(short, Err(StoreError::Refused(_))), "{short:?}");
+        assert_eq!(check_retention(SHORTEST_RETENTION), Ok(()));
+    }
+}
