@@ -15,6 +15,7 @@ use dormouse::{
 use dormouse_core::history::{Batch, BatchKind, Event, Input, Turn};
 use dormouse_core::operations;
 use dormouse_core::{LiveRun, WorkflowKey};
+use dormouse_engine::ApiError;
 use dormouse_engine::front::Target;
 use dormouse_engine::states::read_history;
 use dormouse_engine::store::{Around, Creation, Op, Store, StoreFuture};
@@ -124,7 +125,11 @@ async fn storm(name: &str, pause: Duration, faults: &[Fault]) -> u64 {
         callers.spawn(async move {
             // Spread over the steps, many at a time.
             tokio::time::sleep(Duration::from_micros(n as u64 / 20 * 20 * 250)).await;
-            front.signal(&target, Some(&format!("drop-{n}")), "drop", Payload::encode(&n).unwrap()).await.unwrap();
+            let (id, payload) = (format!("drop-{n}"), Payload::encode(&n).unwrap());
+            // As any client does whose request meets more faults than a commit has tries.
+            while let Err(error) = front.signal(&target, Some(&id), "drop", payload.clone()).await {
+                assert!(matches!(error, ApiError::Unavailable(_)), "{error:?}");
+            }
         });
     }
     while let Some(caller) = callers.join_next().await {
