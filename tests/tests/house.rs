@@ -94,6 +94,27 @@ fn the_demo_compiles_no_aws_crate() {
     assert!(aws.is_empty(), "{aws:?}");
 }
 
+/// The gate builds programs, then tests: were a crate to have other features in the one than in the other, it and all that
+/// stands on it would be built twice.
+#[cfg(feature = "aws")]
+#[test]
+fn programs_and_tests_share_one_build() {
+    let crates = |edges: &str| -> BTreeSet<String> {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--workspace", "--features", "dormouse-tests/aws", "--edges", edges])
+            .args(["--prefix", "none", "--format", "{p} {f}", "--offline"])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| line.replace(" (*)", "")).collect()
+    };
+    let (programs, tests) = (crates("normal,build"), crates("normal,build,dev"));
+    assert!(programs.len() > 100, "the trees were read");
+    let twice: Vec<_> = programs.difference(&tests).collect();
+    assert!(twice.is_empty(), "give tests/Cargo.toml's feature `aws` what tests ask of: {twice:?}");
+}
+
 /// A failure that the library raises on behalf of somebody's code says nothing about a line of the library:
 /// `Failure::unplaced`. What stands below the tests of a file, or in its documentation, is the user's.
 #[test]
