@@ -1,4 +1,4 @@
-//! Where tests find an S3, or what speaks its protocol.
+//! Where tests find an S3 and a DynamoDB, or what speaks their protocols.
 
 /// One of them. Its credentials are the environment's.
 #[derive(Debug, Clone)]
@@ -48,4 +48,19 @@ impl Endpoint {
         }
         set("DORMOUSE_TEST_S3_ENDPOINT").iter().map(|url| endpoint(("S3", url))).collect()
     }
+}
+
+/// A client of the DynamoDB at this address, which believes whoever asks.
+#[cfg(feature = "aws")]
+#[must_use]
+pub fn dynamodb(url: &str) -> aws_sdk_dynamodb::Client {
+    use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
+
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(url)
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .build();
+    aws_sdk_dynamodb::Client::from_conf(config)
 }

@@ -4,8 +4,9 @@
 //! - **Run queue**: FIFO. The message group is a hash of namespace and workflow id, so that messages of one workflow
 //!   are handled one after another. The deduplication id is fresh for every send: a fixed one would swallow what is
 //!   dispatched again within five minutes. That is wanted of one thing alone: of what the sweep says of a run that is
-//!   overdue, whose id follows from the run, its due time, and when it is tried again, should it be parked. Deciders that are behind find it once, not once a minute;
-//!   and when more than [`longest_backlog`](QueueSettings::longest_backlog) messages wait for them, the sweep adds none.
+//!   overdue, whose id follows from the run, its due time, and when it is tried again, should it be parked. Deciders that
+//!   are behind find it once, not once a minute; and when more than
+//!   [`longest_backlog`](QueueSettings::longest_backlog) messages wait for them, the sweep adds none.
 //! - **Task queues**: standard, one per task-queue name. A task that begins later is delayed by SQS, up to the longest
 //!   delay; beyond it travels as a deferred message through the alarm queue.
 //! - **An intent** is sent when it is announced: FIFO queues have no delay per message. Its ticket holds nothing. The

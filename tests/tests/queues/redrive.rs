@@ -21,6 +21,7 @@ use dormouse_engine::seams::{ActivityQueue, Delivery, QueryRunner, Redrive, RunM
 use dormouse_engine::worker::handle_message;
 use dormouse_testing::World;
 use dormouse_testing::delivery::plain_task;
+use dormouse_tests::endpoints::dynamodb;
 use dormouse_tests::proxy::{Action, Proxy, Refusal, Rule};
 use futures::future::BoxFuture;
 use tokio::runtime::{Handle, Runtime};
@@ -134,13 +135,7 @@ struct Bench {
 impl Bench {
     async fn at(endpoint: &str) -> Self {
         let place = Account::at(endpoint).await.place().await;
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
-            .region(aws_sdk_dynamodb::config::Region::new("us-east-1"))
-            .endpoint_url(endpoint)
-            .credentials_provider(aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test"))
-            .build();
-        let client = aws_sdk_dynamodb::Client::from_conf(config);
+        let client = dynamodb(endpoint);
         DynamoStore::create_table(&client, &place.settings.schedule_group).await.unwrap();
         let blobs = place.account.blobs.clone();
         let quarantine = Quarantine::new(client.clone(), &place.settings.schedule_group, blobs, Handle::current());

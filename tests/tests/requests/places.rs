@@ -81,26 +81,15 @@ pub fn dynamodb() -> Option<Place> {
 mod aws {
     use std::sync::LazyLock;
 
-    use aws_sdk_dynamodb::Client;
-    use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
     use dormouse_aws::blobs::Blobs;
     use dormouse_aws::store::DynamoStore;
+    use dormouse_tests::endpoints::dynamodb as client;
     use dormouse_tests::proxy::Proxy;
     use tokio::runtime::Runtime;
 
     use super::*;
 
     static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
-
-    fn client(url: &str) -> Client {
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(url)
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .build();
-        Client::from_conf(config)
-    }
 
     /// What passes a proxy before the first that `DORMOUSE_TEST_DYNAMODB_ENDPOINTS` names, or the one of them that
     /// `DORMOUSE_TEST_LOOKS_AT` names; and requests for objects, which are in memory. `None`, said: there is no such.

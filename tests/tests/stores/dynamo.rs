@@ -15,8 +15,6 @@ mod retire;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use dormouse_aws::blobs::Blobs;
@@ -28,6 +26,7 @@ use dormouse_engine::store::{
 use dormouse_testing::conformance::Damage;
 use dormouse_testing::later;
 use dormouse_testing::store_conformance;
+use dormouse_tests::endpoints::dynamodb as client;
 use futures::executor::block_on;
 use object_store::memory::InMemory;
 use tokio::runtime::Runtime;
@@ -58,16 +57,6 @@ fn parts(asked: &str) -> Vec<Part> {
         dormouse_tests::tell!("SKIPPED: {asked} is asked only with DORMOUSE_TEST_DYNAMODB_ENDPOINTS");
     }
     parts
-}
-
-fn client(url: &str) -> Client {
-    let config = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .endpoint_url(url)
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .build();
-    Client::from_conf(config)
 }
 
 /// A name that no other test, and no other run of the tests, uses.
@@ -136,7 +125,7 @@ fn dynamodb_conforms() {
 }
 
 /// Damages an item of the table.
-async fn damage(client: Client, table: String, damage: Damage) {
+async fn damage(client: aws_sdk_dynamodb::Client, table: String, damage: Damage) {
     let row = |run: &RunKey| {
         let workflow = format!("run#{}/{}", run.workflow.namespace, run.workflow.workflow_id);
         (workflow, format!("{:020}#row", run.ordinal))

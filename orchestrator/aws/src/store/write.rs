@@ -175,7 +175,7 @@ impl Inner {
     ) -> Result<Swap, StoreError> {
         keys::check(&key.run.workflow)?;
         let (partition, sort) = keys::attempt_address(key);
-        let size = attempt_size(key, &record);
+        let size = attempt_size(&partition, &sort, &record);
         if size > LARGEST_ITEM {
             return Err(StoreError::refused(format!(
                 "the attempt record of activity {} of {} needs {size} bytes, DynamoDB takes {LARGEST_ITEM}; let the \
@@ -342,8 +342,7 @@ fn canceled_because(reasons: &[CancellationReason]) -> Result<Answer, StoreError
 }
 
 /// About how many bytes of an item an attempt record takes.
-fn attempt_size(key: &AttemptKey, record: &[u8]) -> usize {
-    let (partition, sort) = keys::attempt_address(key);
+fn attempt_size(partition: &str, sort: &str, record: &[u8]) -> usize {
     partition.len() + sort.len() + record.len() + ATTEMPT_OVERHEAD
 }
 
@@ -375,7 +374,8 @@ mod tests {
             heartbeat: Some(Payload::encode(&"x".repeat(MAX_HEARTBEAT_BYTES - 2)).unwrap()),
             cancel_requested: true,
         };
-        let size = attempt_size(&key, &serde_json::to_vec(&record).unwrap());
+        let (partition, sort) = keys::attempt_address(&key);
+        let size = attempt_size(&partition, &sort, &serde_json::to_vec(&record).unwrap());
         assert!(size <= LARGEST_ITEM, "{size} bytes");
         assert!(size > MAX_HEARTBEAT_BYTES, "{size} bytes");
     }
