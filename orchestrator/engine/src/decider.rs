@@ -43,7 +43,7 @@ pub struct Decider<S> {
     pub(crate) ports: Ports,
     pub(crate) intake: Arc<Intake>,
     pub(crate) surroundings: Rc<S>,
-    pub(crate) warm: RefCell<Cache<RunKey, LiveRun>>,
+    pub(crate) warm: RefCell<Cache<RunKey, Box<LiveRun>>>,
     /// Local activities under way, so that none is begun twice.
     pub(crate) locals: RefCell<HashSet<(RunKey, CommandId)>>,
 }
@@ -57,7 +57,7 @@ impl<S: Surroundings + 'static> Decider<S> {
     }
 
     /// Keeps a run in memory, unless it has ended.
-    pub(crate) fn keep_warm(&self, run: &RunKey, live: LiveRun) {
+    pub(crate) fn keep_warm(&self, run: &RunKey, live: Box<LiveRun>) {
         if live.state().closed.is_none() {
             let weight = live.state().weight();
             self.warm.borrow_mut().put(run.clone(), live, weight);

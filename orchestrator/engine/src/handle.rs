@@ -66,7 +66,7 @@ impl<S: Surroundings + 'static> Decider<S> {
         let starts = std::mem::take(&mut post.starts);
         for tried in [false, true] {
             match self.know(run, std::mem::take(&mut accepted), begins, post.fresh).await? {
-                Known::Open(live, belief) => return Pass::new(self, run, post, *live, belief).run().await,
+                Known::Open(live, belief) => return Pass::new(self, run, post, live, belief).run().await,
                 Known::Closed(status) => return Ok(self.on_ended(run, status, post).await?),
                 Known::Nothing if tried => break,
                 // Whoever announced these starts has not made the run, and may never do so; or he has by now, and relies

@@ -127,14 +127,14 @@ impl<S: Surroundings + 'static> Decider<S> {
     }
 
     /// Replays a history, each turn watched by itself: one of many turns is not one long turn.
-    pub(crate) fn replay(&self, run: &RunKey, records: &[Bytes]) -> Result<LiveRun, TurnFailure> {
+    pub(crate) fn replay(&self, run: &RunKey, records: &[Bytes]) -> Result<Box<LiveRun>, TurnFailure> {
         let (surroundings, this) = (Rc::clone(&self.surroundings), run.clone());
         let terms = Terms {
             build: Arc::clone(&self.ports.choices.build),
             limits: self.ports.choices.limits,
             before_turn: Some(Rc::new(move |_| surroundings.code_begins(OnThread::Turn(this.clone())))),
         };
-        self.in_turn(run, || LiveRun::replay_under(&self.app, run, records, &terms))
+        self.in_turn(run, || LiveRun::replay_under(&self.app, run, records, &terms).map(Box::new))
     }
 
     /// Runs workflow code, watched.
@@ -151,10 +151,10 @@ impl<S: Surroundings + 'static> Decider<S> {
 }
 
 impl Known {
-    fn of(live: LiveRun, belief: Belief) -> Self {
+    fn of(live: Box<LiveRun>, belief: Belief) -> Self {
         match &live.state().closed {
             Some(closed) => Self::Closed(closed.status()),
-            None => Self::Open(Box::new(live), belief),
+            None => Self::Open(live, belief),
         }
     }
 }

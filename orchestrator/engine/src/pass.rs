@@ -32,7 +32,7 @@ pub(crate) struct Pass<'a, S> {
     decider: &'a Decider<S>,
     run: &'a RunKey,
     post: &'a Post,
-    live: LiveRun,
+    live: Box<LiveRun>,
     belief: Belief,
     /// Whether `live` has yet to be shown what came.
     unshown: bool,
@@ -56,7 +56,13 @@ enum Stage {
 }
 
 impl<'a, S: Surroundings + 'static> Pass<'a, S> {
-    pub(crate) fn new(decider: &'a Decider<S>, run: &'a RunKey, post: &'a Post, live: LiveRun, belief: Belief) -> Self {
+    pub(crate) fn new(
+        decider: &'a Decider<S>,
+        run: &'a RunKey,
+        post: &'a Post,
+        live: Box<LiveRun>,
+        belief: Belief,
+    ) -> Self {
         // While it stood still, inputs were recorded without a dispatch.
         let stood_still = decider.ports.parkings.get(run).is_some();
         let lost = if stood_still { post.lost.max(Lost::LastDispatch) } else { post.lost };
@@ -227,7 +233,7 @@ impl<'a, S: Surroundings + 'static> Pass<'a, S> {
     async fn reload(&mut self) -> Result<Stage, LoadError> {
         match self.decider.read(self.run).await? {
             Known::Open(live, belief) => {
-                (self.live, self.belief, self.unshown) = (*live, belief, true);
+                (self.live, self.belief, self.unshown) = (live, belief, true);
                 Ok(Stage::Inbox)
             }
             Known::Closed(status) => Ok(Stage::Ended(status)),

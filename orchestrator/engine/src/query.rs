@@ -27,13 +27,13 @@ impl<S: Surroundings + 'static> Decider<S> {
         if records.is_empty() {
             return Err(ApiError::NotFound(format!("there is no run {run}")));
         }
-        let live = self.replay(run, &records);
-        self.ask(&live.map_err(|failure| refused(failure.into()))?, name, input)
+        let live = self.replay(run, &records).map_err(|failure| refused(failure.into()))?;
+        self.ask(&live, name, input)
     }
 
     /// The run in memory, caught up with the store. It is taken out for no longer than its code runs: whoever handles its
     /// messages meanwhile must find it.
-    async fn take_warm(&self, run: &RunKey) -> Result<Option<LiveRun>, StoreError> {
+    async fn take_warm(&self, run: &RunKey) -> Result<Option<Box<LiveRun>>, StoreError> {
         let Some(known) = self.warm.borrow_mut().peek(run, |live| live.state().next_sequence) else { return Ok(None) };
         let stretch = self.ports.store.read(run, known).await?;
         if stretch.gap || stretch.more {

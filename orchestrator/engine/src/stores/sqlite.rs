@@ -22,6 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dormouse_core::{RunKey, Timestamp, WorkflowKey};
 use futures::channel::oneshot;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use self::tables::{Fault, Tables};
@@ -234,9 +235,7 @@ fn prepare(connection: &Connection, file: &Path, new: bool) -> Result<u64, rusql
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
-    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-    // Closing would delete the log, and the next process would have to grow it again.
-    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    configure(connection)?;
     if let Err(error) = grow_log(connection, file) {
         // It is only slower without.
         tracing::warn!(%error, "the store's log could not be grown beforehand");
@@ -285,9 +284,18 @@ fn open_reader(file: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(Duration::from_secs(10))?;
-    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    configure(&connection)?;
     Ok(connection)
+}
+
+/// What both kinds of connection are told.
+fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    // A statement is planned once, whatever is bound to it: SQLite would plan some of them anew at each use.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // Closing would delete the log, and the next process would have to grow it again.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(())
 }
 
 /// Threads that serve one channel.
@@ -543,5 +551,27 @@ impl Attempts for SqliteStore {
 impl Store for SqliteStore {
     fn epoch(&self) -> u64 {
         self.epoch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_statement_is_planned_once_whatever_is_bound_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(SqliteStore::open(dir.path()).unwrap());
+        let reader = open_reader(&dir.path().join(FILE)).unwrap();
+        for bound in 1..=3 {
+            let mut statement = reader
+                .prepare_cached("SELECT record FROM batches WHERE run = ?1 AND sequence >= ?2 ORDER BY sequence")
+                .unwrap();
+            assert!(!statement.exists([bound, bound]).unwrap());
+            assert_eq!(statement.get_status(StatementStatus::Run), bound, "the same statement");
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+        }
     }
 }
