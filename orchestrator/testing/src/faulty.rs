@@ -19,6 +19,10 @@ pub enum On {
     Park,
     /// The next read of an attempt record; with a number, the next one of this activity.
     Attempt(Option<u64>),
+    /// The next snapshot that is kept.
+    KeepSnapshot,
+    /// The next snapshot that is asked for.
+    Snapshot,
 }
 
 impl On {
@@ -31,14 +35,9 @@ impl On {
             Op::Swap { key, .. } => Some(Self::Swap(Some(key.activity))),
             Op::Attempt(key) => Some(Self::Attempt(Some(key.activity))),
             Op::Park(_) => Some(Self::Park),
-            Op::KeepSnapshot(_)
-            | Op::Snapshot(_)
-            | Op::Row(_)
-            | Op::Newest(_)
-            | Op::List
-            | Op::Due
-            | Op::Settle(_)
-            | Op::Retire => None,
+            Op::KeepSnapshot(_) => Some(Self::KeepSnapshot),
+            Op::Snapshot(_) => Some(Self::Snapshot),
+            Op::Row(_) | Op::Newest(_) | Op::List | Op::Due | Op::Settle(_) | Op::Retire => None,
         }
     }
 
@@ -48,7 +47,7 @@ impl On {
             | (On::Swap(wanted), On::Swap(got))
             | (On::Read(wanted), On::Read(got))
             | (On::Attempt(wanted), On::Attempt(got)) => (wanted, got),
-            (On::Park, On::Park) => return true,
+            (On::Park, On::Park) | (On::KeepSnapshot, On::KeepSnapshot) | (On::Snapshot, On::Snapshot) => return true,
             _ => return false,
         };
         wanted.is_none() || wanted == got

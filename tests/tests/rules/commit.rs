@@ -8,7 +8,7 @@ use dormouse_core::history::BatchKind;
 use dormouse_core::operations;
 use dormouse_engine::intake::{Announce, Taken};
 use dormouse_engine::seams::RunMessage;
-use dormouse_testing::world::{drive, latest, run, start_body};
+use dormouse_testing::world::{Process, drive, latest, run, start_body};
 use dormouse_testing::{Counts, Fault, On, World};
 use serde_json::json;
 
@@ -74,6 +74,32 @@ fn c1_an_outcome_that_stays_unknown_is_left_to_the_next_delivery() {
     process.complete(task, 1, &7);
     assert_eq!(world.result(&run), Some(json!(7)));
     assert_eq!(world.records(&run).len(), 3);
+}
+
+/// A snapshot saves a look and proves nothing: whoever keeps one may die before or after, its answer may be lost, and one
+/// that is asked for may not come.
+#[test]
+fn c1_a_snapshot_that_is_not_kept_costs_a_longer_look() {
+    let looked_at = |process: &Process| drive(process.front.describe(&latest("w"))).expect("an answer");
+    for fault in [Fault::FailBefore, Fault::FailAfter, Fault::Refused, Fault::CrashBefore, Fault::CrashAfter] {
+        let world = World::new(app());
+        let (process, reader) = (world.process(), world.process());
+        process.faults.plan(On::KeepSnapshot, fault);
+        process.start("fan out", "w", "r1", &(300, 0));
+        process.deliver();
+        world.clock.work();
+        assert_eq!(process.faults.outstanding(), 0, "{fault:?}: the decider keeps one behind so many events");
+        reader.faults.plan(On::KeepSnapshot, fault);
+        let described = looked_at(&reader).expect("a run");
+        assert_eq!(described.pending_activities_total, 300);
+        world.clock.work();
+        let kept = matches!(fault, Fault::FailAfter | Fault::CrashAfter);
+        assert_eq!(reader.faults.outstanding(), usize::from(kept), "{fault:?}: the reader, where it had to read far");
+        let other = world.process();
+        other.faults.plan(On::Snapshot, Fault::FailBefore);
+        assert!(looked_at(&other).is_err(), "{fault:?}: not a guess");
+        assert_eq!(looked_at(&other).expect("a run"), described, "{fault:?}");
+    }
 }
 
 /// Two deciders go different ways; the one whose batch is not in the history has no say.
