@@ -23,7 +23,7 @@ use dormouse_aws::wire::{Message, decode, encode};
 use dormouse_core::RunKey;
 use dormouse_engine::host::Machine;
 use dormouse_engine::ports::Ports;
-use dormouse_engine::seams::{Host, Instant, RunMessage, SeamFuture};
+use dormouse_engine::seams::{Code, Host, Instant, RunMessage, SeamFuture};
 use dormouse_engine::store::StoreError;
 use dormouse_lambda::envelope::Letter;
 use dormouse_lambda::orchestrator::{Consumer, Counter};
@@ -119,6 +119,10 @@ impl Host for Half {
 
     fn spawn(&self, work: BoxFuture<'static, ()>) {
         self.1.spawn(work);
+    }
+
+    fn spawn_activity(&self, code: Code, work: BoxFuture<'static, ()>) {
+        self.1.spawn_activity(code, work);
     }
 
     fn fresh_id(&self) -> [u8; 16] {

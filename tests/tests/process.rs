@@ -28,10 +28,14 @@ fn ledger(dir: &Path) -> Vec<(String, String, u32)> {
 }
 
 async fn start(client: &RawClient, workflow_type: &str, id: &str) {
+    start_with(client, workflow_type, id, json!(null)).await;
+}
+
+async fn start_with(client: &RawClient, workflow_type: &str, id: &str, input: serde_json::Value) {
     let body = StartBody {
         workflow_type: workflow_type.into(),
         workflow_id: Some(id.into()),
-        input: json!(null),
+        input,
         id_reuse_policy: IdReusePolicy::default(),
         id_conflict_policy: IdConflictPolicy::default(),
     };
@@ -114,6 +118,38 @@ async fn a_server_serves_on_when_nobody_reads_what_it_says() {
     tokio::time::timeout(Duration::from_secs(30), listed).await.expect("it serves");
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// Threads of one's own are bounded by what the machine has; these are more than any number of them that is likely.
+const HELD: u32 = 40;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn activities_that_hold_their_threads_hold_up_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = dev(oddities(), dir.path());
+    command.args(["--grace", "1s"]).current_dir(dir.path());
+    let mut server = Server::spawn(command);
+    server.wait_until_up().unwrap();
+    let client = server.client();
+    start_with(&client, "held", "held", json!(HELD)).await;
+    until(&client, "held", |described| described.pending_activities.iter().any(|a| a.state == "running")).await;
+    // Activities, timers, and the time limits of those that hold on: none waits for a thread.
+    start(&client, "steady", "steady").await;
+    start(&client, "resting", "resting").await;
+    go(&client, "steady").await;
+    assert_eq!(result(&client, "steady").await, "well");
+    assert_eq!(result(&client, "resting").await, "rested");
+    assert_eq!(result(&client, "held").await, HELD * 3, "all have timed out");
+    let told = |name: &str| log_of(dir.path()).matches(&format!("activity_type={name} held")).count();
+    let began = Instant::now();
+    while told("hold") == 0 || told("holdHere") == 0 {
+        assert!(began.elapsed() < PATIENCE, "nobody says who holds threads: {}", log_of(dir.path()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Nor does the end, and nobody has made the file.
+    assert_eq!(server.terminate().code(), Some(0), "{}", log_of(dir.path()));
+    assert_eq!((told("hold"), told("holdHere")), (1, 1), "each is named once: {}", log_of(dir.path()));
+    assert_eq!(told("keep"), 0, "it said so itself");
 }
 
 #[tokio::test(flavor = "multi_thread")]

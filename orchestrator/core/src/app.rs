@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::activity::Activity;
 use crate::declared::Declared;
 use crate::failure::Failure;
-use crate::functions::{ActivityFunction, FunctionNames, assert_function_item};
+use crate::functions::{ActivityFunction, BlockingFunction, FunctionNames, assert_function_item};
 use crate::ids::check_id;
 use crate::names::{Query, Signal};
 use crate::payload::Payload;
@@ -21,7 +21,13 @@ use crate::tools::Tools;
 use crate::workflow::{FutureProgram, Workflow, WorkflowFunction};
 
 type WorkflowEntry = Arc<dyn Fn(Raw, &Arc<FunctionNames>, &Payload) -> Result<Box<dyn Program>, Failure> + Send + Sync>;
-type ActivityEntry = Arc<dyn Fn(Activity, &Payload) -> ActivityFuture + Send + Sync>;
+type BeginActivity = Arc<dyn Fn(Activity, &Payload) -> ActivityFuture + Send + Sync>;
+
+#[derive(Clone)]
+struct ActivityEntry {
+    begin: BeginActivity,
+    blocking: bool,
+}
 
 /// An activity's future, its result encoded.
 pub type ActivityFuture = BoxFuture<'static, Result<Payload, Failure>>;
@@ -84,16 +90,47 @@ impl App {
 
     /// Registers an activity under its wire name.
     #[must_use]
-    pub fn activity<A, F: ActivityFunction<A>>(mut self, name: &'static str, function: F) -> Self {
+    pub fn activity<A, F: ActivityFunction<A>>(self, name: &'static str, function: F) -> Self {
         const { assert_function_item::<F>() };
-        self.name_function::<F>("activity", name, self.activities.contains_key(name));
-        let entry: ActivityEntry = Arc::new(move |cx, input| match input.decode() {
+        let begin: BeginActivity = Arc::new(move |cx, input| match input.decode() {
             Ok(input) => {
                 let future = function.call(cx, input);
                 async move { Payload::encode(&future.await?) }.boxed()
             }
             Err(failure) => std::future::ready(Err(failure)).boxed(),
         });
+        self.add_activity::<F>(name, ActivityEntry { begin, blocking: false })
+    }
+
+    /// Registers an activity that is an ordinary `fn` under its wire name: it may block, or compute for long, on a thread
+    /// of its own. Workflows call it as they call any other.
+    ///
+    /// A limit that passes ends its attempt, and not its code: that goes on until it returns. One that takes long asks
+    /// [`Activity::is_canceled`] now and then.
+    ///
+    /// ```
+    /// # use dormouse_core::{Activity, App, Failure, OrFail};
+    /// fn read(_: Activity, file: String) -> Result<String, Failure> {
+    ///     std::fs::read_to_string(&file).or_fail()
+    /// }
+    /// let app = App::new().blocking_activity("read", read);
+    /// ```
+    #[must_use]
+    pub fn blocking_activity<I, F>(self, name: &'static str, function: F) -> Self
+    where
+        I: DeserializeOwned + Send + 'static,
+        F: BlockingFunction<I>,
+    {
+        const { assert_function_item::<F>() };
+        let begin: BeginActivity = Arc::new(move |cx, input| match input.decode() {
+            Ok(input) => async move { Payload::encode(&function.call(cx, input)?) }.boxed(),
+            Err(failure) => std::future::ready(Err(failure)).boxed(),
+        });
+        self.add_activity::<F>(name, ActivityEntry { begin, blocking: true })
+    }
+
+    fn add_activity<F: 'static>(mut self, name: &'static str, entry: ActivityEntry) -> Self {
+        self.name_function::<F>("activity", name, self.activities.contains_key(name));
         self.activities.insert(name, entry);
         self
     }
@@ -194,7 +231,13 @@ impl App {
     /// Calls an activity; `None` when this application has none of that name.
     #[must_use]
     pub fn begin_activity(&self, name: &str, cx: Activity, input: &Payload) -> Option<ActivityFuture> {
-        self.activities.get(name).map(|entry| entry(cx, input))
+        self.activities.get(name).map(|entry| (entry.begin)(cx, input))
+    }
+
+    /// Whether this application has an activity of that name that is an ordinary function.
+    #[must_use]
+    pub fn is_blocking(&self, name: &str) -> bool {
+        self.activities.get(name).is_some_and(|entry| entry.blocking)
     }
 
     /// What activities are given to work with.

@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::collections::HashMap;
+use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -62,10 +63,41 @@ where
     }
 }
 
+/// An `fn(Activity, Input) -> Result<Output, Failure>` that may block or compute for as long as it likes, on a thread of its
+/// own. It is not ended at a time limit: one that takes long asks [`Activity::is_canceled`] now and then.
+#[diagnostic::on_unimplemented(
+    message = "this is not a blocking activity function",
+    label = "expected `fn(Activity, Input) -> Result<Output, Failure>`",
+    note = "an `async fn` is registered with `.activity(...)`",
+    note = "pass the function itself; what it needs comes through `App::provide` and `cx.get::<T>()`, not through captured variables",
+    note = "Input must be Deserialize and Output Serialize"
+)]
+pub trait BlockingFunction<I>: Copy + Send + Sync + 'static {
+    /// What it returns.
+    type Output: Serialize + DeserializeOwned + 'static;
+    /// Calls it.
+    ///
+    /// # Errors
+    /// What it fails with.
+    fn call(self, cx: Activity, input: I) -> Result<Self::Output, Failure>;
+}
+
+impl<F, I, O> BlockingFunction<I> for F
+where
+    F: Fn(Activity, I) -> Result<O, Failure> + Copy + Send + Sync + 'static,
+    I: DeserializeOwned + Serialize + Send + 'static,
+    O: Serialize + DeserializeOwned + 'static,
+{
+    type Output = O;
+    fn call(self, cx: Activity, input: I) -> Result<O, Failure> {
+        self(cx, input)
+    }
+}
+
 /// What [`Workflow::activity`](crate::Workflow::activity) calls: an activity function of this application, or a [`RemoteActivity`].
 #[diagnostic::on_unimplemented(
     message = "this is not an activity",
-    label = "expected `async fn(Activity, Input) -> Result<Output, Failure>` or a `RemoteActivity<Input, Output>`",
+    label = "expected `async fn(Activity, Input) -> Result<Output, Failure>`, a blocking `fn` of that kind, or a `RemoteActivity<Input, Output>`",
     note = "pass the function itself; what it needs comes through `App::provide` and `cx.get::<T>()`, not through captured variables",
     note = "Input must be Deserialize, Output must be Serialize, and the future Send"
 )]
@@ -81,17 +113,34 @@ pub trait ActivityTarget<Args>: Copy + 'static {
     fn wire_name(self, names: &FunctionNames) -> &'static str;
 }
 
-impl<A, F: ActivityFunction<A>> ActivityTarget<A> for F {
+impl<I, F: ActivityFunction<(I,)>> ActivityTarget<(I,)> for F {
     type Input = F::Input;
     type Output = F::Output;
 
     fn wire_name(self, names: &FunctionNames) -> &'static str {
-        const { assert_function_item::<F>() };
-        names.of::<F>().unwrap_or_else(|| {
-            let function = std::any::type_name::<F>();
-            panic!("activity {function} is not registered; add `.activity(\"...\", ...)` to the App")
-        })
+        wire_name_of(self, names, "activity")
     }
+}
+
+/// Marks [blocking activities](BlockingFunction) among the kinds of [`ActivityTarget`].
+#[derive(Clone, Copy, Debug)]
+pub struct Blocking<I>(PhantomData<I>);
+
+impl<I: Serialize + 'static, F: BlockingFunction<I>> ActivityTarget<Blocking<I>> for F {
+    type Input = I;
+    type Output = F::Output;
+
+    fn wire_name(self, names: &FunctionNames) -> &'static str {
+        wire_name_of(self, names, "blocking_activity")
+    }
+}
+
+pub(crate) fn wire_name_of<F: 'static>(_: F, names: &FunctionNames, with: &str) -> &'static str {
+    const { assert_function_item::<F>() };
+    names.of::<F>().unwrap_or_else(|| {
+        let function = std::any::type_name::<F>();
+        panic!("activity {function} is not registered; add `.{with}(\"...\", ...)` to the App")
+    })
 }
 
 /// Marks activities of other programs among the kinds of [`ActivityTarget`].

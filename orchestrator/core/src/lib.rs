@@ -41,7 +41,7 @@ pub use activity::{Activity, ActivityHost, ActivityInfo, MAX_HEARTBEAT_BYTES};
 pub use app::{ActivityFuture, App, InvalidApp};
 pub use declared::Declared;
 pub use failure::{Canceled, Failure, FailureKind, MAX_CAUSES, MAX_FAILURE_BYTES, OrFail, RetryState, TimeoutKind};
-pub use functions::{ActivityFunction, ActivityTarget, FunctionNames, Remote};
+pub use functions::{ActivityFunction, ActivityTarget, Blocking, BlockingFunction, FunctionNames, Remote};
 pub use ids::{BatchHash, CommandId, CommitId, InvalidId, MAX_ID_BYTES, RunId, RunKey, WorkflowKey, check_id, derive};
 pub use misfit::Misfit;
 pub use names::{Query, RemoteActivity, Signal};

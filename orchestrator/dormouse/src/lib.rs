@@ -33,10 +33,10 @@ pub use dormouse_client::{
     Auth, BearerToken, Client, ClientError, ListFilter, RawClient, RawHandle, StartCall, WorkflowHandle,
 };
 pub use dormouse_core::{
-    Activity, ActivityFunction, ActivityInfo, ActivityOptions, App, Canceled, Failure, FailureKind, IdConflictPolicy,
-    IdReusePolicy, LocalActivityOptions, OrFail, Payload, Pending, Published, Query, Random, RemoteActivity,
-    RetryPolicy, RetryState, RunId, Signal, Signals, Status, TimeoutKind, Timestamp, Workflow, WorkflowFunction,
-    WorkflowInfo, api, join, select,
+    Activity, ActivityFunction, ActivityInfo, ActivityOptions, App, BlockingFunction, Canceled, Failure, FailureKind,
+    IdConflictPolicy, IdReusePolicy, LocalActivityOptions, OrFail, Payload, Pending, Published, Query, Random,
+    RemoteActivity, RetryPolicy, RetryState, RunId, Signal, Signals, Status, TimeoutKind, Timestamp, Workflow,
+    WorkflowFunction, WorkflowInfo, api, join, select,
 };
 pub use dormouse_engine::embedded::{Embedded, OpenError, Settings};
 pub use dormouse_engine::store::Store;

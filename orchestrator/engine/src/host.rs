@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use dormouse_core::Timestamp;
@@ -12,7 +12,8 @@ use futures::channel::oneshot;
 use futures::future::{AbortHandle, BoxFuture, abortable};
 use tokio::runtime::Handle;
 
-use crate::seams::{Host, Instant};
+use crate::activity_threads::ActivityThreads;
+use crate::seams::{Code, Host, Instant};
 
 /// The machine's clock.
 #[must_use]
@@ -34,9 +35,10 @@ pub fn random_id() -> [u8; 16] {
 static BEGAN: LazyLock<tokio::time::Instant> = LazyLock::new(tokio::time::Instant::now);
 
 /// The machine, with a tokio runtime: sleeps and works there, wherever it is called.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Machine {
     runtime: Handle,
+    activities: Arc<ActivityThreads>,
     pause: Option<Duration>,
 }
 
@@ -45,7 +47,7 @@ impl Machine {
     #[must_use]
     pub fn new(runtime: Handle) -> Self {
         LazyLock::force(&BEGAN);
-        Self { runtime, pause: None }
+        Self { runtime, activities: Arc::default(), pause: None }
     }
 
     /// The machine, with the runtime that this is called in.
@@ -97,6 +99,11 @@ impl Host for Machine {
         self.runtime.spawn(work);
     }
 
+    fn spawn_activity(&self, code: Code, work: BoxFuture<'static, ()>) {
+        let now = || BEGAN.elapsed().as_millis() as u64;
+        self.activities.spawn(&self.runtime, now, code, work);
+    }
+
     fn fresh_id(&self) -> [u8; 16] {
         random_id()
     }
@@ -132,6 +139,15 @@ pub struct Task<T> {
 impl<T: Send + 'static> Task<T> {
     /// Lets the host do this.
     pub fn spawn(host: &dyn Host, work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self::begin(work, |work| host.spawn(work))
+    }
+
+    /// Lets the host run an activity's code.
+    pub fn spawn_activity(host: &dyn Host, code: Code, work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self::begin(work, |work| host.spawn_activity(code, work))
+    }
+
+    fn begin(work: impl Future<Output = T> + Send + 'static, spawn: impl FnOnce(BoxFuture<'static, ()>)) -> Self {
         let (tell, outcome) = oneshot::channel();
         // What a panic leaves behind is the work's own, and dropped.
         let work = AssertUnwindSafe(work).catch_unwind();
@@ -140,7 +156,7 @@ impl<T: Send + 'static> Task<T> {
             drop(tell.send(work.await));
         };
         let (work, ends) = abortable(work);
-        host.spawn(work.map(drop).boxed());
+        spawn(work.map(drop).boxed());
         Self { outcome, ends }
     }
 

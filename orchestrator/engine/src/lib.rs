@@ -9,6 +9,7 @@
 //! where workflow code runs, [`host`] where time and chance come from. [`store`]
 //! and [`seams`] are the traits that a backend implements; [`stores`] and [`embedded`] are backends.
 
+mod activity_threads;
 pub mod attempts;
 mod cache;
 mod close;

@@ -194,6 +194,15 @@ impl Add<Duration> for Instant {
     }
 }
 
+/// An activity's code: what it is called, and whether it says of itself that it blocks.
+#[derive(Debug, Clone)]
+pub struct Code {
+    /// The activity's name.
+    pub activity_type: String,
+    /// It is an ordinary function.
+    pub blocking: bool,
+}
+
 /// What the engine needs of the world: the time, numbers that nobody else draws, and somewhere to wait and to work.
 /// Nothing else in the engine reads a clock, sleeps or spawns, so a host whose time a test advances runs all of it.
 pub trait Host: Send + Sync {
@@ -205,6 +214,9 @@ pub trait Host: Send + Sync {
     fn sleep_until(&self, at: Instant) -> BoxFuture<'static, ()>;
     /// Lets work go on by itself until it ends. A panic ends that work alone. May be called on any thread.
     fn spawn(&self, work: BoxFuture<'static, ()>);
+    /// Lets an activity's code go on by itself until it ends, where nothing of the engine waits for it: it may hold its
+    /// thread for as long as it likes. A panic ends that code alone. May be called on any thread.
+    fn spawn_activity(&self, code: Code, work: BoxFuture<'static, ()>);
     /// Sixteen random bytes.
     fn fresh_id(&self) -> [u8; 16];
     /// Lets others go first, for a moment, who write the same run from other processes. Resolves at once where there are

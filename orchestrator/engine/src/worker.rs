@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::attempts::{Claim, Claiming, Standing, claim, lost_to};
 use crate::host::{Task, Unfinished};
 use crate::ports::Ports;
-use crate::seams::{Delivery, RunMessage};
+use crate::seams::{Code, Delivery, RunMessage};
 use crate::store::StoreError;
 
 /// Heartbeats are written no more often than this share of the heartbeat limit.
@@ -255,7 +255,8 @@ fn spawn_activity(
     // Calling the function may panic too: do it inside the task.
     let (app, activity_type, input) = (Arc::clone(app), activity_type.to_owned(), input.clone());
     let task_queue = task_queue.map(ToOwned::to_owned);
-    Task::spawn(&*ports.host, async move {
+    let code = Code { activity_type: activity_type.clone(), blocking: app.is_blocking(&activity_type) };
+    Task::spawn_activity(&*ports.host, code, async move {
         match app.begin_activity(&activity_type, cx, &input) {
             Some(future) => future.await,
             None => Err(unknown(&activity_type, task_queue.as_deref())),

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use dormouse_core::Timestamp;
-use dormouse_engine::seams::{Host, Instant};
+use dormouse_engine::seams::{Code, Host, Instant};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -142,6 +142,10 @@ impl Host for Clock {
 
     fn spawn(&self, work: BoxFuture<'static, ()>) {
         lock(&self.0.begun).push(work);
+    }
+
+    fn spawn_activity(&self, _: Code, work: BoxFuture<'static, ()>) {
+        self.spawn(work);
     }
 
     fn fresh_id(&self) -> [u8; 16] {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use dormouse::prelude::*;
-use dormouse::{Activity, App, Failure, Workflow};
+use dormouse::{Activity, App, Failure, FailureKind, Workflow};
 use functions::ledger::Ledger;
 
 const GO: Signal<()> = Signal::new("go");
@@ -22,10 +22,15 @@ fn main() -> ExitCode {
         .workflow("tokio", on_tokio)
         .workflow("slow", slow)
         .workflow("stumbling", stumbling)
+        .workflow("held", held)
+        .workflow("resting", resting)
         .activity("note", note)
         .activity("other", other)
         .activity("takeLong", take_long)
         .activity("stumble", stumble)
+        .activity("hold", hold)
+        .activity("holdHere", hold_here)
+        .blocking_activity("keep", keep)
         .provide(Ledger::from_env());
     dormouse::main(app)
 }
@@ -102,6 +107,50 @@ async fn slow(cx: Workflow, _: ()) -> Result<String, Failure> {
 async fn stumbling(cx: Workflow, _: ()) -> Result<u32, Failure> {
     let policy = RetryPolicy::max_attempts(3).initial_interval(Duration::from_secs(3));
     cx.local_activity(stumble, &()).options(LocalActivityOptions::default().retry(policy)).await
+}
+
+/// As many activities that hold their threads as threads can be, of each kind: they time out.
+async fn held(cx: Workflow, each: u32) -> Result<u32, Failure> {
+    const SOON: ActivityOptions =
+        ActivityOptions::start_to_close(Duration::from_secs(1)).retry(RetryPolicy::max_attempts(1));
+    let twice = LocalActivityOptions::start_to_close(Duration::from_secs(1)).retry(RetryPolicy::max_attempts(2));
+    let calls = (0..each).map(|_| {
+        let hold = cx.activity(hold, &()).options(SOON).start();
+        let keep = cx.activity(keep, &()).options(SOON).start();
+        let local = cx.local_activity(hold_here, &()).options(twice).start();
+        async move { [hold.await.err(), keep.await.err(), local.await.err()] }
+    });
+    let ended = futures::future::join_all(calls.collect::<Vec<_>>()).await;
+    let timed_out = |failure: &Failure| failure.chain().any(|link| matches!(link.kind, FailureKind::Timeout { .. }));
+    Ok(ended.as_flattened().iter().flatten().filter(|failure| timed_out(failure)).count() as u32)
+}
+
+async fn resting(cx: Workflow, _: ()) -> Result<String, Failure> {
+    cx.sleep(Duration::from_millis(100)).await?;
+    cx.local_activity(note, &()).await?;
+    Ok("rested".into())
+}
+
+/// Holds its thread until somebody makes the file.
+fn hold_on() {
+    while !std::path::Path::new("released").exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+async fn hold(_: Activity, _: ()) -> Result<(), Failure> {
+    hold_on();
+    Ok(())
+}
+
+async fn hold_here(_: Activity, _: ()) -> Result<(), Failure> {
+    hold_on();
+    Ok(())
+}
+
+fn keep(_: Activity, _: ()) -> Result<(), Failure> {
+    hold_on();
+    Ok(())
 }
 
 async fn note(cx: Activity, _: ()) -> Result<(), Failure> {

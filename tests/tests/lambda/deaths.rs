@@ -12,7 +12,7 @@ use dormouse_engine::host::{Machine, wall_clock};
 use dormouse_engine::intake::Intake;
 use dormouse_engine::parkings::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
-use dormouse_engine::seams::{Closings, Host, Instant, QueryRunner};
+use dormouse_engine::seams::{Closings, Code, Host, Instant, QueryRunner};
 use dormouse_engine::states::States;
 use dormouse_engine::store::{Index, RunRow, Store};
 use dormouse_testing::world::{Mail, run, start_body};
@@ -157,6 +157,10 @@ impl Host for BrokenClock {
 
     fn spawn(&self, work: BoxFuture<'static, ()>) {
         self.0.spawn(work);
+    }
+
+    fn spawn_activity(&self, code: Code, work: BoxFuture<'static, ()>) {
+        self.0.spawn_activity(code, work);
     }
 
     fn fresh_id(&self) -> [u8; 16] {

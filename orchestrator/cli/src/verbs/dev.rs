@@ -60,6 +60,9 @@ pub(crate) struct Dev {
     /// is parked until a build with mended code takes it up
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = turn_limit)]
     turn_limit: Duration,
+    /// Activities that may run at the same time; others wait for their turn
+    #[arg(long, value_name = "NUMBER", default_value_t = Settings::default().concurrent_activities)]
+    concurrent_activities: usize,
 }
 
 /// Less is a slow machine's ordinary turn.
@@ -82,7 +85,8 @@ impl Verb for Dev {
             opened = place.open() => opened?,
             () = stop.next() => return Ok(ExitCode::from(130)),
         };
-        let settings = Settings { turn_limit: self.turn_limit, ..Settings::default() };
+        let Self { turn_limit, concurrent_activities, .. } = self;
+        let settings = Settings { turn_limit, concurrent_activities, ..Settings::default() };
         let server = match Server::start(app, store, settings, listen).await {
             Ok(server) => server,
             Err(error) => {

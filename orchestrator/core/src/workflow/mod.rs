@@ -23,7 +23,7 @@ pub use random::Random;
 pub use waits::{Signals, Sleep, Timeout, WaitSignal, WaitUntil};
 
 use crate::failure::Failure;
-use crate::functions::{ActivityFunction, ActivityTarget, FunctionNames};
+use crate::functions::{ActivityFunction, ActivityTarget, FunctionNames, wire_name_of};
 use crate::names::{Query, Signal};
 use crate::operations::Call;
 use crate::options::LocalActivityOptions;
@@ -84,7 +84,7 @@ impl Workflow {
         input: &F::Input,
     ) -> LocalActivityCall<F::Output> {
         let options = LocalActivityOptions::default();
-        let name = function.wire_name(&self.names);
+        let name = wire_name_of(function, &self.names, "activity");
         LocalActivityCall::new(self.clone(), name.into(), Payload::encode(input), options, Location::caller())
     }
 
