@@ -172,7 +172,7 @@ impl Cloud {
         let body = dormouse::api::StartBody {
             workflow_type: workflow_type.into(),
             workflow_id: Some(id.into()),
-            input,
+            input: Payload::encode(&input).unwrap(),
             id_reuse_policy: dormouse::IdReusePolicy::default(),
             id_conflict_policy: dormouse::IdConflictPolicy::default(),
         };
@@ -186,7 +186,7 @@ impl Cloud {
     pub async fn result(&self, id: &str, limit: Duration) -> serde_json::Value {
         let outcome = self.client().workflow(id, None).outcome(Some(limit)).await;
         let outcome = outcome.unwrap_or_else(|error| panic!("{id}: {error}\n{}", self.log()));
-        outcome.result.unwrap_or_else(|| panic!("{id}: {:?} {:?}", outcome.status, outcome.failure))
+        outcome.result.unwrap_or_else(|| panic!("{id}: {:?} {:?}", outcome.status, outcome.failure)).to_value()
     }
 
     /// The end of the emulator's log, with what functions said.

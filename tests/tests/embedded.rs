@@ -1,5 +1,8 @@
 //! The embedded runtime, through its front door: the sample application on a real store.
 
+#[path = "embedded/values.rs"]
+mod values;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,7 +36,7 @@ fn start(workflow_type: &str, id: &str, input: Value) -> StartBody {
     StartBody {
         workflow_type: workflow_type.into(),
         workflow_id: Some(id.into()),
-        input,
+        input: input.into(),
         id_reuse_policy: Default::default(),
         id_conflict_policy: Default::default(),
     }
@@ -58,7 +61,7 @@ async fn an_order_goes_its_way() {
     server.engine.front().start(Some("r1"), start("orderWorkflow", "o1", input)).await.unwrap();
     let result = server.result("o1").await;
     assert_eq!(result.status, Status::Completed, "{result:?}");
-    assert_eq!(result.result.unwrap(), json!({ "order_id": "o1", "tracking": "TRACK-o1" }));
+    assert_eq!(result.result.unwrap().to_value(), json!({ "order_id": "o1", "tracking": "TRACK-o1" }));
     let activities: Vec<_> = server.ledger.entries().unwrap().into_iter().map(|entry| entry.activity).collect();
     assert_eq!(activities, ["charge", "sendConfirmation", "ship"]);
     server.engine.shutdown(Duration::from_secs(1)).await;
@@ -82,7 +85,7 @@ async fn an_expense_waits_for_its_manager() {
     front.signal(&target("e1"), Some("s1"), "approval", yes.clone()).await.unwrap();
     front.signal(&target("e1"), Some("s1"), "approval", yes).await.unwrap();
     let result = server.result("e1").await;
-    assert_eq!(result.result.unwrap(), json!("paid"));
+    assert_eq!(result.result.unwrap().to_value(), json!("paid"));
     assert_eq!(server.ledger.entries().unwrap().len(), 1);
     server.engine.shutdown(Duration::from_secs(1)).await;
 }
@@ -158,7 +161,7 @@ mod elsewhere {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_stand_in_of_the_same_name_does_them() {
         let result = outcome(App::new().workflow("gallery", gallery).activity("resize", resize)).await;
-        assert_eq!(result.result, Some(json!(4)), "{result:?}");
+        assert_eq!(result.result, Some(json!(4).into()), "{result:?}");
     }
 }
 

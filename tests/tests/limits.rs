@@ -94,7 +94,7 @@ impl Engine {
         let body = StartBody {
             workflow_type: workflow_type.into(),
             workflow_id: Some(workflow_type.into()),
-            input: json!(null),
+            input: Payload::NULL,
             id_reuse_policy: IdReusePolicy::default(),
             id_conflict_policy: IdConflictPolicy::default(),
         };
@@ -156,7 +156,7 @@ async fn beat(cx: Activity, _: ()) -> Result<u32, Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_activity_is_begun_again_where_it_was() {
     let engine = engine(Settings::default()).await;
-    assert_eq!(engine.run("beating").await.result, Some(json!(42)));
+    assert_eq!(engine.run("beating").await.result, Some(json!(42).into()));
     assert_eq!(engine.tally.of("beat"), 2);
     engine.engine.shutdown(Duration::ZERO).await;
 }
@@ -181,7 +181,7 @@ async fn hang(cx: Activity, until: u32) -> Result<u32, Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_takes_too_long_is_tried_again_and_given_up_in_the_end() {
     let engine = engine(Settings::default()).await;
-    assert_eq!(engine.run("hanging").await.result, Some(json!(2)));
+    assert_eq!(engine.run("hanging").await.result, Some(json!(2).into()));
     assert_eq!(engine.tally.of("hang"), 2);
     let (cause, retry_state) = engine.failed_activity("hopeless").await;
     assert!(matches!(cause.kind, FailureKind::Timeout { timeout: TimeoutKind::StartToClose, .. }), "{cause:?}");
@@ -259,7 +259,7 @@ async fn refuse(cx: Activity, _: ()) -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn panics_are_failures_and_some_failures_are_final() {
     let engine = engine(Settings::default()).await;
-    assert_eq!(engine.run("unlucky").await.result, Some(json!(3)));
+    assert_eq!(engine.run("unlucky").await.result, Some(json!(3).into()));
     assert_eq!(engine.tally.of("panicTwice"), 3);
     let (cause, retry_state) = engine.failed_activity("final").await;
     assert_eq!((cause.type_name(), retry_state), (Some("Never"), RetryState::NonRetryableFailure));

@@ -35,7 +35,7 @@ async fn start_with(client: &RawClient, workflow_type: &str, id: &str, input: se
     let body = StartBody {
         workflow_type: workflow_type.into(),
         workflow_id: Some(id.into()),
-        input,
+        input: input.into(),
         id_reuse_policy: IdReusePolicy::default(),
         id_conflict_policy: IdConflictPolicy::default(),
     };
@@ -61,7 +61,7 @@ async fn go(client: &RawClient, id: &str) {
 async fn result(client: &RawClient, id: &str) -> serde_json::Value {
     let outcome = client.workflow(id, None).outcome(Some(PATIENCE)).await.unwrap();
     assert_eq!(outcome.status, Status::Completed, "{id}: {outcome:?}");
-    outcome.result.unwrap()
+    outcome.result.unwrap().to_value()
 }
 
 /// Starts the oddities, bad or well, as builds of those names.
@@ -244,7 +244,10 @@ async fn code_that_cannot_go_on_is_parked_until_it_can() {
         let history = client.workflow(*kind, None).history().await.unwrap();
         let signals = history.iter().filter(|event| event.event_type == "SignalReceived");
         assert_eq!(
-            signals.map(|event| &event.attributes["request_id"]).filter(|id| *id == &format!("go-{kind}")).count(),
+            signals
+                .map(|event| event.attributes["request_id"].to_value())
+                .filter(|id| *id == format!("go-{kind}"))
+                .count(),
             1
         );
         until(&client, kind, |described| described.run.parked.is_some()).await;

@@ -62,7 +62,7 @@ async fn cost(workflow_type: &str, steps: u32, last_batch: u64) -> Counts {
     let again = Embedded::open(Arc::new(app()), store, Settings::default()).await.unwrap();
     let target = dormouse_testing::world::latest("w");
     let result = again.front().result(&target, Duration::ZERO).await.unwrap();
-    assert_eq!(result.result, Some(json!(steps)));
+    assert_eq!(result.result, Some(json!(steps).into()));
     again.shutdown(Duration::ZERO).await;
     counts
 }

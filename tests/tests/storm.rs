@@ -109,7 +109,7 @@ async fn storm(name: &str, pause: Duration, faults: &[Fault]) -> u64 {
     let body = StartBody {
         workflow_type: "weather".into(),
         workflow_id: Some("storm".into()),
-        input: json!(null),
+        input: Payload::NULL,
         id_reuse_policy: IdReusePolicy::default(),
         id_conflict_policy: IdConflictPolicy::default(),
     };
@@ -144,7 +144,7 @@ async fn storm(name: &str, pause: Duration, faults: &[Fault]) -> u64 {
     };
     assert_eq!(result.status, Status::Completed, "{result:?}");
     let squares: usize = (0..STEPS).map(|n| n * n).sum();
-    assert_eq!(result.result.unwrap(), json!([squares, SIGNALS * (SIGNALS - 1) / 2]));
+    assert_eq!(result.result.unwrap().to_value(), json!([squares, SIGNALS * (SIGNALS - 1) / 2]));
     engine.shutdown(Duration::from_secs(5)).await;
     assert_eq!(faulty.outstanding(), 0, "every planned fault has happened");
 
@@ -215,7 +215,7 @@ async fn a_store_that_is_away_for_longer_than_a_commit_tries_is_asked_again() {
     let body = StartBody {
         workflow_type: "oneStep".into(),
         workflow_id: Some("patient".into()),
-        input: json!(null),
+        input: Payload::NULL,
         id_reuse_policy: IdReusePolicy::default(),
         id_conflict_policy: IdConflictPolicy::default(),
     };

@@ -55,7 +55,7 @@ async fn every_acknowledgement_follows_a_sync_of_what_it_acknowledges() {
         let body = StartBody {
             workflow_type: "expenseApprovalWorkflow".into(),
             workflow_id: Some(id.clone()),
-            input: json!({ "expense_id": id, "amount_cents": 1 }),
+            input: json!({ "expense_id": id, "amount_cents": 1 }).into(),
             id_reuse_policy: IdReusePolicy::default(),
             id_conflict_policy: IdConflictPolicy::default(),
         };

@@ -82,7 +82,6 @@ mod arrival;
 mod call;
 mod decider;
 mod detour;
-mod failure;
 mod json;
 mod message;
 mod run;

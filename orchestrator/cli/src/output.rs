@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
-use dormouse_core::Status;
+use dormouse_core::{Payload, Status};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -40,6 +40,21 @@ pub(crate) fn say(text: &str) -> Result<(), CliError> {
 /// Writes a value as JSON, over several lines.
 pub(crate) fn say_json<T: Serialize>(value: &T) -> Result<(), CliError> {
     say(&serde_json::to_string_pretty(value)?)
+}
+
+/// A user's value on one line: the space between its tokens goes, and nothing else changes.
+pub(crate) fn one_line(value: &Payload) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let kept = |c: &char| {
+        (in_string, escaped) = match (in_string, c) {
+            (true, '\\') if !escaped => (true, true),
+            (true, '"') if !escaped => (false, false),
+            (true, _) => (true, false),
+            (false, c) => (*c == '"', false),
+        };
+        in_string || !c.is_ascii_whitespace()
+    };
+    value.to_string().chars().filter(kept).collect()
 }
 
 /// Text that came from elsewhere, with nothing in it that a terminal obeys.

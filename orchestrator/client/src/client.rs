@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use dormouse_core::api::StartBody;
-use dormouse_core::{App, IdConflictPolicy, IdReusePolicy, RunId, WorkflowFunction};
+use dormouse_core::{App, IdConflictPolicy, IdReusePolicy, Payload, RunId, WorkflowFunction};
 use serde::Serialize;
 
 use crate::auth::Auth;
@@ -77,7 +77,7 @@ impl Client {
             Ok(StartBody {
                 workflow_type: workflow_type.to_owned(),
                 workflow_id: Some(workflow_id.into()),
-                input: to_value(input)?,
+                input: encode(input)?,
                 id_reuse_policy: IdReusePolicy::default(),
                 id_conflict_policy: IdConflictPolicy::default(),
             })
@@ -108,9 +108,8 @@ impl Client {
     }
 }
 
-pub(crate) fn to_value<T: Serialize>(value: &T) -> Result<serde_json::Value, ClientError> {
-    serde_json::to_value(value)
-        .map_err(|error| ClientError::Invalid(format!("the value does not serialize to JSON: {error}")))
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Payload, ClientError> {
+    Payload::encode(value).map_err(|failure| ClientError::Invalid(failure.message))
 }
 
 /// A start that is sent when it is awaited.

@@ -60,15 +60,12 @@ impl<O> WorkflowHandle<O> {
     {
         let outcome = self.raw.of_run(self.result_of).outcome(None).await?;
         match outcome.status {
-            Status::Completed => {
-                let value = outcome.result.unwrap_or_default();
-                serde_json::from_value(value).map_err(|error| {
-                    ClientError::Decode(format!(
-                        "the result of workflow {:?} has another type: {error}",
-                        self.workflow_id()
-                    ))
-                })
-            }
+            Status::Completed => outcome.result.unwrap_or_default().read().map_err(|misfit| {
+                ClientError::Decode(format!(
+                    "the result of workflow {:?} has another type: {misfit}",
+                    self.workflow_id()
+                ))
+            }),
             status => Err(ClientError::WorkflowFailed {
                 workflow_id: self.workflow_id().to_owned(),
                 run_id: outcome.run_id,

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use dormouse_core::api::{DescribeBody, HistoryBody, HistoryEvent, ReasonBody, ResultBody};
+use dormouse_core::api::{DescribeBody, HistoryBody, HistoryEvent, QueryBody, ReasonBody, ResultBody};
 use dormouse_core::{Payload, RunId, Status};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::connection::Connection;
 use crate::error::ClientError;
@@ -63,13 +61,9 @@ impl RawHandle {
     /// [`ClientError::NotFound`] when the workflow answers no such query; [`ClientError::DoesNotFit`] when the application
     /// declares another type for its argument; [`ClientError::Problem`] with the failure when its handler failed.
     pub async fn query(&self, name: &str, argument: &Payload) -> Result<Payload, ClientError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            result: Box<RawValue>,
-        }
         let url = self.url(&["queries", name], vec![])?;
-        let answer: Answer = self.connection.ask(url, argument.as_bytes().to_vec()).await?.decode()?;
-        Ok(Payload::from_json(String::from(Box::<str>::from(answer.result)).into()))
+        let answer: QueryBody = self.connection.ask(url, argument.as_bytes().to_vec()).await?.decode()?;
+        Ok(answer.result)
     }
 
     /// Asks the workflow to stop.

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::ids::RunId;
+use crate::payload::Payload;
 use crate::run::{IdConflictPolicy, IdReusePolicy};
 use crate::status::Status;
 use crate::time::Timestamp;
@@ -34,7 +34,8 @@ bodies! {
         pub workflow_id: Option<String>,
         /// Its argument; `null` when missing.
         #[serde(default)]
-        pub input: Value,
+        #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
+        pub input: Payload,
         /// Whether an id whose runs are closed may be used again.
         #[serde(default)]
         pub id_reuse_policy: IdReusePolicy,
@@ -103,7 +104,8 @@ bodies! {
         /// How many runs of this workflow id came before.
         pub ordinal: u64,
         /// Its argument.
-        pub input: Value,
+        #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
+        pub input: Payload,
         /// The run that it continues.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uuid"))]
@@ -125,7 +127,8 @@ bodies! {
         #[serde(default)]
         pub timers_total: u64,
         /// Published query values.
-        pub published: BTreeMap<String, Value>,
+        #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, serde_json::Value>))]
+        pub published: BTreeMap<String, Payload>,
     }
 
     /// An activity without an outcome.
@@ -156,8 +159,9 @@ bodies! {
         #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
         pub last_failure: Option<Failure>,
         /// The details of the last heartbeat.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub last_heartbeat: Option<Value>,
+        #[serde(default, deserialize_with = "Payload::some", skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
+        pub last_heartbeat: Option<Payload>,
     }
 
     /// A timer that has not fired.
@@ -189,7 +193,8 @@ bodies! {
         #[serde(rename = "type")]
         pub event_type: String,
         /// Its particulars.
-        pub attributes: Value,
+        #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
+        pub attributes: BTreeMap<String, Payload>,
     }
 
     /// How a run stands, and its outcome once closed.
@@ -200,8 +205,9 @@ bodies! {
         /// How it stands.
         pub status: Status,
         /// What it returned, when it completed.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub result: Option<Value>,
+        #[serde(default, deserialize_with = "Payload::some", skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
+        pub result: Option<Payload>,
         /// Why it did not complete.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
@@ -211,7 +217,8 @@ bodies! {
     /// A query's answer.
     pub struct QueryBody {
         /// The answer.
-        pub result: Value,
+        #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
+        pub result: Payload,
     }
 
     /// Why somebody cancels or terminates.

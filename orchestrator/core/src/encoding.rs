@@ -4,19 +4,26 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
-use crate::payload::{MAX_PAYLOAD_BYTES, Payload, unknown_encoding};
+use crate::payload::{MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, Payload, nested_beyond, unknown_encoding};
 
 impl Payload {
     /// Encodes a value.
     ///
     /// # Errors
-    /// What the value's `Serialize` reports, or the type `PayloadTooLarge` beyond [`MAX_PAYLOAD_BYTES`]: failures that
+    /// What the value's `Serialize` reports, or the types `PayloadTooLarge` beyond [`MAX_PAYLOAD_BYTES`] and
+    /// `PayloadTooDeep` beyond [`MAX_PAYLOAD_DEPTH`]: failures that
     /// no retry can mend.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, Failure> {
         match serde_json::to_vec(value) {
             Ok(bytes) if bytes.len() > MAX_PAYLOAD_BYTES => {
                 Err(Self::too_large("value", bytes.len(), MAX_PAYLOAD_BYTES))
             }
+            Ok(bytes) if nested_beyond(MAX_PAYLOAD_DEPTH, &bytes).is_some() => Err(Failure::unplaced(format!(
+                "arrays and objects of the value are nested more than {MAX_PAYLOAD_DEPTH} deep (MAX_PAYLOAD_DEPTH). Make \
+                 it flatter, or the deep part a string."
+            ))
+            .with_type("PayloadTooDeep")
+            .non_retryable()),
             Ok(bytes) => Ok(Self::from_json(bytes.into())),
             Err(error) => Err(Failure::unplaced(format!("the value does not serialize to JSON: {error}"))
                 .with_type("Serialization")

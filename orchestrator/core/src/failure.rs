@@ -1,5 +1,7 @@
 //! Failures: what went wrong, of which kind, caused by what. The chain survives `?`.
 
+mod json;
+
 use std::cell::Cell;
 use std::fmt;
 use std::panic::Location;
@@ -18,22 +20,19 @@ pub const MAX_CAUSES: usize = 16;
 ///
 /// Every `std::error::Error` becomes a retryable Application failure through `?`, its sources becoming causes.
 /// `Failure` itself is therefore no `std::error::Error`; clients get a `ClientError`, which is one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Encode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub struct Failure {
     /// One sentence for people.
     #[n(0)]
     pub message: String,
     /// What sort of failure, with its particulars.
     #[n(1)]
-    #[serde(flatten)]
     pub kind: FailureKind,
     /// Where in the source it arose, as `file:line`.
     #[n(2)]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Box<str>>,
     /// What caused it.
     #[n(3)]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Box<Failure>>,
 }
 
@@ -72,27 +71,22 @@ impl<'b, C> Decode<'b, C> for Failure {
 }
 
 /// The kinds of failure, as in Temporal.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Encode, Decode)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum FailureKind {
     /// Raised by user code.
     #[n(0)]
     Application {
         /// A name that retry policies can match, chosen by the user; never a Rust type name.
         #[n(0)]
-        #[serde(default, skip_serializing_if = "Option::is_none", rename = "type")]
         r#type: Option<Box<str>>,
         /// No retry can mend it.
         #[n(1)]
-        #[serde(default)]
         non_retryable: bool,
         /// Anything more that the user attached.
         #[n(2)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         details: Option<Payload>,
         /// The delay before the next attempt, in milliseconds, instead of the policy's.
         #[n(3)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         next_retry_delay_ms: Option<u64>,
     },
     /// A time limit passed.
@@ -103,7 +97,6 @@ pub enum FailureKind {
         timeout: TimeoutKind,
         /// The details of the last heartbeat, if there was one.
         #[n(1)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         last_heartbeat: Option<Payload>,
     },
     /// Cancellation was requested, and reached here.

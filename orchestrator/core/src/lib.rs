@@ -51,7 +51,7 @@ pub use options::{
     RecordedRetry, RetryPolicy, Verdict,
 };
 pub use path_part::{InvalidPathPart, read_path_part, write_path_part};
-pub use payload::{MAX_PAYLOAD_BYTES, Payload};
+pub use payload::{MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, Payload, nested_beyond};
 pub use program::{Asked, Difference, LocalCall, TurnFailure, WorkflowInfo, panic_message};
 pub use run::{
     ActivityTask, Debt, Decision, IdConflictPolicy, IdReusePolicy, Limits, LiveRun, Merge, Owed, QueryFailure, Retake,

@@ -5,12 +5,34 @@ use std::fmt;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use crate::misfit::Misfit;
 
 /// The longest JSON text of one value, in bytes: the argument of an activity, a result, a published value. The same in
 /// every build that replays a history: what was refused when it happened is refused on replay.
 pub const MAX_PAYLOAD_BYTES: usize = 2 * 1024 * 1024;
+
+/// How deeply arrays and objects may be nested in one value: well below what parsers of other languages bear, and what our
+/// own bear with an API's body around it. The same in every build that replays a history.
+pub const MAX_PAYLOAD_DEPTH: usize = 64;
+
+/// Where arrays and objects of a JSON text are nested more than so deeply for the first time, as an offset in bytes.
+#[must_use]
+pub fn nested_beyond(depth: usize, json: &[u8]) -> Option<usize> {
+    let (mut open, mut in_string, mut escaped) = (0_usize, false, false);
+    json.iter().position(|byte| {
+        match (in_string, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_string = !in_string,
+            (false, b'[' | b'{') => open += 1,
+            (false, b']' | b'}') => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > depth
+    })
+}
 
 pub(crate) fn unknown_encoding(encoding: &str) -> String {
     format!("the value is encoded as {encoding:?}, which this build does not read")
@@ -83,6 +105,20 @@ impl Payload {
         self.as_bytes().is_empty()
     }
 
+    /// The JSON text; `None` when it is none, but of another encoding, or damaged.
+    #[must_use]
+    pub fn as_json(&self) -> Option<&RawValue> {
+        self.encoding().is_none().then(|| serde_json::from_slice(self.as_bytes()).ok()).flatten()
+    }
+
+    /// For a field of an API's body that may be missing: `null` that is there is a value.
+    ///
+    /// # Errors
+    /// What is there is no JSON.
+    pub fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        Self::deserialize(deserializer).map(Some)
+    }
+
     /// The value as a JSON tree, for people. Text that is not JSON (a damaged store) is shown as a string, another
     /// encoding by its name and length.
     #[must_use]
@@ -104,6 +140,16 @@ impl Payload {
     }
 }
 
+/// The JSON text as it came; another encoding by its name and length.
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.encoding() {
+            None => f.write_str(&String::from_utf8_lossy(self.as_bytes())),
+            Some(encoding) => write!(f, "{} bytes of {encoding}", self.len()),
+        }
+    }
+}
+
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.encoding() {
@@ -113,16 +159,38 @@ impl fmt::Debug for Payload {
     }
 }
 
+/// Within other JSON, the text as it came: no tree is made of it, so that no number and no order is lost.
 impl Serialize for Payload {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.to_value().serialize(serializer)
+        match self.as_json() {
+            Some(text) => text.serialize(serializer),
+            None => self.to_value().serialize(serializer),
+        }
     }
 }
 
+/// From other JSON, the text as it stands there. Only `serde_json` gives that, and not through `flatten` or `tag`.
 impl<'de> Deserialize<'de> for Payload {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        serde_json::to_vec(&value).map(|bytes| Self::from_json(bytes.into())).map_err(serde::de::Error::custom)
+        Ok(Self::from(Box::<RawValue>::deserialize(deserializer)?))
+    }
+}
+
+impl From<Box<RawValue>> for Payload {
+    fn from(text: Box<RawValue>) -> Self {
+        Self::from_json(String::from(Box::<str>::from(text)).into())
+    }
+}
+
+impl From<serde_json::Value> for Payload {
+    fn from(value: serde_json::Value) -> Self {
+        Self::from_json(value.to_string().into())
+    }
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        Self::NULL
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) async fn describe(store: &dyn Store, row: RunRow, state: &RunState) -
     let published = pending.published.values.iter();
     Ok(DescribeBody {
         ordinal: row.run.ordinal,
-        input: state.started.call.input.to_value(),
+        input: state.started.call.input.clone(),
         continued_from: state.started.continued_from,
         history_events: state.events,
         history_bytes: state.bytes,
@@ -34,7 +34,7 @@ pub(crate) async fn describe(store: &dyn Store, row: RunRow, state: &RunState) -
         pending_activities_total: (pending.activities.open.len() + pending.locals.open.len()) as u64,
         timers: timers.map(|(id, fires_at)| TimerBody { timer_id: id.to_string(), fires_at: *fires_at }).collect(),
         timers_total: pending.timers.open.len() as u64,
-        published: published.map(|(name, value)| (name.clone(), value.to_value())).collect(),
+        published: published.map(|(name, value)| (name.clone(), value.clone())).collect(),
         // Parked is void after any later commit.
         run: summary(RunRow { parked: row.parked.filter(|p| p.sequence >= state.next_sequence), ..row }),
     })
@@ -74,7 +74,7 @@ fn queued_body(id: CommandId, pending: &PendingActivity, record: Option<AttemptR
         scheduled_at: Some(pending.scheduled_at),
         next_attempt_at,
         last_failure: record.as_ref().and_then(|record| record.last_failure.clone()),
-        last_heartbeat: record.and_then(|record| record.heartbeat).map(|details| details.to_value()),
+        last_heartbeat: record.and_then(|record| record.heartbeat),
     }
 }
 

@@ -86,7 +86,7 @@ impl FrontDoor {
         // A repeat must find the same workflow, so a missing id is derived from the request.
         let workflow_id = body.workflow_id.clone().unwrap_or_else(|| derived_id(&request_id));
         let workflow = self.workflow(&workflow_id)?;
-        let input = Payload::encode(&body.input).map_err(|failure| ApiError::Invalid(failure.message))?;
+        let input = body.input;
         self.check_size("input", &input)?;
         let what = || format!("the input of workflow type {:?}", body.workflow_type);
         self.check_fit(&workflow, given_id, what, declared.input(&body.workflow_type, &input)).await?;
@@ -275,7 +275,7 @@ impl FrontDoor {
     async fn outcome(&self, row: &RunRow) -> Result<ResultBody, ApiError> {
         let state = self.state(row).await?;
         let (result, failure) = match &state.closed {
-            Some(Closed::Completed(result)) => (Some(result.to_value()), None),
+            Some(Closed::Completed(result)) => (Some(result.clone()), None),
             Some(Closed::Failed(failure) | Closed::Canceled(failure) | Closed::Terminated(failure, _)) => {
                 (None, Some(failure.clone()))
             }

@@ -1,18 +1,16 @@
 //! JSON as it comes in: one value, not nested too deeply, refused with the line and the column.
 
 use bytes::Bytes;
-use dormouse_core::Payload;
+use dormouse_core::{MAX_PAYLOAD_DEPTH, Payload, nested_beyond};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::problem::{Kind, Refused};
 
-/// How deeply arrays and objects may be nested. Well below what parsers of other languages bear.
-pub(crate) const MAX_DEPTH: usize = 64;
-
-/// Reads a body of the API.
+/// Reads a body of the API. Payloads in it are [checked](check) by themselves.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
-    check_depth(bytes)?;
+    // What is around a value, and enough of one that is too deep to say so of the value.
+    check_depth(2 * MAX_PAYLOAD_DEPTH, bytes)?;
     serde_json::from_slice(bytes).map_err(|error| refused(&error))
 }
 
@@ -21,10 +19,16 @@ pub(crate) fn payload(bytes: Bytes) -> Result<Payload, Refused> {
     if bytes.is_empty() {
         return Ok(Payload::NULL);
     }
+    check(&bytes)?;
+    Ok(Payload::from_json(bytes))
+}
+
+/// Whether every reader can read this value.
+pub(crate) fn check(json: &[u8]) -> Result<(), Refused> {
+    check_depth(MAX_PAYLOAD_DEPTH, json)?;
     // A full parse, although its result is dropped: skipping would let through lone surrogates and numbers out of
     // range, on which every later reader would fail.
-    read::<Value>(&bytes)?;
-    Ok(Payload::from_json(bytes))
+    serde_json::from_slice::<Value>(json).map(drop).map_err(|error| refused(&error))
 }
 
 fn refused(error: &serde_json::Error) -> Refused {
@@ -36,26 +40,13 @@ fn refused(error: &serde_json::Error) -> Refused {
 }
 
 /// Finds the first bracket that is nested too deeply, before a parser spends anything on the rest.
-fn check_depth(bytes: &[u8]) -> Result<(), Refused> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for (at, byte) in bytes.iter().enumerate() {
-        match (in_string, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => in_string = !in_string,
-            (false, b'[' | b'{') => depth += 1,
-            (false, b']' | b'}') => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            let (line, column) = position(&bytes[..at]);
-            return Err(Kind::NestedTooDeeply.because(format!(
-                "arrays and objects may be nested {MAX_DEPTH} deep; at line {line} column {column} they are deeper. \
-                 Send a flatter value, or the deep part as a string"
-            )));
-        }
-    }
-    Ok(())
+fn check_depth(depth: usize, json: &[u8]) -> Result<(), Refused> {
+    let Some(at) = nested_beyond(depth, json) else { return Ok(()) };
+    let (line, column) = position(&json[..at]);
+    Err(Kind::NestedTooDeeply.because(format!(
+        "arrays and objects may be nested {depth} deep; at line {line} column {column} they are deeper. Send a flatter \
+         value, or the deep part as a string"
+    )))
 }
 
 fn position(before: &[u8]) -> (usize, usize) {
@@ -73,20 +64,20 @@ mod tests {
 
     #[test]
     fn depth_is_counted_outside_of_strings_only() {
-        assert!(check_depth(nested(64).as_bytes()).is_ok());
-        assert!(check_depth(nested(65).as_bytes()).is_err());
-        assert!(check_depth(format!("\"{}\"", "[".repeat(100)).as_bytes()).is_ok());
-        assert!(check_depth(format!(r#""\"{}""#, "[".repeat(100)).as_bytes()).is_ok());
-        assert!(check_depth(format!(r#""\\"{}"#, "[".repeat(100)).as_bytes()).is_err());
-        assert!(check_depth("[]".repeat(1000).as_bytes()).is_ok(), "wide is not deep");
-        assert!(check_depth(r#"{"a":"#.repeat(65).as_bytes()).is_err());
-        assert!(check_depth("]".repeat(10).as_bytes()).is_ok(), "left to the parser");
+        assert!(check_depth(64, nested(64).as_bytes()).is_ok());
+        assert!(check_depth(64, nested(65).as_bytes()).is_err());
+        assert!(check_depth(64, format!("\"{}\"", "[".repeat(100)).as_bytes()).is_ok());
+        assert!(check_depth(64, format!(r#""\"{}""#, "[".repeat(100)).as_bytes()).is_ok());
+        assert!(check_depth(64, format!(r#""\\"{}"#, "[".repeat(100)).as_bytes()).is_err());
+        assert!(check_depth(64, "[]".repeat(1000).as_bytes()).is_ok(), "wide is not deep");
+        assert!(check_depth(64, r#"{"a":"#.repeat(65).as_bytes()).is_err());
+        assert!(check_depth(64, "]".repeat(10).as_bytes()).is_ok(), "left to the parser");
     }
 
     #[test]
     fn the_place_is_named() {
         let text = format!("[\n  {}", "[".repeat(64));
-        let detail = check_depth(text.as_bytes()).unwrap_err().problem().detail;
+        let detail = check_depth(64, text.as_bytes()).unwrap_err().problem().detail;
         assert!(detail.contains("line 2 column 66"), "{detail}");
     }
 

@@ -196,7 +196,7 @@ async fn paths_are_decoded_once() {
 
 #[tokio::test]
 async fn unsound_bodies_are_refused() {
-    let deep = format!("{{\"workflow_type\": \"a\", \"input\": {}{}}}", "[".repeat(64), "]".repeat(64));
+    let deep = format!("{{\"workflow_type\": \"a\", \"input\": {}{}}}", "[".repeat(65), "]".repeat(65));
     for (body, expected, says) in [
         ("", "malformed-json", "empty"),
         ("{", "malformed-json", "line 1 column 1"),

@@ -525,7 +525,7 @@ pub fn start_body(
     StartBody {
         workflow_type: workflow_type.into(),
         workflow_id: Some(workflow_id.into()),
-        input: serde_json::to_value(input).expect("an input that serializes"),
+        input: Payload::encode(input).expect("an input that serializes"),
         id_reuse_policy: IdReusePolicy::AllowDuplicate,
         id_conflict_policy: conflict,
     }

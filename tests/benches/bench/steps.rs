@@ -95,7 +95,7 @@ impl Bench {
                     let body = StartBody {
                         workflow_type: workflow_type.into(),
                         workflow_id: Some(format!("w{workflow}")),
-                        input: json!([workflow, steps]),
+                        input: json!([workflow, steps]).into(),
                         id_reuse_policy: Default::default(),
                         id_conflict_policy: Default::default(),
                     };

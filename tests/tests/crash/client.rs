@@ -71,7 +71,7 @@ impl Caller {
         let body = StartBody {
             workflow_type: workflow_type.into(),
             workflow_id: Some(workflow_id.into()),
-            input,
+            input: input.into(),
             id_reuse_policy: IdReusePolicy::default(),
             id_conflict_policy: IdConflictPolicy::default(),
         };

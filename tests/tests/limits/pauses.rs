@@ -6,6 +6,7 @@ use std::time::Duration;
 use dormouse::{Activity, Failure, Workflow};
 use dormouse::{ActivityOptions, App, Embedded, FailureKind, RetryPolicy, Settings, TimeoutKind, Timestamp};
 use dormouse_core::Arrival;
+use dormouse_core::Payload;
 use dormouse_core::operations;
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_engine::worker::{LocalTask, run_local};
@@ -139,7 +140,7 @@ async fn a_pause_costs_nothing() {
     let front = engine.front();
     front.start(None, start_body("wait", "w", &(), Default::default())).await.unwrap();
     let result = front.result(&latest("w"), secs(60)).await.unwrap();
-    assert_eq!(result.result, Some(3.into()), "{result:?}");
+    assert_eq!(result.result, Some(Payload::encode(&3).unwrap()), "{result:?}");
     drop(front);
     engine.shutdown(secs(5)).await;
     let counts = store.counts();

@@ -72,7 +72,10 @@ fn what_callers_bring() {
     process.deliver();
     let payload = |bytes| Payload::encode(&text(bytes)).unwrap();
     let start = |bytes, id: &str| -> Result<(), ApiError> {
-        let body = StartBody { input: text(bytes).into(), ..start_body("hears", id, &(), Default::default()) };
+        let body = StartBody {
+            input: Payload::encode(&text(bytes)).unwrap(),
+            ..start_body("hears", id, &(), Default::default())
+        };
         drive(process.front.start(Some(id), body)).expect("an answer").map(drop)
     };
     let signal = |process: &Process, bytes| {

@@ -301,19 +301,19 @@ fn a1_describe_tells_how_an_attempt_stands() {
     assert_eq!(stands(), ("running".into(), 1, None, None));
     let details = Payload::encode(&41).unwrap();
     drive(first.heartbeat(&process.ports, &task, world.now(), &details)).unwrap().unwrap();
-    assert_eq!(stands(), ("running".into(), 1, None, Some(json!(41))));
+    assert_eq!(stands(), ("running".into(), 1, None, Some(json!(41).into())));
     world.pass(Duration::from_secs(16));
     work(&world, &process, task);
     process.deliver();
     let next = world.mail.take_tasks().remove(0);
     let retry = world.now() + Duration::from_secs(1);
-    assert_eq!(stands(), ("backing_off".into(), 1, Some(retry), Some(json!(41))));
+    assert_eq!(stands(), ("backing_off".into(), 1, Some(retry), Some(json!(41).into())));
     world.clock.set(retry);
     let mut second = claimed(&process, &next);
-    assert_eq!(stands(), ("running".into(), 2, None, Some(json!(41))));
+    assert_eq!(stands(), ("running".into(), 2, None, Some(json!(41).into())));
     let retry = world.now() + Duration::from_secs(2);
     drive(second.wait(&process.ports, retry, Failure::application("no"))).unwrap().unwrap();
-    assert_eq!(stands(), ("backing_off".into(), 2, Some(retry), Some(json!(41))));
+    assert_eq!(stands(), ("backing_off".into(), 2, Some(retry), Some(json!(41).into())));
 }
 
 /// Code that cannot go on is left alone until its time: neither an alarm nor the sweep tries it sooner, and each pause is

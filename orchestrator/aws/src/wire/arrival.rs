@@ -4,14 +4,13 @@ use std::borrow::Cow;
 
 use dormouse_core::history::{CarriedSignal, NextRun};
 use dormouse_core::operations;
-use dormouse_core::{Arrival, Call, RetryState, RunId, RunKey, TimeoutKind, Timestamp};
+use dormouse_core::{Arrival, Call, Failure, RetryState, RunId, RunKey, TimeoutKind, Timestamp};
 use dormouse_engine::seams::RunMessage;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::WireError;
 use super::call::plain;
-use super::failure::{self, FailureFields};
 use super::json::{Id, fields, payload, present, raw};
 use super::run::Run;
 
@@ -81,8 +80,7 @@ pub(super) struct Completed<'a> {
 pub(super) struct Failed<'a> {
     activity_id: Id,
     attempt: u32,
-    #[serde(borrow)]
-    failure: FailureFields<'a>,
+    failure: Cow<'a, Failure>,
     #[serde(default)]
     retry_state: Option<RetryState>,
 }
@@ -105,8 +103,7 @@ pub(super) struct NeverTaken {
 pub(super) struct Backoff<'a> {
     activity_id: Id,
     attempt: u32,
-    #[serde(borrow)]
-    failure: FailureFields<'a>,
+    failure: Cow<'a, Failure>,
     retry_at_ms: u64,
 }
 
@@ -194,7 +191,7 @@ impl<'a> Fields<'a> {
             }))
         };
         let failed = |id: &u64, attempt: &u32, failure, retry_state: &RetryState| {
-            let (failure, retry_state) = (failure::write(failure)?, Some(*retry_state));
+            let (failure, retry_state) = (Cow::Borrowed(failure), Some(*retry_state));
             Ok::<_, WireError>(Self::Failed(Failed { activity_id: Id(*id), attempt: *attempt, failure, retry_state }))
         };
         Ok(match arrival {
@@ -237,7 +234,7 @@ impl<'a> Fields<'a> {
                 Self::Backoff(Backoff {
                     activity_id: Id(*id),
                     attempt: *attempt,
-                    failure: failure::write(failure)?,
+                    failure: Cow::Borrowed(failure),
                     retry_at_ms: retry_at.as_millis(),
                 }),
             ),
@@ -281,12 +278,12 @@ pub(super) fn read(kind: &str, body: &str) -> Result<Arrival, WireError> {
         }
         "activity_failed" => {
             let Failed { activity_id: Id(id), attempt, failure, retry_state } = fields(body)?;
-            let (failure, retry_state) = (failure::read(&failure)?, retry_state.unwrap_or(never_again));
+            let (failure, retry_state) = (failure.into_owned(), retry_state.unwrap_or(never_again));
             Arrival::ActivityFailed(operations::ActivityFailed { id, attempt, failure, retry_state })
         }
         "local_failed" => {
             let Failed { activity_id: Id(id), attempt, failure, retry_state } = fields(body)?;
-            let (failure, retry_state) = (failure::read(&failure)?, retry_state.unwrap_or(never_again));
+            let (failure, retry_state) = (failure.into_owned(), retry_state.unwrap_or(never_again));
             Arrival::LocalFailed(operations::LocalFailed { id, attempt, failure, retry_state })
         }
         "attempt_lost" => {
@@ -302,7 +299,7 @@ pub(super) fn read(kind: &str, body: &str) -> Result<Arrival, WireError> {
         "local_backoff" => {
             let Backoff { activity_id: Id(id), attempt, failure, retry_at_ms } = fields(body)?;
             let retry_at = Timestamp::from_millis(retry_at_ms);
-            Arrival::LocalBackoff(operations::LocalBackoff { id, attempt, failure: failure::read(&failure)?, retry_at })
+            Arrival::LocalBackoff(operations::LocalBackoff { id, attempt, failure: failure.into_owned(), retry_at })
         }
         "alarm_rang" => Arrival::Alarm,
         other => return Err(WireError::of_kind(other)),

@@ -7,39 +7,6 @@ use serde_json::value::RawValue;
 
 use super::WireError;
 
-/// An object within one of the same kind. It is read as text and parsed by itself, so that nobody's nesting costs stack.
-pub(super) enum Nested<'a, T> {
-    /// To be written.
-    Ours(Box<T>),
-    /// As it was read.
-    Text(&'a RawValue),
-}
-
-impl<T: Serialize> Serialize for Nested<'_, T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Ours(object) => object.serialize(serializer),
-            Self::Text(text) => text.serialize(serializer),
-        }
-    }
-}
-
-impl<'de: 'a, 'a, T> Deserialize<'de> for Nested<'a, T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <&RawValue>::deserialize(deserializer).map(Self::Text)
-    }
-}
-
-impl<'a, T> Nested<'a, T> {
-    /// What was read, parsed.
-    pub(super) fn read<U: Deserialize<'a>>(&self) -> Result<U, WireError> {
-        match self {
-            Self::Text(text) => serde_json::from_str(text.get()).map_err(malformed),
-            Self::Ours(_) => Err(malformed("an object that was never sent")),
-        }
-    }
-}
-
 /// A number that is written as a string, and read as either.
 #[derive(Clone, Copy)]
 pub(super) struct Id(pub(super) u64);

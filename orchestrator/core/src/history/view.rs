@@ -1,10 +1,11 @@
 //! A history as people read it: JSON, one object an event.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
 
 use super::event::{Event, Turn, turn_time};
 use super::record::Batch;
 use crate::api::HistoryEvent;
+use crate::payload::Payload;
 use crate::time::Timestamp;
 
 /// What one batch says about the workflow, numbered on from `first_id` without gaps. That the code ran, by which build, or that the
@@ -12,7 +13,7 @@ use crate::time::Timestamp;
 #[must_use]
 pub fn readable(batch: &Batch, first_id: u64) -> Vec<HistoryEvent> {
     let mut events = Vec::new();
-    let mut push = |time: Timestamp, (event_type, attributes): (&str, Value)| {
+    let mut push = |time: Timestamp, (event_type, attributes): (&str, BTreeMap<String, Payload>)| {
         let event_id = first_id + events.len() as u64;
         events.push(HistoryEvent { event_id, time, event_type: event_type.to_owned(), attributes });
     };

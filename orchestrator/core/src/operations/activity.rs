@@ -19,9 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use minicbor::{Decode, Encode};
-use serde_json::json;
 
-use super::kind::{About, Arrives, Ask, Chore, Delivery, Kind, News, Outcome, Refusal, View};
+use super::kind::{About, Arrives, Ask, Chore, Delivery, Kind, News, Outcome, Refusal, View, attributes};
 use super::tried::{Ending, Tried};
 use crate::failure::{Failure, FailureKind, RetryState, TimeoutKind};
 use crate::ids::CommandId;
@@ -304,7 +303,7 @@ impl Ask for ScheduleActivity {
         let Self { id, activity_type, input, options, place } = self;
         (
             "ActivityScheduled",
-            json!({ "activity_id": id, "activity_type": activity_type, "input": input, "options": options, "place": place }),
+            attributes! { "activity_id": id, "activity_type": activity_type, "input": input, "options": options, "place": place },
         )
     }
 
@@ -338,7 +337,7 @@ impl Ask for CancelActivity {
     }
 
     fn view(&self) -> View {
-        ("ActivityCancelRequested", json!({ "activity_id": self.id }))
+        ("ActivityCancelRequested", attributes! { "activity_id": self.id })
     }
 
     fn chore(&self) -> Option<Chore> {
@@ -359,7 +358,7 @@ impl Ending for ActivityCompleted {
 
     fn view(&self) -> View {
         let Self { id, attempt, result } = self;
-        ("ActivityCompleted", json!({ "activity_id": id, "attempt": attempt, "result": result }))
+        ("ActivityCompleted", attributes! { "activity_id": id, "attempt": attempt, "result": result })
     }
 
     fn bytes(&self) -> usize {
@@ -396,7 +395,7 @@ impl Ending for ActivityFailed {
         let Self { id, attempt, failure, retry_state } = self;
         (
             "ActivityFailed",
-            json!({ "activity_id": id, "attempt": attempt, "failure": failure, "retry_state": retry_state }),
+            attributes! { "activity_id": id, "attempt": attempt, "failure": failure, "retry_state": retry_state },
         )
     }
 }
@@ -426,7 +425,7 @@ impl News for AttemptLost {
 
     fn view(&self) -> View {
         let Self { id, attempt, retry_at } = self;
-        ("ActivityAttemptLost", json!({ "activity_id": id, "attempt": attempt, "retry_at": retry_at }))
+        ("ActivityAttemptLost", attributes! { "activity_id": id, "attempt": attempt, "retry_at": retry_at })
     }
 
     fn chore(&self) -> Option<Chore> {

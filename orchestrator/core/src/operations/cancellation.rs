@@ -7,9 +7,8 @@
 //! | to a run that continued as new | | it follows (rule F4) |
 
 use minicbor::{Decode, Encode};
-use serde_json::json;
 
-use super::kind::{About, Arrives, Delivery, Kind, News, Refusal, View};
+use super::kind::{About, Arrives, Delivery, Kind, News, Refusal, View, attributes};
 use crate::time::Timestamp;
 
 /// Somebody asked the workflow to stop.
@@ -57,7 +56,7 @@ impl News for CancelRequested {
     }
 
     fn view(&self) -> View {
-        ("CancelRequested", json!({ "reason": self.reason, "request_id": self.request_id }))
+        ("CancelRequested", attributes! { "reason": self.reason, "request_id": self.request_id })
     }
 
     fn bytes(&self) -> usize {

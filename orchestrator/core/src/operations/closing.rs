@@ -10,10 +10,9 @@
 //! Whatever is pending then is waited for no more; activities are unwanted.
 
 use minicbor::{Decode, Encode};
-use serde_json::json;
 
 use super::call::NextRun;
-use super::kind::{Ask, Closed, Kind, View};
+use super::kind::{Ask, Closed, Kind, View, attributes};
 use crate::failure::Failure;
 use crate::payload::Payload;
 use crate::time::Timestamp;
@@ -71,7 +70,7 @@ impl Ask for Complete {
     }
 
     fn view(&self) -> View {
-        ("WorkflowCompleted", json!({ "result": self.result }))
+        ("WorkflowCompleted", attributes! { "result": self.result })
     }
 
     fn bytes(&self) -> usize {
@@ -97,7 +96,7 @@ impl Ask for Fail {
     }
 
     fn view(&self) -> View {
-        ("WorkflowFailed", json!({ "failure": self.failure }))
+        ("WorkflowFailed", attributes! { "failure": self.failure })
     }
 
     fn closes(&self) -> Option<Closed> {
@@ -118,7 +117,7 @@ impl Ask for Cancel {
     }
 
     fn view(&self) -> View {
-        ("WorkflowCanceled", json!({ "failure": self.failure }))
+        ("WorkflowCanceled", attributes! { "failure": self.failure })
     }
 
     fn closes(&self) -> Option<Closed> {
@@ -146,7 +145,7 @@ impl Ask for ContinueAsNew {
         let NextRun { call, carried, .. } = &*self.next;
         (
             "WorkflowContinuedAsNew",
-            json!({ "workflow_type": call.workflow_type, "input": call.input, "carried_signals": carried }),
+            attributes! { "workflow_type": call.workflow_type, "input": call.input, "carried_signals": carried },
         )
     }
 

@@ -3,7 +3,9 @@
 //!
 //! A kind's file implements them for its own structs and knows no other kind; the list in `mod.rs` does the rest.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
 
 use super::call::{CarriedSignal, NextRun};
 use crate::failure::{Failure, RetryState};
@@ -13,7 +15,25 @@ use crate::status::Status;
 use crate::time::Timestamp;
 
 /// A kind of event as people see it: its type and its particulars.
-pub(crate) type View = (&'static str, Value);
+pub(crate) type View = (&'static str, Attributes);
+
+/// What is told of an event: names and JSON, which is as it came where it is a user's.
+pub(crate) type Attributes = BTreeMap<String, Payload>;
+
+/// An event's particulars.
+macro_rules! attributes {
+    ($($name:literal: $value:expr),* $(,)?) => {
+        $crate::operations::kind::Attributes::from([
+            $(($name.to_owned(), $crate::operations::kind::attribute(&$value))),*
+        ])
+    };
+}
+pub(crate) use attributes;
+
+/// One of an event's particulars, which are the engine's own, or JSON already.
+pub(crate) fn attribute<T: Serialize + ?Sized>(value: &T) -> Payload {
+    serde_json::to_vec(value).map_or(Payload::NULL, |bytes| Payload::from_json(bytes.into()))
+}
 
 /// What an input is about: the request that it answers, or the command that it concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,9 +15,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
-use serde_json::json;
 
-use super::kind::{About, Arrives, Ask, Delivery, Kind, News, Outcome, Refusal, View};
+use super::kind::{About, Arrives, Ask, Delivery, Kind, News, Outcome, Refusal, View, attributes};
 use super::tried::{Ending, Tried};
 use crate::failure::{Failure, RetryState};
 use crate::ids::CommandId;
@@ -195,12 +194,12 @@ impl Ask for ScheduleLocal {
         let Self { id, activity_type, place, fingerprint } = self;
         (
             "LocalActivityScheduled",
-            json!({
+            attributes! {
                 "activity_id": id,
                 "activity_type": activity_type,
                 "input_hash": format!("{fingerprint:016x}"),
                 "place": place,
-            }),
+            },
         )
     }
 
@@ -227,7 +226,7 @@ impl Ask for CancelLocal {
     }
 
     fn view(&self) -> View {
-        ("LocalActivityCancelRequested", json!({ "activity_id": self.id }))
+        ("LocalActivityCancelRequested", attributes! { "activity_id": self.id })
     }
 }
 
@@ -244,7 +243,7 @@ impl Ending for LocalCompleted {
 
     fn view(&self) -> View {
         let Self { id, attempt, result } = self;
-        ("LocalActivityCompleted", json!({ "activity_id": id, "attempt": attempt, "result": result }))
+        ("LocalActivityCompleted", attributes! { "activity_id": id, "attempt": attempt, "result": result })
     }
 
     fn bytes(&self) -> usize {
@@ -271,7 +270,7 @@ impl Ending for LocalFailed {
         let Self { id, attempt, failure, retry_state } = self;
         (
             "LocalActivityFailed",
-            json!({ "activity_id": id, "attempt": attempt, "failure": failure, "retry_state": retry_state }),
+            attributes! { "activity_id": id, "attempt": attempt, "failure": failure, "retry_state": retry_state },
         )
     }
 }
@@ -307,7 +306,7 @@ impl News for LocalBackoff {
         let Self { id, attempt, failure, retry_at } = self;
         (
             "LocalActivityBackoff",
-            json!({ "activity_id": id, "attempt": attempt, "failure": failure, "retry_at": retry_at }),
+            attributes! { "activity_id": id, "attempt": attempt, "failure": failure, "retry_at": retry_at },
         )
     }
 }

@@ -6,9 +6,8 @@
 //! | it asks again, on replay | (the same) | the recorded value; the closure does not run |
 
 use minicbor::{Decode, Encode};
-use serde_json::json;
 
-use super::kind::{Ask, Kind, View};
+use super::kind::{Ask, Kind, View, attributes};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
@@ -57,7 +56,7 @@ impl Ask for RecordMarker {
 
     fn view(&self) -> View {
         let Self { name, value, place } = self;
-        ("MarkerRecorded", json!({ "name": name, "value": value, "place": place }))
+        ("MarkerRecorded", attributes! { "name": name, "value": value, "place": place })
     }
 
     fn bytes(&self) -> usize {

@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use serde_json::json;
 
-use super::kind::{Ask, Kind, View};
+use super::kind::{Ask, Kind, View, attributes};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
@@ -66,7 +65,7 @@ impl Ask for Publish {
 
     fn view(&self) -> View {
         let Self { name, value, place } = self;
-        ("ValuePublished", json!({ "name": name, "value": value, "place": place }))
+        ("ValuePublished", attributes! { "name": name, "value": value, "place": place })
     }
 
     fn bytes(&self) -> usize {

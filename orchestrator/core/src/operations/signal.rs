@@ -8,9 +8,8 @@
 //! | to a run whose inbox is full | | refused, with the limit's name |
 
 use minicbor::{Decode, Encode};
-use serde_json::json;
 
-use super::kind::{About, Arrives, Delivery, Kind, News, Refusal, View};
+use super::kind::{About, Arrives, Delivery, Kind, News, Refusal, View, attributes};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
@@ -58,7 +57,7 @@ impl News for Signaled {
 
     fn view(&self) -> View {
         let Self { request_id, name, payload } = self;
-        ("SignalReceived", json!({ "name": name, "payload": payload, "request_id": request_id }))
+        ("SignalReceived", attributes! { "name": name, "payload": payload, "request_id": request_id })
     }
 
     fn bytes(&self) -> usize {

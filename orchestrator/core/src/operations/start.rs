@@ -8,11 +8,11 @@
 //! | another request, the open run is to be replaced | `Terminated` (see there) | |
 
 use minicbor::{Decode, Encode};
-use serde_json::{Value, json};
 
 use super::call::{Call, CarriedSignal};
-use super::kind::{About, Arrives, Delivery, Kind, News, Refusal, View};
+use super::kind::{About, Arrives, Delivery, Kind, News, Refusal, View, attributes};
 use crate::ids::RunId;
+use crate::payload::Payload;
 use crate::time::Timestamp;
 
 /// How a run begins.
@@ -91,25 +91,23 @@ impl News for Box<Started> {
 
     fn view(&self) -> View {
         let Started { run_id, call, request_id, continued_from, carried, .. } = &**self;
-        let mut view = json!({
+        let mut view = attributes! {
             "workflow_type": call.workflow_type,
             "run_id": run_id,
             "input": call.input,
             "request_id": request_id,
             "continued_from": continued_from,
             "carried_signals": carried,
-        });
-        let terms = json!({
+        };
+        let terms = attributes! {
             "parent": call.parent,
             "memo": call.memo,
             "search_attributes": call.search_attributes,
             "limits": call.limits,
             "retry": call.retry,
             "not_before": call.not_before,
-        });
-        if let (Value::Object(view), Value::Object(terms)) = (&mut view, terms) {
-            view.extend(terms.into_iter().filter(|(_, value)| !value.is_null()));
-        }
+        };
+        view.extend(terms.into_iter().filter(|(_, value)| *value != Payload::NULL));
         ("WorkflowStarted", view)
     }
 
@@ -139,7 +137,7 @@ impl News for Joined {
     }
 
     fn view(&self) -> View {
-        ("StartJoined", json!({ "request_id": self.request_id }))
+        ("StartJoined", attributes! { "request_id": self.request_id })
     }
 }
 

@@ -7,10 +7,9 @@
 //! | the same again | | a duplicate, by its request id |
 
 use minicbor::{Decode, Encode};
-use serde_json::json;
 
 use super::call::NextRun;
-use super::kind::{About, Arrives, Closed, Delivery, Kind, News, Refusal, View};
+use super::kind::{About, Arrives, Closed, Delivery, Kind, News, Refusal, View, attributes};
 use crate::failure::Failure;
 use crate::time::Timestamp;
 
@@ -58,7 +57,7 @@ impl News for Terminated {
 
     fn view(&self) -> View {
         let Self { request_id, reason, next } = self;
-        ("WorkflowTerminated", json!({ "reason": reason, "request_id": request_id, "replaced": next.is_some() }))
+        ("WorkflowTerminated", attributes! { "reason": reason, "request_id": request_id, "replaced": next.is_some() })
     }
 
     fn bytes(&self) -> usize {

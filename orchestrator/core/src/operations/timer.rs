@@ -10,9 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
-use serde_json::json;
 
-use super::kind::{About, Ask, Delivery, Kind, News, Outcome, View};
+use super::kind::{About, Ask, Delivery, Kind, News, Outcome, View, attributes};
 use crate::ids::CommandId;
 use crate::time::Timestamp;
 
@@ -111,7 +110,7 @@ impl Ask for StartTimer {
 
     fn view(&self) -> View {
         let Self { id, fire_at, place } = self;
-        ("TimerStarted", json!({ "timer_id": id, "fire_at": fire_at, "place": place }))
+        ("TimerStarted", attributes! { "timer_id": id, "fire_at": fire_at, "place": place })
     }
 }
 
@@ -133,7 +132,7 @@ impl Ask for CancelTimer {
     }
 
     fn view(&self) -> View {
-        ("TimerCanceled", json!({ "timer_id": self.id }))
+        ("TimerCanceled", attributes! { "timer_id": self.id })
     }
 }
 
@@ -158,6 +157,6 @@ impl News for TimerFired {
     }
 
     fn view(&self) -> View {
-        ("TimerFired", json!({ "timer_id": self.id }))
+        ("TimerFired", attributes! { "timer_id": self.id })
     }
 }

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde_json::Value;
-
 use crate::history::Damage;
 use crate::operations::Command;
+use crate::payload::Payload;
 
 /// What the history holds, or what the code asked for, at the place where the two part.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,12 +71,11 @@ const SHOWN: usize = 120;
 /// told apart from this.
 pub(crate) fn differences(recorded: &Command, attempted: &Command) -> Vec<Difference> {
     let ((kind, recorded), (other, attempted)) = (recorded.view(), attempted.view());
-    let (Value::Object(recorded), Value::Object(attempted)) = (recorded, attempted) else { return Vec::new() };
     if kind != other {
         return Vec::new();
     }
-    let shown = |value: Option<&Value>| {
-        let text = value.map_or_else(|| "nothing".to_owned(), Value::to_string);
+    let shown = |value: Option<&Payload>| {
+        let text = value.map_or_else(|| "nothing".to_owned(), Payload::to_string);
         match text.char_indices().nth(SHOWN) {
             Some((cut, _)) => format!("{}... ({} bytes)", &text[..cut], text.len()),
             None => text,

@@ -1,10 +1,7 @@
 //! Queries.
 
-use axum::body::Body;
+use axum::Json;
 use axum::extract::State;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use dormouse_core::api::{Problem, QueryBody};
 use dormouse_core::check_id;
 
@@ -37,11 +34,9 @@ pub(crate) async fn query(
     Params((workflow_id, name)): Params<(String, String)>,
     Query(query): Query<RunQuery>,
     PayloadBody(argument): PayloadBody,
-) -> Result<Response, Refused> {
+) -> Result<Json<QueryBody>, Refused> {
     let target = target(workflow_id, query.run_id)?;
     check_id("the query's name", &name)?;
-    let answer = api.front()?.query(&target, &name, argument).await?;
-    // A `QueryBody`, around the answer's own bytes: parsing them would round large numbers.
-    let body = Bytes::from([&b"{\"result\":"[..], answer.as_bytes(), b"}"].concat());
-    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response())
+    let result = api.front()?.query(&target, &name, argument).await?;
+    Ok(Json(QueryBody { result }))
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::body::JsonBody;
 use crate::extract::{IdempotencyKey, NoQuery, Params, Query, RunQuery, page_size, target};
 use crate::problem::{Kind, Refused};
-use crate::{Api, page_token};
+use crate::{Api, json, page_token};
 
 /// Begins a run of a workflow. A repeat with the same Idempotency-Key gets the first answer again.
 #[utoipa::path(
@@ -39,6 +39,7 @@ pub(crate) async fn start(
     if let Some(id) = &body.workflow_id {
         check_id("the workflow id", id)?;
     }
+    json::check(body.input.as_bytes())?;
     let (started, _) = api.front()?.start(key.as_deref(), body).await?;
     tracing::debug!(workflow_id = started.workflow_id, run_id = %started.run_id, "started");
     Ok((StatusCode::CREATED, Json(started)))

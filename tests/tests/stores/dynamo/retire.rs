@@ -302,7 +302,7 @@ fn c5_ordinals_outlive_retention() {
                 let body = StartBody {
                     workflow_type: "echo".into(),
                     workflow_id: Some("w".into()),
-                    input: serde_json::json!(7),
+                    input: serde_json::json!(7).into(),
                     id_reuse_policy: IdReusePolicy::RejectDuplicate,
                     id_conflict_policy: IdConflictPolicy::Fail,
                 };

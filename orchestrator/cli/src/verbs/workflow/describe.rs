@@ -7,7 +7,7 @@ use comfy_table::{Cell, Table};
 use dormouse_core::api::DescribeBody;
 
 use crate::error::CliError;
-use crate::output::{Format, cell, fitted, render, say, say_json, status_cell, table, tame_lines};
+use crate::output::{Format, cell, fitted, one_line, render, say, say_json, status_cell, table, tame_lines};
 use crate::remote::Which;
 use crate::timeline::elapsed;
 use crate::verb::{Context, Verb};
@@ -66,7 +66,7 @@ fn sections(body: &DescribeBody, colour: bool, full: bool) -> Vec<String> {
     if !body.published.is_empty() {
         let mut table = table(&["QUERY", "VALUE"], colour);
         for (name, value) in &body.published {
-            table.add_row([cell(name), Cell::new(fitted(&value.to_string(), 200, full))]);
+            table.add_row([cell(name), Cell::new(fitted(&one_line(value), 200, full))]);
         }
         sections.push(render(&table));
     }
@@ -95,7 +95,7 @@ fn facts(body: &DescribeBody, colour: bool, full: bool) -> Table {
     if let Some(closed) = run.closed_at {
         fact("closed", Cell::new(format!("{closed}, after {}", elapsed(closed.since(run.started_at)))));
     }
-    fact("input", Cell::new(fitted(&body.input.to_string(), 200, full)));
+    fact("input", Cell::new(fitted(&one_line(&body.input), 200, full)));
     fact("history", Cell::new(format!("{} events, {} bytes", body.history_events, body.history_bytes)));
     if body.ordinal > 0 {
         fact("earlier runs", Cell::new(body.ordinal));

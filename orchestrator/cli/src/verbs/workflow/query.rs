@@ -7,7 +7,7 @@ use dormouse_core::api::QueryBody;
 
 use crate::error::CliError;
 use crate::input::payload;
-use crate::output::{Format, say_json};
+use crate::output::{Format, say, say_json};
 use crate::remote::Which;
 use crate::verb::{Context, Verb};
 
@@ -27,10 +27,10 @@ pub(crate) struct Query {
 impl Verb for Query {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let argument = payload(self.input.as_deref())?;
-        let result = self.which.handle()?.query(&self.name, &argument).await?.to_value();
+        let result = self.which.handle()?.query(&self.name, &argument).await?;
         match cx.format {
             Format::Json => say_json(&QueryBody { result })?,
-            Format::Table => say_json(&result)?,
+            Format::Table => say(&result.to_string())?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -9,7 +9,7 @@ use dormouse_core::api::ResultBody;
 use dormouse_http::parse_duration;
 
 use crate::error::CliError;
-use crate::output::{Format, quoted, say_json, tame, tame_lines};
+use crate::output::{Format, quoted, say, say_json, tame, tame_lines};
 use crate::remote::Which;
 use crate::verb::{Context, Verb};
 
@@ -51,7 +51,7 @@ pub(crate) fn say_outcome(
     let completed = outcome.status == Status::Completed;
     match format {
         Format::Json => say_json(outcome)?,
-        Format::Table if completed => say_json(&outcome.result)?,
+        Format::Table if completed => say(&outcome.result.clone().unwrap_or_default().to_string())?,
         Format::Table => return Err(no_result(workflow_id, outcome)),
     }
     Ok(ExitCode::from(u8::from(!completed)))

@@ -58,7 +58,7 @@ impl Verb for Start {
         let body = StartBody {
             workflow_type: self.workflow_type,
             workflow_id: self.workflow_id,
-            input: payload(self.input.as_deref())?.to_value(),
+            input: payload(self.input.as_deref())?,
             id_reuse_policy: self.id_reuse_policy,
             id_conflict_policy: self.id_conflict_policy,
         };
