@@ -120,6 +120,68 @@ async fn a_server_serves_on_when_nobody_reads_what_it_says() {
     child.wait().unwrap();
 }
 
+/// After a few ends the run over whose code the process died is left alone, and everything else goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_code_ends_the_process_does_not_keep_it_from_living() {
+    for deadly in ["overflowing", "aborting", "deadlyLocally"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = start_oddities(dir.path(), "bad");
+        start(&server.client(), "steady", "steady").await;
+        until(&server.client(), "steady", |described| described.pending_activities.is_empty()).await;
+        let body = StartBody {
+            workflow_type: deadly.into(),
+            workflow_id: Some("deadly".into()),
+            input: Payload::NULL,
+            id_reuse_policy: IdReusePolicy::default(),
+            id_conflict_policy: IdConflictPolicy::default(),
+        };
+        // Its process may be gone before it can answer.
+        drop(server.client().tries(1).start(&body, None).await);
+        assert!(!server.wait().success());
+        let mut ends = 1;
+        let server = loop {
+            let mut command = dev(oddities(), dir.path());
+            command.env("ODDITIES", "bad").env("DORMOUSE_BUILD_ID", "bad");
+            let mut server = Server::spawn(command);
+            if server.wait_until_up().is_some() && parks(&server.client().tries(1), "deadly").await {
+                break server;
+            }
+            assert!(!server.wait().success());
+            ends += 1;
+            assert!(ends < 5, "{deadly}: it dies again and again: {}", log_of(dir.path()));
+        };
+        let client = server.client();
+        let described = client.workflow("deadly", None).describe().await.unwrap();
+        let parked = described.run.parked.expect("parked");
+        assert!(parked.reason.contains("the process that ran this run's code has ended"), "{}", parked.reason);
+        assert!(log_of(dir.path()).contains("it is tried alone"), "{}", log_of(dir.path()));
+        go(&client, "steady").await;
+        assert_eq!(result(&client, "steady").await, "well", "the others go on");
+        server.kill();
+        // Another build is given its chance, under suspicion; an operator's word needs no code.
+        let server = start_oddities(dir.path(), "well");
+        go(&server.client(), "deadly").await;
+        assert_eq!(result(&server.client(), "deadly").await, "well", "{deadly}");
+        assert!(server.terminate().success());
+        assert!(!dir.path().join("data/dormouse.trials").exists(), "an orderly end");
+    }
+}
+
+/// Whether the run is parked before its process ends.
+async fn parks(client: &RawClient, id: &str) -> bool {
+    loop {
+        match client.workflow(id, None).describe().await {
+            // Being tried, it is parked to begin with: for no longer than this, as far as anybody can tell.
+            Ok(described) if described.run.parked.is_some() => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                return client.workflow(id, None).describe().await.is_ok_and(|now| now.run.parked.is_some());
+            }
+            Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(_) => return false,
+        }
+    }
+}
+
 /// Threads of one's own are bounded by what the machine has; these are more than any number of them that is likely.
 const HELD: u32 = 40;
 

@@ -113,6 +113,20 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Where it is written down whose code runs: beside the store, or where this machine keeps what need not last.
+    pub(crate) fn trials(&self) -> PathBuf {
+        match self {
+            Self::Directory(dir) => dir.join("dormouse.trials"),
+            Self::Objects(url, _) => {
+                let name: String =
+                    url.to_string().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+                std::env::temp_dir().join(format!("dormouse-{name}.trials"))
+            }
+        }
+    }
+}
+
 impl Ours {
     /// Resolves when somebody else may write there from now on: why, and what to do.
     pub(crate) async fn lost(&self) -> CliError {

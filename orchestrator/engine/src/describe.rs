@@ -35,8 +35,11 @@ pub(crate) async fn describe(store: &dyn Store, row: RunRow, state: &RunState) -
         timers: timers.map(|(id, fires_at)| TimerBody { timer_id: id.to_string(), fires_at: *fires_at }).collect(),
         timers_total: pending.timers.open.len() as u64,
         published: published.map(|(name, value)| (name.clone(), value.clone())).collect(),
-        // Parked is void after any later commit.
-        run: summary(RunRow { parked: row.parked.filter(|p| p.sequence >= state.next_sequence), ..row }),
+        // Parked is void after any later commit, unless the code may take its process along: it waits, whatever comes.
+        run: summary(RunRow {
+            parked: row.parked.filter(|p| p.ends_process || p.sequence >= state.next_sequence),
+            ..row
+        }),
     })
 }
 

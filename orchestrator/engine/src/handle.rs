@@ -47,7 +47,10 @@ impl<S: Surroundings + 'static> Decider<S> {
             Place::Row(row) if row.status.is_closed() && !planted(Bug::O1ReplayClosed) => {
                 return self.on_closed(run, row.status, &row, &post).await;
             }
-            Place::Row(row) if self.ports.choices.shared => learn(&self.ports, &row).await?,
+            // What others have found out; or it may be deadly.
+            Place::Row(row) if self.ports.choices.shared || row.parked.as_ref().is_some_and(|it| it.ends_process) => {
+                learn(&self.ports, &row).await?;
+            }
             Place::Row(_) | Place::AtHand | Place::Nowhere => {}
         }
         if self.ports.parkings.stands_still(run, self.ports.now(), post.is_news()) {

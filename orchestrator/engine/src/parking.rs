@@ -41,13 +41,13 @@ pub async fn learn(ports: &Ports, row: &RunRow) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Processes have died over messages of this run, or of one beside it. Its row says that it is parked before its
+/// So many processes have died over messages of this run, or of one beside it. Its row says that it is parked before its
 /// code runs once more: should this process die too, the next leaves it alone. Once it has not died,
 /// [`acquit`] it.
 ///
 /// # Errors
 /// [`StoreError`] when the store does not answer.
-pub async fn suspect(ports: &Ports, run: &RunKey, deliveries: u32) -> Result<(), StoreError> {
+pub async fn suspect(ports: &Ports, run: &RunKey, deaths: u32) -> Result<(), StoreError> {
     let Some(row) = ports.store.row(run).await? else { return Ok(()) };
     let build = &*ports.choices.build;
     let known = row.parked.filter(|parked| parked.build == build);
@@ -57,9 +57,9 @@ pub async fn suspect(ports: &Ports, run: &RunKey, deliveries: u32) -> Result<(),
     let sequence = readable(ports, run).await?.map_or(0, |state| state.next_sequence);
     let parked = Parked {
         reason: format!(
-            "the process that handled this run's messages has ended {} times: its code may exhaust memory or stack, \
-             or end the process",
-            deliveries - 1
+            "the process that ran this run's code has ended {}: the code may exhaust memory or stack, or end the \
+             process. Deploy code that does not, or terminate the run",
+            if deaths == 1 { "once".to_owned() } else { format!("{deaths} times") }
         ),
         build: build.to_owned(),
         sequence,

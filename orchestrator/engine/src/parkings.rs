@@ -14,7 +14,8 @@ use crate::store::Parked;
 pub struct Parkings {
     parked: Mutex<HashMap<RunKey, Parked>>,
     held: Mutex<HashSet<RunKey>>,
-    suspects: Mutex<HashSet<RunKey>>,
+    /// And whether they are on probation: their code has run, and the process lives.
+    suspects: Mutex<HashMap<RunKey, bool>>,
 }
 
 impl Parkings {
@@ -65,12 +66,24 @@ impl Parkings {
     /// Whether this process tries a run that others may have died of.
     #[must_use]
     pub fn is_suspect(&self, run: &RunKey) -> bool {
-        self.suspects().contains(run)
+        self.suspects().contains_key(run)
     }
 
     /// This process tries a run that others may have died of.
     pub(crate) fn try_suspect(&self, run: RunKey) {
-        self.suspects().insert(run);
+        self.suspects().insert(run, false);
+    }
+
+    /// The code of a suspect has run, and the process lives. `true`: that is news, and somebody must [acquit] it later.
+    ///
+    /// [acquit]: crate::parking::acquit
+    pub(crate) fn put_on_probation(&self, run: &RunKey) -> bool {
+        self.suspects().get_mut(run).is_some_and(|on_probation| !std::mem::replace(on_probation, true))
+    }
+
+    /// Whether it is a suspect whose code has not run yet.
+    pub(crate) fn is_on_trial(&self, run: &RunKey) -> bool {
+        self.suspects().get(run) == Some(&false)
     }
 
     /// It has tried it.
@@ -78,7 +91,7 @@ impl Parkings {
         self.suspects().remove(run);
     }
 
-    fn suspects(&self) -> MutexGuard<'_, HashSet<RunKey>> {
+    fn suspects(&self) -> MutexGuard<'_, HashMap<RunKey, bool>> {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

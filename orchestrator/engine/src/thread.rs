@@ -52,6 +52,10 @@ pub trait Desk: Sized + 'static {
     fn take(inside: &Rc<Inside<Self>>, work: Self::Work);
     /// As [`Surroundings::run_local`].
     fn run_local(&self, task: LocalTask);
+    /// A user's code begins to run on the thread. Called before each turn, also before those of a replay.
+    fn code_begins(&self, _what: &OnThread) {}
+    /// It gave the thread back.
+    fn code_ends(&self) {}
     /// Code over which the thread was [given up](WorkflowThread::give_up) has given it back after all.
     fn came_back(&self, what: OnThread);
 }
@@ -358,12 +362,14 @@ impl<D: Desk> Surroundings for Home<D> {
     }
 
     fn code_begins(&self, what: OnThread) {
+        self.desk.code_begins(&what);
         let mut running = lock(&self.known.running);
         let given_up = running.as_ref().is_some_and(|running| running.given_up);
         *running = Some(Running { what, since: self.host.instant(), question: self.question.get(), given_up });
     }
 
     fn code_ends(&self) {
+        self.desk.code_ends();
         let ran = lock(&self.known.running).take();
         if let Some(Running { what, given_up: true, .. }) = ran {
             self.desk.came_back(what);

@@ -268,7 +268,7 @@ impl<C: Counter> Consumer<C> {
         let ports = &self.ports;
         let deliveries = letters.iter().map(|letter| letter.deliveries).max().unwrap_or(1);
         if deliveries >= SUSPICIOUS_DELIVERIES && !planted(Bug::F1TrustEveryCode) {
-            suspect(ports, &run, deliveries).await?;
+            suspect(ports, &run, deliveries - 1).await?;
         }
         let again = letters.iter().any(|letter| letter.delivery() == Delivery::Again);
         let delivery = if again { Delivery::Again } else { Delivery::First };

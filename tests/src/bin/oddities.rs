@@ -23,12 +23,16 @@ fn main() -> ExitCode {
         .workflow("slow", slow)
         .workflow("stumbling", stumbling)
         .workflow("held", held)
+        .workflow("overflowing", overflowing)
+        .workflow("aborting", aborting)
+        .workflow("deadlyLocally", deadly_locally)
         .workflow("resting", resting)
         .activity("note", note)
         .activity("other", other)
         .activity("takeLong", take_long)
         .activity("stumble", stumble)
         .activity("hold", hold)
+        .activity("die", die)
         .activity("holdHere", hold_here)
         .blocking_activity("keep", keep)
         .provide(Ledger::from_env());
@@ -107,6 +111,36 @@ async fn slow(cx: Workflow, _: ()) -> Result<String, Failure> {
 async fn stumbling(cx: Workflow, _: ()) -> Result<u32, Failure> {
     let policy = RetryPolicy::max_attempts(3).initial_interval(Duration::from_secs(3));
     cx.local_activity(stumble, &()).options(LocalActivityOptions::default().retry(policy)).await
+}
+
+async fn overflowing(cx: Workflow, _: ()) -> Result<String, Failure> {
+    fn deeper(n: u64) -> u64 {
+        if n == u64::MAX { n } else { 1 + std::hint::black_box(deeper(std::hint::black_box(n + 1))) }
+    }
+    cx.activity(note, &()).options(LIMITS).await?;
+    if bad() {
+        return Ok(deeper(0).to_string());
+    }
+    to_the_end(&cx).await
+}
+
+async fn aborting(cx: Workflow, _: ()) -> Result<String, Failure> {
+    if bad() {
+        std::process::abort();
+    }
+    to_the_end(&cx).await
+}
+
+async fn deadly_locally(cx: Workflow, _: ()) -> Result<String, Failure> {
+    cx.local_activity(die, &()).await?;
+    to_the_end(&cx).await
+}
+
+async fn die(_: Activity, _: ()) -> Result<(), Failure> {
+    if bad() {
+        std::process::abort();
+    }
+    Ok(())
 }
 
 /// As many activities that hold their threads as threads can be, of each kind: they time out.

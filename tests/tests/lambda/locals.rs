@@ -68,6 +68,7 @@ fn world(told: &Told) -> World {
         .workflow("too long", too_long)
         .workflow("slow and failing", slow_and_failing)
         .activity("step", step)
+        .activity("step beside", step_beside)
         .activity("wait at the gate", wait_at_the_gate)
         .activity("fail slowly", fail_slowly)
         .provide(told.clone());
@@ -79,6 +80,13 @@ async fn step(cx: Activity, n: u32) -> Result<u32, Failure> {
     told.0.began.fetch_add(1, Ordering::SeqCst);
     told.0.ended.fetch_add(1, Ordering::SeqCst);
     Ok(n)
+}
+
+/// A step that does not end before another activity has begun.
+async fn step_beside(cx: Activity, n: u32) -> Result<u32, Failure> {
+    let told = cx.get::<Told>().clone();
+    told.until(|told| told.began() > 0).await;
+    step(cx, n).await
 }
 
 async fn wait_at_the_gate(cx: Activity, n: u32) -> Result<u32, Failure> {
@@ -124,7 +132,7 @@ async fn three_at_once(cx: Workflow, _: ()) -> Result<u32, Failure> {
 
 async fn one_of_two_waits(cx: Workflow, _: ()) -> Result<u32, Failure> {
     let waits = cx.local_activity(wait_at_the_gate, &1).start();
-    let quick = cx.local_activity(step, &2).await?;
+    let quick = cx.local_activity(step_beside, &2).await?;
     Ok(quick + waits.await?)
 }
 

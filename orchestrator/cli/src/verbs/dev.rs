@@ -86,7 +86,8 @@ impl Verb for Dev {
             () = stop.next() => return Ok(ExitCode::from(130)),
         };
         let Self { turn_limit, concurrent_activities, .. } = self;
-        let settings = Settings { turn_limit, concurrent_activities, ..Settings::default() };
+        let trials = Some(place.trials());
+        let settings = Settings { turn_limit, concurrent_activities, trials, ..Settings::default() };
         let server = match Server::start(app, store, settings, listen).await {
             Ok(server) => server,
             Err(error) => {

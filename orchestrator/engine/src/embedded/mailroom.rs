@@ -1,7 +1,8 @@
 //! The run queue in memory: one inbox per workflow thread. All runs of a workflow live on the same thread.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dormouse_core::{Payload, RunKey, WorkflowKey};
@@ -26,19 +27,41 @@ pub(super) struct Mailroom {
     /// Threads that hang in queries' handlers.
     hung_queries: AtomicUsize,
     slots: Vec<Mutex<Slot<RunMessage>>>,
+    /// Workflows that live on the last thread.
+    aside: Mutex<HashSet<WorkflowKey>>,
+    is_any_aside: AtomicBool,
 }
 
 impl Mailroom {
+    /// For so many threads, and one more for those that are [set aside](Self::set_aside).
     pub(super) fn new(threads: usize) -> (Arc<Self>, Vec<Inbox>) {
-        let (slots, inboxes) = (0..threads).map(|_| mpsc::unbounded()).map(|(tx, rx)| (Mutex::new(tx), rx)).unzip();
-        (Arc::new(Self { hung_queries: AtomicUsize::new(0), slots }), inboxes)
+        let (slots, inboxes) = (0..=threads).map(|_| mpsc::unbounded()).map(|(tx, rx)| (Mutex::new(tx), rx)).unzip();
+        let mailroom = Self {
+            hung_queries: AtomicUsize::new(0),
+            slots,
+            aside: Mutex::default(),
+            is_any_aside: AtomicBool::new(false),
+        };
+        (Arc::new(mailroom), inboxes)
+    }
+
+    /// Before any message for it comes: a workflow whose code may hold its thread lives where it holds up its like alone.
+    pub(super) fn set_aside(&self, workflow: WorkflowKey) {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(workflow);
+        self.is_any_aside.store(true, Ordering::SeqCst);
     }
 
     /// Which thread a workflow lives on.
     pub(super) fn home(&self, workflow: &WorkflowKey) -> usize {
+        let last = self.slots.len() - 1;
+        if self.is_any_aside.load(Ordering::SeqCst)
+            && self.aside.lock().unwrap_or_else(PoisonError::into_inner).contains(workflow)
+        {
+            return last;
+        }
         let mut hasher = DefaultHasher::new();
         workflow.hash(&mut hasher);
-        (hasher.finish() % self.slots.len() as u64) as usize
+        (hasher.finish() % last as u64) as usize
     }
 
     /// Puts a new inbox in the place of a thread's old one.

@@ -7,13 +7,15 @@ mod alarms;
 mod closings;
 mod mailroom;
 mod shard;
+mod trials;
 mod workers;
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_core::{App, InvalidApp, MAX_PAYLOAD_BYTES};
+use dormouse_core::{App, InvalidApp, MAX_PAYLOAD_BYTES, RunKey, Timestamp};
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::front::FrontDoor;
 use crate::host::Machine;
 use crate::intake::Intake;
+use crate::parking::suspect;
 use crate::parkings::Parkings;
 use crate::ports::{Choices, Ports};
 use crate::seams::{Host, RunMessage};
@@ -33,6 +36,7 @@ use alarms::AlarmClock;
 use closings::Notices;
 use mailroom::{Mailroom, Post};
 use shard::Shards;
+use trials::{Ending, Trials};
 use workers::Workers;
 
 /// How the embedded runtime is set up.
@@ -54,6 +58,10 @@ pub struct Settings {
     pub turn_limit: Duration,
     /// The largest input, signal or result, in bytes of JSON; [`MAX_PAYLOAD_BYTES`] at most.
     pub max_payload_bytes: usize,
+    /// A file that stands while the process lives, of this store alone: in it the next process finds whose code ran when
+    /// this one ended without being told to, and tries those runs alone and under suspicion. None: it does not find out,
+    /// and a run whose code ends the process ends each next one.
+    pub trials: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -67,6 +75,7 @@ impl Default for Settings {
             warm_runs: 10_000,
             turn_limit: Duration::from_secs(10),
             max_payload_bytes: MAX_PAYLOAD_BYTES,
+            trials: None,
         }
     }
 }
@@ -93,6 +102,14 @@ pub enum OpenError {
     /// A thread could not be started.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
+    /// The file of [trials](Settings::trials) cannot be read or written.
+    #[error("the file {} can not be used: {error}", .path.display())]
+    Trials {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
 }
 
 /// The running engine.
@@ -100,6 +117,7 @@ pub struct Embedded {
     front: Arc<FrontDoor>,
     shards: Arc<Shards>,
     workers: Arc<Workers>,
+    trials: Option<Arc<Trials>>,
     /// What goes on for ever: alarms, the sweep, the watch over threads.
     rounds: TaskTracker,
     stopping: CancellationToken,
@@ -111,8 +129,9 @@ impl Embedded {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub async fn open(app: Arc<App>, store: Arc<dyn Store>, settings: Settings) -> Result<Self, OpenError> {
+    pub async fn open(app: Arc<App>, store: Arc<dyn Store>, mut settings: Settings) -> Result<Self, OpenError> {
         app.check()?;
+        let (trials, suspects) = begin_trials(settings.trials.take())?;
         let (mailroom, inboxes) = Mailroom::new(settings.workflow_threads.max(1));
         let alarms = Arc::new(AlarmClock::new());
         let host: Arc<dyn Host> = Arc::new(Machine::here());
@@ -140,17 +159,18 @@ impl Embedded {
         let intake = Arc::new(Intake::new(ports.clone()));
         let warm_runs = NonZeroUsize::new(settings.warm_runs.div_ceil(inboxes.len())).unwrap_or(NonZeroUsize::MIN);
         let context = Context { app, ports: ports.clone(), warm_runs, turn_limit: settings.turn_limit };
-        let shards = Shards::begin(context, Arc::clone(&mailroom), inboxes)?;
-        let front = Arc::new(FrontDoor::new(ports.clone(), intake, mailroom));
+        let shards = Shards::begin(context, Arc::clone(&mailroom), trials.clone(), inboxes)?;
+        let front = Arc::new(FrontDoor::new(ports.clone(), intake, Arc::clone(&mailroom) as _));
 
-        pick_up(&ports).await?;
+        pick_up(&ports, &mailroom, &suspects).await?;
         let (rounds, stopping) = (TaskTracker::new(), CancellationToken::new());
         let alarms = alarms.ring(Arc::clone(&ports.runs), Arc::clone(&host));
-        for round in [alarms.boxed(), sweep(ports).boxed(), Arc::clone(&shards).watch().boxed()] {
+        let suspects = try_suspects(ports.clone(), suspects);
+        for round in [alarms.boxed(), sweep(ports).boxed(), Arc::clone(&shards).watch().boxed(), suspects.boxed()] {
             let round = stopping.clone().run_until_cancelled_owned(round).map(drop);
             host.spawn(rounds.track_future(round).boxed());
         }
-        Ok(Self { front, shards, workers, rounds, stopping })
+        Ok(Self { front, shards, workers, trials, rounds, stopping })
     }
 
     /// The front door.
@@ -169,11 +189,31 @@ impl Embedded {
         self.rounds.wait().await;
         self.workers.stop(grace).await;
         self.shards.stop().await;
+        if let Some(trials) = self.trials {
+            trials.end();
+        }
     }
 }
 
-/// Start-up: every run that is owed something is looked at, or its alarm is set when that is all it waits for.
-async fn pick_up(ports: &Ports) -> Result<(), StoreError> {
+/// Begins to write down whose code runs; and those that the process before died over.
+fn begin_trials(path: Option<PathBuf>) -> Result<(Option<Arc<Trials>>, Vec<RunKey>), OpenError> {
+    let Some(path) = path else { return Ok((None, Vec::new())) };
+    let (trials, ending) = Trials::begin(&path).map_err(|error| OpenError::Trials { path, error })?;
+    let suspects = match ending {
+        Ending::Orderly => Vec::new(),
+        Ending::Sudden(suspects) => suspects,
+    };
+    Ok((Some(trials), suspects))
+}
+
+/// Start-up: every run that is owed something is looked at, or its alarm is set when that is all it waits for. Those whose
+/// code may not give the thread back come last, and on a thread for themselves; suspects wait to be tried.
+async fn pick_up(ports: &Ports, mailroom: &Mailroom, suspects: &[RunKey]) -> Result<(), StoreError> {
+    for run in suspects {
+        mailroom.set_aside(run.workflow.clone());
+        ports.parkings.insert(run.clone(), waits_for_its_trial(ports));
+    }
+    let mut last = Vec::new();
     // Tasks and undecided inputs are due within one interval (longer only after sweeps have looked in vain), so
     // whatever is due later than the longest patience waits for time alone.
     let soon = ports.now() + ports.choices.sweep_interval * 64;
@@ -181,25 +221,71 @@ async fn pick_up(ports: &Ports) -> Result<(), StoreError> {
     loop {
         let rows = pages.next(&*ports.store).await?;
         if rows.is_empty() {
-            return Ok(());
+            break;
         }
-        for row in rows {
+        for row in rows.into_iter().filter(|row| !suspects.contains(&row.run)) {
             let parked = row.parked.is_some();
             if let Some(parked) = row.parked {
-                // Tried at once; should it go on, the row is told, even if nothing else is to be recorded.
-                let same = *parked.build == *ports.choices.build;
-                let attempts = if same { parked.attempts } else { 0 };
-                ports.parkings.insert(row.run.clone(), Parked { attempts, retry_at: ports.now(), ..parked });
+                mailroom.set_aside(row.run.workflow.clone());
+                last.push(row.run.clone());
+                // One that is deadly is learned of when its message comes. Others are tried at once; should one go on, the
+                // row is told, even if nothing else is to be recorded.
+                if !parked.ends_process {
+                    let same = *parked.build == *ports.choices.build;
+                    let attempts = if same { parked.attempts } else { 0 };
+                    ports.parkings.insert(row.run.clone(), Parked { attempts, retry_at: ports.now(), ..parked });
+                }
             }
             match row.due {
-                Some(due) if due > soon && !parked && !row.status.is_closed() => {
+                _ if parked => {}
+                Some(due) if due > soon && !row.status.is_closed() => {
                     ports.alarms.set(&row.run, row.run_id, Some(due)).await?;
                 }
                 _ => ports.runs.send(RunMessage::Sweep { run: row.run }).await?,
             }
         }
     }
+    for run in last {
+        ports.runs.send(RunMessage::Sweep { run }).await?;
+    }
+    Ok(())
 }
+
+/// Nothing of it runs until then.
+fn waits_for_its_trial(ports: &Ports) -> Parked {
+    Parked {
+        reason: "the process before this one has ended while the run's code ran; it waits to be tried alone".into(),
+        build: ports.choices.build.to_string(),
+        sequence: 0,
+        attempts: 0,
+        retry_at: Timestamp::from_millis(u64::MAX),
+        ends_process: true,
+    }
+}
+
+/// Tries each suspect alone: should this process die too, it is known over whom, and the next leaves it alone.
+async fn try_suspects(ports: Ports, suspects: Vec<RunKey>) {
+    for run in suspects {
+        tracing::warn!(%run, "the process before this one has ended while this run's code ran: it is tried alone");
+        let asked = async {
+            suspect(&ports, &run, 1).await?;
+            if !ports.parkings.is_suspect(&run) {
+                // Parked before; or it has ended.
+                ports.parkings.remove(&run);
+            }
+            ports.runs.send(RunMessage::Sweep { run: run.clone() }).await
+        };
+        if let Err(error) = asked.await {
+            tracing::warn!(%run, %error, "it waits for the next start");
+        }
+        while ports.parkings.is_on_trial(&run) {
+            ports.host.sleep(TRIAL_LOOK).await;
+        }
+    }
+}
+
+/// How often it is looked whether a trial is over.
+const TRIAL_LOOK: Duration = Duration::from_millis(10);
 
 /// Looks for overdue runs, for ever (rule F6).
 async fn sweep(ports: Ports) {

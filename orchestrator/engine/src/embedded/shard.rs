@@ -5,6 +5,7 @@
 //! back, its commits are fenced like any stranger's. Until then its run is not tried again: each try would cost a
 //! thread.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,9 @@ use futures::FutureExt;
 
 use super::OpenError;
 use super::mailroom::{Inbox, Letter, Mailroom};
+use super::trials::{Trial, Trials};
 use crate::decider::OnThread;
+use crate::parking::acquit;
 use crate::ports::Ports;
 use crate::seams::{Delivery, RunMessage};
 use crate::store::StoreError;
@@ -27,6 +30,9 @@ use crate::worker::{LocalTask, run_local};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Whoever was suspected of ending processes is not any more when he has run for so long in one that lives.
+const PROBATION: Duration = Duration::from_secs(50);
 
 /// Messages for one run.
 #[derive(Default)]
@@ -59,11 +65,17 @@ struct Shard {
 }
 
 impl Shard {
-    fn begin(context: &Context, mailroom: &Arc<Mailroom>, inbox: Inbox) -> std::io::Result<Self> {
+    fn begin(
+        context: &Context,
+        mailroom: &Arc<Mailroom>,
+        trials: Option<&Arc<Trials>>,
+        inbox: Inbox,
+    ) -> std::io::Result<Self> {
         let piles = Arc::<Piles>::default();
         let (app, ports, here) = (Arc::clone(&context.app), context.ports.clone(), Arc::clone(&piles));
         let mailroom = Arc::clone(mailroom);
-        let desk = move || Messages { app, ports, mailroom, piles: here };
+        let trials = trials.cloned();
+        let desk = move || Messages { app, ports, mailroom, piles: here, trials, trial: RefCell::default() };
         Ok(Self { thread: WorkflowThread::begin(context.clone(), inbox, desk)?, piles })
     }
 }
@@ -72,6 +84,7 @@ impl Shard {
 pub(super) struct Shards {
     context: Context,
     mailroom: Arc<Mailroom>,
+    trials: Option<Arc<Trials>>,
     shards: Mutex<Vec<Shard>>,
 }
 
@@ -79,11 +92,12 @@ impl Shards {
     pub(super) fn begin(
         context: Context,
         mailroom: Arc<Mailroom>,
+        trials: Option<Arc<Trials>>,
         inboxes: Vec<Inbox>,
     ) -> Result<Arc<Self>, OpenError> {
-        let shards =
-            inboxes.into_iter().map(|inbox| Shard::begin(&context, &mailroom, inbox)).collect::<Result<_, _>>()?;
-        Ok(Arc::new(Self { context, mailroom, shards: Mutex::new(shards) }))
+        let begin = |inbox| Shard::begin(&context, &mailroom, trials.as_ref(), inbox);
+        let shards = inboxes.into_iter().map(begin).collect::<Result<_, _>>()?;
+        Ok(Arc::new(Self { context, mailroom, trials, shards: Mutex::new(shards) }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Shard>> {
@@ -117,7 +131,7 @@ impl Shards {
             park_endless(ports, &what, *turn_limit).await?;
             self.give_up(thread, &what);
         }
-        let shard = Shard::begin(&self.context, &self.mailroom, self.mailroom.replace(thread))?;
+        let shard = Shard::begin(&self.context, &self.mailroom, self.trials.as_ref(), self.mailroom.replace(thread))?;
         let mut old = std::mem::replace(&mut self.lock()[thread], shard);
         for letter in old.piles.take_all().map(Letter::Work).chain(old.thread.take_back()) {
             self.mailroom.post(thread, letter)?;
@@ -175,6 +189,9 @@ struct Messages {
     ports: Ports,
     mailroom: Arc<Mailroom>,
     piles: Arc<Piles>,
+    trials: Option<Arc<Trials>>,
+    /// Of the code that runs on the thread.
+    trial: RefCell<Option<(RunKey, Trial)>>,
 }
 
 impl Desk for Messages {
@@ -194,15 +211,28 @@ impl Desk for Messages {
     }
 
     fn run_local(&self, task: LocalTask) {
-        let (app, ports) = (Arc::clone(&self.app), self.ports.clone());
+        let (app, ports, trials) = (Arc::clone(&self.app), self.ports.clone(), self.trials.clone());
         let work = async move {
             let (run, run_id) = (task.run.clone(), task.run_id);
+            let _trial = trials.and_then(|trials| trials.enter(&run));
             let arrival = run_local(&app, &ports, task, None).await;
             if let Err(error) = ports.runs.send(RunMessage::Arrived { run, run_id, arrival }).await {
                 tracing::debug!(%error, "a local activity's result finds nobody; it runs again at the next start");
             }
         };
         self.ports.host.spawn(work.boxed());
+    }
+
+    fn code_begins(&self, what: &OnThread) {
+        let (Some(trials), OnThread::Turn(run)) = (&self.trials, what) else { return };
+        let mut trial = self.trial.borrow_mut();
+        if trial.as_ref().is_none_or(|(other, _)| other != run) {
+            *trial = trials.enter(run).map(|trial| (run.clone(), trial));
+        }
+    }
+
+    fn code_ends(&self) {
+        self.trial.take();
     }
 
     fn came_back(&self, what: OnThread) {
@@ -228,7 +258,11 @@ async fn work_through(inside: &Inside<Messages>, run: RunKey) {
     let (mut pause, mut delivery) = (FIRST_PAUSE, Delivery::First);
     loop {
         let Some(messages) = desk.take_up(&run) else { return };
-        match inside.decider.handle(&run, messages, delivery).await {
+        let handled = inside.decider.handle(&run, messages, delivery).await;
+        if desk.ports.parkings.put_on_probation(&run) {
+            desk.acquit_later(&run);
+        }
+        match handled {
             Ok(()) => (pause, delivery) = (FIRST_PAUSE, Delivery::First),
             Err(StoreError::Refused(reason)) => {
                 tracing::error!(%run, %reason, "messages are given up; the sweep finds what they would have told");
@@ -251,6 +285,19 @@ async fn work_through(inside: &Inside<Messages>, run: RunKey) {
 }
 
 impl Messages {
+    /// The code of a suspect has run, and this process lives. What it asked for may yet end it: a local activity, the turn
+    /// after the next.
+    fn acquit_later(&self, run: &RunKey) {
+        let (ports, run) = (self.ports.clone(), run.clone());
+        let work = async move {
+            ports.host.sleep(PROBATION).await;
+            if let Err(error) = acquit(&ports, &run).await {
+                tracing::warn!(%run, %error, "its row still says that it is parked");
+            }
+        };
+        self.ports.host.spawn(work.boxed());
+    }
+
     /// What is to be handled next; `None` when there is nothing, or the thread was given up.
     fn take_up(&self, run: &RunKey) -> Option<Vec<RunMessage>> {
         let mut piles = self.piles.lock();
