@@ -7,12 +7,14 @@ use std::time::Duration;
 use dormouse::{App, Failure, Settings, Store, Workflow};
 use dormouse_client::{RawClient, RawHandle};
 use dormouse_engine::stores::object::ObjectStore;
-use dormouse_http::Server;
+use dormouse_http::{Connections, Listen, Server};
 use dormouse_testing::CountingStore;
 use dormouse_tests::hostile::exchange;
 use functions::ledger::Ledger;
 use object_store::memory::InMemory;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 struct Door {
     server: Server,
@@ -235,4 +237,29 @@ async fn the_command_line_says_when_a_run_is_parked() {
     let again = command_line(&door, &["workflow", "terminate", "b"]).await;
     says(again, 1, &["is closed (Terminated)"]);
     door.server.stop(Duration::ZERO).await;
+}
+
+/// As many as may be, and more: each is half a request, or none.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_ask_nothing_make_room() {
+    let app = Arc::new(App::new().workflow("ofWords", of_words));
+    let store = Arc::new(ObjectStore::new(Arc::new(InMemory::new()), "p"));
+    let connections = Connections { most: 4, head_timeout: Duration::from_millis(200) };
+    let listen = Listen::at("127.0.0.1:0").connections(connections);
+    let server = Server::start(app, store, Settings::default(), listen).await.unwrap();
+    let mut held = Vec::new();
+    for said in ["", "GET /healthz", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n"].into_iter().cycle().take(12) {
+        let mut connection = TcpStream::connect(server.address()).await.unwrap();
+        connection.write_all(said.as_bytes()).await.unwrap();
+        held.push(connection);
+    }
+    // One that has asked and lingers holds no place either.
+    let mut lingers = TcpStream::connect(server.address()).await.unwrap();
+    lingers.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answers = String::new();
+    lingers.read_to_string(&mut answers).await.unwrap();
+    assert!(answers.starts_with("HTTP/1.1 200") && answers.matches("HTTP/1.1").count() == 1, "{answers}");
+    assert_eq!(RawClient::new(&server.url()).unwrap().list(&Default::default(), 1).await.unwrap(), []);
+    drop(held);
+    server.stop(Duration::ZERO).await;
 }

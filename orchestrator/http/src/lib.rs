@@ -5,6 +5,7 @@
 //! the routes and kept in `openapi.json`.
 
 mod body;
+mod connections;
 mod duration;
 mod extract;
 mod hosts;
@@ -23,6 +24,7 @@ use axum::Router;
 use dormouse_engine::ApiError;
 use dormouse_engine::front::FrontDoor;
 
+pub use connections::Connections;
 pub use duration::{InvalidDuration, parse_duration};
 pub use hosts::{AllowedHost, Hosts, InvalidHost};
 pub use routes::MAX_WAIT;

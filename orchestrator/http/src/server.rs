@@ -7,10 +7,12 @@ use std::time::Duration;
 use dormouse_core::App;
 use dormouse_engine::embedded::{Embedded, OpenError, Settings};
 use dormouse_engine::store::Store;
+use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::connections::{Connections, serve};
 use crate::{AllowedHost, Hosts, Limits, router};
 
 /// How long requests that are under way may take to end. Only those that wait for a result take longer, and whoever
@@ -22,7 +24,7 @@ pub struct Server {
     address: SocketAddr,
     engine: Embedded,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
 }
 
 /// Where a server listens, and which hosts its requests may name.
@@ -30,6 +32,7 @@ pub struct Server {
 pub struct Listen {
     address: String,
     allowed: Vec<AllowedHost>,
+    connections: Connections,
 }
 
 impl Listen {
@@ -41,7 +44,7 @@ impl Listen {
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
         // Everywhere is nobody's name.
         let host: Option<AllowedHost> = host.parse().ok().filter(|_| !["0.0.0.0", "[::]", ""].contains(&host));
-        Self { allowed: host.into_iter().collect(), address }
+        Self { allowed: host.into_iter().collect(), address, connections: Connections::default() }
     }
 
     /// Requests may name these too.
@@ -49,6 +52,12 @@ impl Listen {
     pub fn allow(mut self, hosts: impl IntoIterator<Item = AllowedHost>) -> Self {
         self.allowed.extend(hosts);
         self
+    }
+
+    /// Connections are bounded so.
+    #[must_use]
+    pub fn connections(self, connections: Connections) -> Self {
+        Self { connections, ..self }
     }
 }
 
@@ -87,7 +96,7 @@ impl Server {
         settings: Settings,
         listen: impl Into<Listen>,
     ) -> Result<Self, StartError> {
-        let Listen { address: listen, allowed } = listen.into();
+        let Listen { address: listen, allowed, connections } = listen.into();
         let cannot = |error| StartError::Listen { listen: listen.clone(), error };
         // First the address: when another process holds it, work is better not begun.
         let listener = TcpListener::bind(&listen).await.map_err(cannot)?;
@@ -97,12 +106,8 @@ impl Server {
         let routes = router(engine.front(), limits, Hosts::loopback_and(allowed));
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(async move {
-            axum::serve(listener, routes)
-                .with_graceful_shutdown(async {
-                    // A sender that is gone means the same as one that has sent.
-                    let _ = stopped.await;
-                })
-                .await
+            // A sender that is gone means the same as one that has sent.
+            serve(listener, routes, connections, stopped.map(drop)).await;
         });
         Ok(Self { address, engine, stop, serving })
     }
