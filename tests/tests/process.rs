@@ -182,6 +182,52 @@ async fn parks(client: &RawClient, id: &str) -> bool {
     }
 }
 
+/// A server at a place of its own, so that the next one can stand there.
+fn server_at(address: &str, dir: &Path) -> std::process::Child {
+    let mut command = std::process::Command::new(oddities());
+    command.args(["dev", "--listen", address, "--data-dir"]).arg(dir.join("data"));
+    command.env("LEDGER_FILE", dir.join("ledger.jsonl")).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_outlives_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut server = server_at(&address, dir.path());
+    let client = RawClient::new(&format!("http://{address}")).unwrap();
+    start(&client, "steady", "steady").await;
+    // An address without a scheme will do.
+    let ask = |verb: &[&str]| {
+        let mut command = std::process::Command::new(oddities());
+        command.arg("workflow").args(verb).args(["--address", &address]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let waiters = [ask(&["result", "steady", "--wait", "80s"]), ask(&["show", "steady", "--follow"])];
+    let typed = client.clone().tries(2);
+    let typed = tokio::spawn(async move { typed.workflow("steady", None).outcome(Some(PATIENCE)).await });
+    // They have begun to wait; a moment earlier they are told at once, and that is right too.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    server.kill().unwrap();
+    server.wait().unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut server = server_at(&address, dir.path());
+    until(&client, "steady", |_| true).await;
+    go(&client, "steady").await;
+    assert_eq!(typed.await.unwrap().unwrap().result.unwrap().to_value(), "well");
+    for waiter in waiters {
+        let output = waiter.wait_with_output().unwrap();
+        let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && said.contains("\"well\""), "{said}{told}");
+        assert!(told.contains("waiting on") && told.contains("there again"), "{told}");
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+    // Nobody was ever there.
+    let error = client.tries(1).workflow("steady", None).outcome(Some(PATIENCE)).await.unwrap_err();
+    assert!(error.is_unreachable(), "{error}");
+}
+
 /// Threads of one's own are bounded by what the machine has; these are more than any number of them that is likely.
 const HELD: u32 = 40;
 

@@ -104,6 +104,7 @@ impl Cli {
         let name = name.as_deref().and_then(|path| path.file_stem()?.to_str()).unwrap_or("dormouse").to_owned();
         // First the shared options: what follows replaces the description that they bring along.
         let root = Shared::augment_args(Command::new(name))
+            .version(concat!("(Dormouse ", env!("CARGO_PKG_VERSION"), ")"))
             .about("Durable workflows: code that survives crashes, restarts and waits of any length")
             .after_help(format!("{EXAMPLES}{EXIT_CODES}"))
             .subcommand_required(true)

@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn exit_codes_tell_the_kinds_apart() {
-        let unreachable = ClientError::Transport { address: "http://x".into(), message: "refused".into() };
+        let unreachable =
+            ClientError::Transport { address: "http://x".into(), message: "refused".into(), reached: false };
         assert_eq!(CliError::from(unreachable).code, EXIT_UNREACHABLE);
         assert_eq!(CliError::from(ClientError::Invalid("x".into())).code, EXIT_USAGE);
         assert_eq!(CliError::from(std::io::Error::other("x")).code, EXIT_REFUSED);

@@ -20,6 +20,8 @@ pub(crate) fn payload(argument: Option<&str>) -> Result<Payload, CliError> {
     } else {
         (argument.to_owned(), "the input".to_owned())
     };
+    // Editors of other systems begin files so.
+    let text = text.strip_prefix('\u{feff}').map(ToOwned::to_owned).unwrap_or(text);
     match serde_json::from_str::<serde_json::Value>(&text) {
         Ok(_) => Ok(Payload::from_json(text.into())),
         Err(error) => Err(CliError::usage(format!("{from} is not JSON: {error}")).hint(
@@ -36,6 +38,9 @@ mod tests {
     fn arguments_are_json_and_kept_as_given() {
         assert_eq!(payload(Some("{ \"a\":1 }")).unwrap().as_bytes(), b"{ \"a\":1 }");
         assert_eq!(payload(None).unwrap(), Payload::NULL);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "\u{feff}{\"a\": 1e3}").unwrap();
+        assert_eq!(payload(Some(&format!("@{}", file.path().display()))).unwrap().as_bytes(), b"{\"a\": 1e3}");
         assert!(payload(Some("tea")).is_err());
         assert!(payload(Some("@/no/such/file")).is_err());
     }

@@ -44,7 +44,9 @@ impl Address {
         let invalid = |why: &str| {
             ClientError::Invalid(format!("{text:?} is no server address ({why}); write it like http://127.0.0.1:7780"))
         };
-        let url: Url = text.parse().map_err(|error| invalid(&format!("{error}")))?;
+        // As people say it: a host, or one with a port.
+        let spelled = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let url: Url = spelled.parse().map_err(|error| invalid(&format!("{error}")))?;
         match url.scheme() {
             "http" => {}
             "https" if cfg!(feature = "tls") => {}
@@ -141,11 +143,13 @@ mod tests {
 
     #[test]
     fn addresses_are_checked_before_anything_is_sent() {
-        for text in ["", "localhost:7780", "ftp://x", "http://", "http://x?y", "127.0.0.1:7780"] {
+        for text in ["", "ftp://x", "http://", "http://x?y", "127.0.0.1:many"] {
             let error = Address::parse(text).unwrap_err();
             assert!(error.to_string().contains("http://127.0.0.1:7780"), "{text}: {error}");
         }
-        assert!(Address::parse("http://[::1]:7780").unwrap().is_loopback());
+        for text in ["localhost:7780", "127.0.0.1:7780", "[::1]:7780", "http://[::1]:7780"] {
+            assert!(Address::parse(text).unwrap().is_loopback(), "{text}");
+        }
         assert!(!Address::parse("http://example.com/base/").unwrap().is_loopback());
         let based = Address::parse("http://example.com/base/").unwrap();
         assert_eq!(based.url(&["workflows"], &[]).unwrap().as_str(), "http://example.com/base/v1/workflows");

@@ -55,6 +55,8 @@ pub enum ClientError {
         address: String,
         /// What went wrong.
         message: String,
+        /// Whether the server was there, on this try or one before: it took the connection.
+        reached: bool,
     },
     /// An answer or a result did not have the expected type.
     #[error("{0}")]

@@ -52,8 +52,8 @@ impl<O> WorkflowHandle<O> {
     /// asking again, also from another process, loses nothing.
     ///
     /// # Errors
-    /// [`ClientError::WorkflowFailed`] when it ended without a result; [`ClientError::Transport`] when the server is
-    /// out of reach for several seconds: ask again.
+    /// [`ClientError::WorkflowFailed`] when it ended without a result; [`ClientError::Transport`] when the server was
+    /// not there to begin with, or away for five minutes: ask again.
     pub async fn result(&self) -> Result<O, ClientError>
     where
         O: DeserializeOwned,

@@ -7,6 +7,7 @@ use dormouse_core::{Payload, RunId, Status};
 
 use crate::connection::Connection;
 use crate::error::ClientError;
+use crate::patience::Patience;
 
 /// How long one request for a result waits; a next one follows.
 const POLL: Duration = Duration::from_secs(20);
@@ -143,7 +144,8 @@ impl RawHandle {
     }
 
     /// Waits until the workflow has ended, or `limit` has passed; the answer tells which. A run that continued as new
-    /// is followed into the run that took its place.
+    /// is followed into the run that took its place. A server that is away once it has been met is waited for, within
+    /// the limit; without one, for five minutes ([`Patience`]).
     ///
     /// Dropping the future and asking again loses nothing.
     ///
@@ -152,9 +154,10 @@ impl RawHandle {
     pub async fn outcome(&self, limit: Option<Duration>) -> Result<ResultBody, ClientError> {
         let mut run = self.clone();
         let ends = limit.map(|limit| tokio::time::Instant::now() + limit);
+        let mut patience = Patience::until(ends);
         loop {
             let left = ends.map_or(POLL, |ends| ends.saturating_duration_since(tokio::time::Instant::now()));
-            let result = run.result(left.min(POLL)).await?;
+            let Some(result) = patience.with(run.result(left.min(POLL)).await).await? else { continue };
             let time_is_up = ends.is_some_and(|ends| tokio::time::Instant::now() >= ends);
             match result.status {
                 Status::Running if !time_is_up => {}

@@ -43,13 +43,19 @@ pub(crate) async fn send(
     build: impl Fn() -> RequestBuilder,
 ) -> Result<Answer, ClientError> {
     let mut pause = FIRST_PAUSE;
-    let mut tried = 0;
+    let (mut tried, mut met) = (0, false);
     loop {
         tried += 1;
-        let (error, asked_pause) = match once(address, auth, build()).await? {
+        let (mut error, asked_pause) = match once(address, auth, build()).await? {
             Outcome::Answer(answer) => return Ok(answer),
             Outcome::Unavailable(error, pause) => (error, pause),
         };
+        if let ClientError::Transport { reached, .. } = &mut error {
+            *reached |= met;
+            met = *reached;
+        } else {
+            met = true;
+        }
         if tried >= tries {
             return Err(error);
         }
@@ -69,7 +75,8 @@ async fn once(address: &Address, auth: &Auth, request: RequestBuilder) -> Result
     let mut request = request.map_err(|error| ClientError::Invalid(explain(&error)))?;
     auth.authorize(address, &mut request).await?;
     let broken = |error: reqwest::Error| {
-        let error = ClientError::Transport { address: address.as_str().to_owned(), message: explain(&error) };
+        let (address, message) = (address.as_str().to_owned(), explain(&error));
+        let error = ClientError::Transport { address, message, reached: !error.is_connect() };
         Ok(Outcome::Unavailable(error, None))
     };
     let response = match http.execute(request).await {

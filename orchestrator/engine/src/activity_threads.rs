@@ -23,7 +23,7 @@ use tokio::task::block_in_place;
 
 use crate::seams::Code;
 
-/// Threads at least, for activities that give them back; twice the processors where that is more.
+/// Threads at least, for activities that give them back; as many as processors where those are more.
 const FEWEST_THREADS: usize = 4;
 
 /// Threads at most, for activities that hold them. Threads are made when they are needed. An activity beyond waits.
@@ -33,7 +33,7 @@ const MOST_THREADS: usize = 2048;
 const QUICK: Duration = Duration::from_millis(20);
 
 /// After so many quick polls in a row, a type's polls need no thread of their own.
-const TRIALS: u32 = 100;
+const TRIALS: u32 = 10;
 
 /// Whoever holds a thread for so long is told.
 const HELD: Duration = Duration::from_secs(1);
@@ -138,7 +138,7 @@ fn threads() -> io::Result<Runtime> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Builder::new_multi_thread()
         .thread_name("activities")
-        .worker_threads(FEWEST_THREADS.max(processors * 2))
+        .worker_threads(FEWEST_THREADS.max(processors))
         .max_blocking_threads(MOST_THREADS)
         .enable_all()
         .build()

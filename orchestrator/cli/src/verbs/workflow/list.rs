@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use dormouse_client::ListFilter;
 use dormouse_core::Status;
-use dormouse_core::api::{ListBody, RunSummary};
+use dormouse_core::api::RunSummary;
+use serde::Serialize;
 
 use crate::error::CliError;
 use crate::output::{Format, cell, render, say, say_json, status_cell, table};
@@ -31,23 +32,45 @@ pub(crate) struct List {
     #[arg(long)]
     prefix: Option<String>,
     /// At most so many
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = at_least_one)]
     limit: usize,
     #[command(flatten)]
     remote: Remote,
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(0) => Err("it must be at least 1".into()),
+        limit => limit.map_err(|error| error.to_string()),
+    }
+}
+
 impl Verb for List {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let filter = ListFilter { status: self.status, workflow_type: self.workflow_type, id_prefix: self.prefix };
-        let runs = self.remote.client()?.list(&filter, self.limit).await?;
+        let mut runs = self.remote.client()?.list(&filter, self.limit.saturating_add(1)).await?;
+        let more = runs.len() > self.limit;
+        runs.truncate(self.limit);
         match cx.format {
-            Format::Json => say_json(&ListBody { workflows: runs, next_page_token: None })?,
+            Format::Json => say_json(&Listed { workflows: runs, more })?,
             Format::Table if runs.is_empty() => say("No workflows.")?,
-            Format::Table => say(&tabulate(&runs, cx.colour))?,
+            Format::Table => {
+                say(&tabulate(&runs, cx.colour))?;
+                if more {
+                    say(&format!(" ... and more: these are the {} that began last; --limit shows more", self.limit))?;
+                }
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What was asked for.
+#[derive(Serialize)]
+struct Listed {
+    workflows: Vec<RunSummary>,
+    /// Whether there are others, beyond the limit.
+    more: bool,
 }
 
 fn tabulate(runs: &[RunSummary], colour: bool) -> String {

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use dormouse_client::Patience;
 use dormouse_core::api::{HistoryBody, HistoryEvent};
 
 use crate::error::CliError;
-use crate::output::{Format, say, say_json};
+use crate::output::{Format, quoted, say, say_json};
 use crate::remote::Which;
 use crate::timeline::Timeline;
 use crate::verb::{Context, Verb};
@@ -49,9 +50,17 @@ impl Verb for Show {
         // This run and no later one, also when another begins meanwhile.
         let run_id = handle.describe().await?.run.run_id;
         let handle = handle.of_run(Some(run_id));
-        let mut seen = 0;
+        let (mut seen, mut patience) = (0, Patience::default());
+        patience.answered();
         loop {
-            let events = handle.history_after(seen).await?;
+            let events = match handle.history_after(seen).await {
+                Ok(events) => events,
+                Err(error) => {
+                    patience.bear(error).await?;
+                    continue;
+                }
+            };
+            patience.answered();
             for event in &events {
                 match cx.format {
                     Format::Json => say(&serde_json::to_string(event)?)?,
@@ -60,6 +69,10 @@ impl Verb for Show {
                 seen = event.event_id;
             }
             if events.iter().any(ends_run) {
+                if events.iter().any(|event| event.event_type == CONTINUED) {
+                    let id = quoted(&self.which.workflow_id);
+                    eprintln!("The run was continued as new. The next one: workflow show {id} --follow");
+                }
                 return Ok(ExitCode::SUCCESS);
             }
             if events.is_empty() {
@@ -69,8 +82,10 @@ impl Verb for Show {
     }
 }
 
+/// The event with which a run hands over to the next.
+const CONTINUED: &str = "WorkflowContinuedAsNew";
+
 fn ends_run(event: &HistoryEvent) -> bool {
-    let ends =
-        ["WorkflowCompleted", "WorkflowFailed", "WorkflowCanceled", "WorkflowTerminated", "WorkflowContinuedAsNew"];
+    let ends = ["WorkflowCompleted", "WorkflowFailed", "WorkflowCanceled", "WorkflowTerminated", CONTINUED];
     ends.contains(&event.event_type.as_str())
 }
