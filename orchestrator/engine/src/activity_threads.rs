@@ -1,9 +1,9 @@
 //! Where activities' code runs: on threads of its own. Whatever it does there, the engine, its time limits and its API go on.
 //!
 //! An `async fn` ought to give its thread back soon, at an await. One that blocks or computes instead would hold up the
-//! activities that share its thread. So it has to earn that: until so many of a type's polls in a row were quick, each is
-//! made on a thread that does nothing else meanwhile (tokio's [`block_in_place`]), which costs a little more. A
-//! [blocking activity](dormouse_core::App::blocking_activity) never earns it.
+//! activities that share its thread. So it has to earn that: until so many of a type's polls were quick, each is made on a
+//! thread that does nothing else meanwhile (tokio's [`block_in_place`]), which costs a little more. Once one was not, they
+//! all are. A [blocking activity](dormouse_core::App::blocking_activity) never earns it.
 
 #![expect(clippy::disallowed_methods, reason = "a part of the machine, where the engine spawns and sleeps")]
 
@@ -30,10 +30,13 @@ const FEWEST_THREADS: usize = 4;
 const MOST_THREADS: usize = 2048;
 
 /// A poll that takes no longer is quick.
-const QUICK: Duration = Duration::from_millis(20);
+const QUICK: Duration = Duration::from_millis(50);
 
-/// After so many quick polls in a row, a type's polls need no thread of their own.
+/// After so many quick polls, a type's polls need no thread of their own; unless one is not quick, ever.
 const TRIALS: u32 = 10;
+
+/// Trust is lost for good.
+const HELD_ONCE: u32 = u32::MAX;
 
 /// Whoever holds a thread for so long is told.
 const HELD: Duration = Duration::from_secs(1);
@@ -59,7 +62,7 @@ struct Shared {
 struct Conduct {
     activity_type: String,
     blocking: bool,
-    /// Quick polls in a row.
+    /// Quick polls; `HELD_ONCE` once one was not.
     quick: AtomicU32,
     /// When it was last told that it holds its thread, in milliseconds of the process, and one; 0: never.
     told: AtomicU64,
@@ -81,6 +84,16 @@ impl ActivityThreads {
     /// Lets code go on by itself until it ends. `now` tells the milliseconds of the process, `engine` runs what watches.
     pub(crate) fn spawn(&self, engine: &Handle, now: fn() -> u64, code: Code, work: BoxFuture<'static, ()>) {
         let polled = Polled { work, conduct: self.0.conduct(code), shared: Arc::downgrade(&self.0), now };
+        self.on_threads(engine, now, |threads| drop(threads.spawn(polled)));
+    }
+
+    /// Lets the engine's work go on beside the code that it attends to. Only code that is trusted, and then holds as many
+    /// threads as there are, holds it up: once, for it is not trusted again.
+    pub(crate) fn attend(&self, engine: &Handle, now: fn() -> u64, work: BoxFuture<'static, ()>) {
+        self.on_threads(engine, now, |threads| drop(threads.spawn(work)));
+    }
+
+    fn on_threads(&self, engine: &Handle, now: fn() -> u64, begin: impl FnOnce(&Runtime)) {
         let mut runtime = lock(&self.0.runtime);
         let runtime = match &mut *runtime {
             Some(runtime) => runtime,
@@ -95,7 +108,7 @@ impl ActivityThreads {
                 }
             },
         };
-        runtime.spawn(polled);
+        begin(runtime);
     }
 }
 
@@ -194,14 +207,16 @@ impl Thread {
 
 impl Conduct {
     fn is_trusted(&self) -> bool {
-        !self.blocking && self.quick.load(Ordering::Relaxed) >= TRIALS
+        !self.blocking && (TRIALS..HELD_ONCE).contains(&self.quick.load(Ordering::Relaxed))
     }
 
     fn learn(&self, trusted: bool, held: Duration) {
         if held > QUICK {
-            self.quick.store(0, Ordering::Relaxed);
+            self.quick.store(HELD_ONCE, Ordering::Relaxed);
         } else if !trusted {
-            self.quick.fetch_add(1, Ordering::Relaxed);
+            // Those of several threads at once may take it a little further.
+            let more = |quick| (quick < TRIALS).then_some(quick + 1);
+            let _ = self.quick.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         }
     }
 

@@ -34,6 +34,11 @@ pub fn random_id() -> [u8; 16] {
 #[expect(clippy::disallowed_methods, reason = "the one place where monotonic time enters the engine")]
 static BEGAN: LazyLock<tokio::time::Instant> = LazyLock::new(tokio::time::Instant::now);
 
+/// In milliseconds.
+fn since_it_began() -> u64 {
+    BEGAN.elapsed().as_millis() as u64
+}
+
 /// The machine, with a tokio runtime: sleeps and works there, wherever it is called.
 #[derive(Clone)]
 pub struct Machine {
@@ -100,8 +105,11 @@ impl Host for Machine {
     }
 
     fn spawn_activity(&self, code: Code, work: BoxFuture<'static, ()>) {
-        let now = || BEGAN.elapsed().as_millis() as u64;
-        self.activities.spawn(&self.runtime, now, code, work);
+        self.activities.spawn(&self.runtime, since_it_began, code, work);
+    }
+
+    fn attend(&self, work: BoxFuture<'static, ()>) {
+        self.activities.attend(&self.runtime, since_it_began, work);
     }
 
     fn fresh_id(&self) -> [u8; 16] {

@@ -217,6 +217,10 @@ pub trait Host: Send + Sync {
     /// Lets an activity's code go on by itself until it ends, where nothing of the engine waits for it: it may hold its
     /// thread for as long as it likes. A panic ends that code alone. May be called on any thread.
     fn spawn_activity(&self, code: Code, work: BoxFuture<'static, ()>);
+    /// Lets work go on by itself that attends to an activity's code: beside it, where that saves the way between threads.
+    fn attend(&self, work: BoxFuture<'static, ()>) {
+        self.spawn(work);
+    }
     /// Sixteen random bytes.
     fn fresh_id(&self) -> [u8; 16];
     /// Lets others go first, for a moment, who write the same run from other processes. Resolves at once where there are

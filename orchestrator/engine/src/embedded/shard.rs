@@ -220,7 +220,7 @@ impl Desk for Messages {
                 tracing::debug!(%error, "a local activity's result finds nobody; it runs again at the next start");
             }
         };
-        self.ports.host.spawn(work.boxed());
+        self.ports.host.attend(work.boxed());
     }
 
     fn code_begins(&self, what: &OnThread) {

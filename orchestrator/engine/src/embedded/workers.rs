@@ -96,6 +96,6 @@ impl Workers {
                 (pause, delivery) = ((pause * 2).min(LONGEST_PAUSE), Delivery::Again);
             }
         };
-        self.host.spawn(self.running.track_future(work).boxed());
+        self.host.attend(self.running.track_future(work).boxed());
     }
 }
