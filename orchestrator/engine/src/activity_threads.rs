@@ -1,4 +1,6 @@
-//! Where activities' code runs: on threads of its own. Whatever it does there, the engine, its time limits and its API go on.
+//! Where activities' code runs: on threads of its own. Whatever it does there, the engine goes on: API, timers, workflows,
+//! leases, the end of the process. What attends to the activities (claims, time limits, heartbeats) runs beside them, since
+//! the way between threads costs as much as a short activity.
 //!
 //! An `async fn` ought to give its thread back soon, at an await. One that blocks or computes instead would hold up the
 //! activities that share its thread. So it has to earn that: until so many of a type's polls were quick, each is made on a

@@ -276,7 +276,8 @@ async fn try_suspects(ports: Ports, suspects: Vec<RunKey>) {
             ports.runs.send(RunMessage::Sweep { run: run.clone() }).await
         };
         if let Err(error) = asked.await {
-            tracing::warn!(%run, %error, "it waits for the next start");
+            // It stands still meanwhile; the next start tries again.
+            tracing::error!(%run, %error, "it could not be tried");
         }
         while ports.parkings.is_on_trial(&run) {
             ports.host.sleep(TRIAL_LOOK).await;
