@@ -6,6 +6,7 @@
 mod alarms;
 mod closings;
 mod mailroom;
+mod pick_up;
 mod shard;
 mod trials;
 mod workers;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_core::{App, InvalidApp, MAX_PAYLOAD_BYTES, RunKey, Timestamp};
+use dormouse_core::{App, InvalidApp, MAX_PAYLOAD_BYTES};
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,20 +24,20 @@ use tokio_util::task::TaskTracker;
 use crate::front::FrontDoor;
 use crate::host::Machine;
 use crate::intake::Intake;
-use crate::parking::suspect;
 use crate::parkings::Parkings;
 use crate::ports::{Choices, Ports};
-use crate::seams::{Host, RunMessage};
+use crate::seams::Host;
 use crate::states::States;
-use crate::store::{Parked, Store, StoreError};
-use crate::sweep::{DueRows, sweep_once};
+use crate::store::{Store, StoreError};
+use crate::sweep::sweep_once;
 use crate::thread::Context;
 
 use alarms::AlarmClock;
 use closings::Notices;
 use mailroom::{Mailroom, Post};
+use pick_up::{begin_trials, pick_up, try_suspects};
 use shard::Shards;
-use trials::{Ending, Trials};
+use trials::Trials;
 use workers::Workers;
 
 /// How the embedded runtime is set up.
@@ -194,99 +195,6 @@ impl Embedded {
         }
     }
 }
-
-/// Begins to write down whose code runs; and those that the process before died over.
-fn begin_trials(path: Option<PathBuf>) -> Result<(Option<Arc<Trials>>, Vec<RunKey>), OpenError> {
-    let Some(path) = path else { return Ok((None, Vec::new())) };
-    let (trials, ending) = Trials::begin(&path).map_err(|error| OpenError::Trials { path, error })?;
-    let suspects = match ending {
-        Ending::Orderly => Vec::new(),
-        Ending::Sudden(suspects) => suspects,
-    };
-    Ok((Some(trials), suspects))
-}
-
-/// Start-up: every run that is owed something is looked at, or its alarm is set when that is all it waits for. Those whose
-/// code may not give the thread back come last, and on a thread for themselves; suspects wait to be tried.
-async fn pick_up(ports: &Ports, mailroom: &Mailroom, suspects: &[RunKey]) -> Result<(), StoreError> {
-    for run in suspects {
-        mailroom.set_aside(run.workflow.clone());
-        ports.parkings.insert(run.clone(), waits_for_its_trial(ports));
-    }
-    let mut last = Vec::new();
-    // Tasks and undecided inputs are due within one interval (longer only after sweeps have looked in vain), so
-    // whatever is due later than the longest patience waits for time alone.
-    let soon = ports.now() + ports.choices.sweep_interval * 64;
-    let mut pages = DueRows::all();
-    loop {
-        let rows = pages.next(&*ports.store).await?;
-        if rows.is_empty() {
-            break;
-        }
-        for row in rows.into_iter().filter(|row| !suspects.contains(&row.run)) {
-            let parked = row.parked.is_some();
-            if let Some(parked) = row.parked {
-                mailroom.set_aside(row.run.workflow.clone());
-                last.push(row.run.clone());
-                // One that is deadly is learned of when its message comes. Others are tried at once; should one go on, the
-                // row is told, even if nothing else is to be recorded.
-                if !parked.ends_process {
-                    let same = *parked.build == *ports.choices.build;
-                    let attempts = if same { parked.attempts } else { 0 };
-                    ports.parkings.insert(row.run.clone(), Parked { attempts, retry_at: ports.now(), ..parked });
-                }
-            }
-            match row.due {
-                _ if parked => {}
-                Some(due) if due > soon && !row.status.is_closed() => {
-                    ports.alarms.set(&row.run, row.run_id, Some(due)).await?;
-                }
-                _ => ports.runs.send(RunMessage::Sweep { run: row.run }).await?,
-            }
-        }
-    }
-    for run in last {
-        ports.runs.send(RunMessage::Sweep { run }).await?;
-    }
-    Ok(())
-}
-
-/// Nothing of it runs until then.
-fn waits_for_its_trial(ports: &Ports) -> Parked {
-    Parked {
-        reason: "the process before this one has ended while the run's code ran; it waits to be tried alone".into(),
-        build: ports.choices.build.to_string(),
-        sequence: 0,
-        attempts: 0,
-        retry_at: Timestamp::from_millis(u64::MAX),
-        ends_process: true,
-    }
-}
-
-/// Tries each suspect alone: should this process die too, it is known over whom, and the next leaves it alone.
-async fn try_suspects(ports: Ports, suspects: Vec<RunKey>) {
-    for run in suspects {
-        tracing::warn!(%run, "the process before this one has ended while this run's code ran: it is tried alone");
-        let asked = async {
-            suspect(&ports, &run, 1).await?;
-            if !ports.parkings.is_suspect(&run) {
-                // Parked before; or it has ended.
-                ports.parkings.remove(&run);
-            }
-            ports.runs.send(RunMessage::Sweep { run: run.clone() }).await
-        };
-        if let Err(error) = asked.await {
-            // It stands still meanwhile; the next start tries again.
-            tracing::error!(%run, %error, "it could not be tried");
-        }
-        while ports.parkings.is_on_trial(&run) {
-            ports.host.sleep(TRIAL_LOOK).await;
-        }
-    }
-}
-
-/// How often it is looked whether a trial is over.
-const TRIAL_LOOK: Duration = Duration::from_millis(10);
 
 /// Looks for overdue runs, for ever (rule F6).
 async fn sweep(ports: Ports) {
