@@ -9,8 +9,7 @@
 //! suspicion](crate::parking::suspect): should the process end once more, the next finds him parked.
 
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,7 +22,7 @@ const PLACE_BYTES: usize = 2048;
 pub(super) struct Trials {
     path: PathBuf,
     /// None while nothing is written down.
-    file: Option<File>,
+    file: Option<Mutex<File>>,
     taken: Mutex<Vec<bool>>,
 }
 
@@ -51,7 +50,7 @@ impl Trials {
             Err(error) => return Err(error),
         };
         let file = File::create(path)?;
-        let file = (ending != Ending::Orderly).then_some(file);
+        let file = (ending != Ending::Orderly).then_some(Mutex::new(file));
         Ok((Arc::new(Self { path: path.to_owned(), file, taken: Mutex::default() }), ending))
     }
 
@@ -97,8 +96,10 @@ impl Drop for Trial {
 }
 
 /// Without it the run is only not known should the process end.
-fn write(file: &File, place: usize, bytes: &[u8]) {
-    if let Err(error) = file.write_all_at(bytes, (place * PLACE_BYTES) as u64) {
+fn write(file: &Mutex<File>, place: usize, bytes: &[u8]) {
+    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+    let written = file.seek(SeekFrom::Start((place * PLACE_BYTES) as u64)).and_then(|_| file.write_all(bytes));
+    if let Err(error) = written {
         tracing::debug!(%error, "it is not written down whose code runs");
     }
 }
