@@ -262,3 +262,30 @@ mod asked {
         engine.shutdown(Duration::from_secs(1)).await;
     }
 }
+
+/// Whoever is on probation holds nothing open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_on_probation_does_not_keep_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (trials, ledger) = (dir.path().join("trials"), Ledger::at(dir.path().join("ledger.jsonl")));
+    let open = async || {
+        let store = Arc::new(SqliteStore::open(dir.path()).expect("nobody has it"));
+        let settings = Settings { trials: Some(trials.clone()), ..Settings::default() };
+        Embedded::open(Arc::new(functions::app(ledger.clone())), store, settings).await.unwrap()
+    };
+    let engine = open().await;
+    let input = json!({ "expense_id": "e", "amount_cents": 1 });
+    engine.front().start(None, start("expenseApprovalWorkflow", "e", input)).await.unwrap();
+    engine.shutdown(Duration::from_secs(5)).await;
+    // As a process leaves it that dies over this run.
+    let told = br#"["default","e",0]"#;
+    std::fs::write(&trials, [&(told.len() as u16).to_le_bytes()[..], told].concat()).unwrap();
+    let engine = open().await;
+    engine.front().query(&target("e"), "status", Payload::NULL).await.unwrap();
+    while engine.front().describe(&target("e")).await.unwrap().run.parked.is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    engine.shutdown(Duration::from_secs(5)).await;
+    open().await.shutdown(Duration::from_secs(5)).await;
+}

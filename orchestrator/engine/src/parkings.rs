@@ -3,10 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{RunKey, Timestamp};
 
+use crate::seams::Instant;
 use crate::store::Parked;
 
 /// Runs that are parked, as far as this process knows. The index row is the durable copy.
@@ -14,8 +16,8 @@ use crate::store::Parked;
 pub struct Parkings {
     parked: Mutex<HashMap<RunKey, Parked>>,
     held: Mutex<HashSet<RunKey>>,
-    /// And whether they are on probation: their code has run, and the process lives.
-    suspects: Mutex<HashMap<RunKey, bool>>,
+    /// And since when they are on probation: their code has run, and the process lives.
+    suspects: Mutex<HashMap<RunKey, Option<Instant>>>,
 }
 
 impl Parkings {
@@ -71,19 +73,26 @@ impl Parkings {
 
     /// This process tries a run that others may have died of.
     pub(crate) fn try_suspect(&self, run: RunKey) {
-        self.suspects().insert(run, false);
+        self.suspects().insert(run, None);
     }
 
-    /// The code of a suspect has run, and the process lives. `true`: that is news, and somebody must [acquit] it later.
-    ///
-    /// [acquit]: crate::parking::acquit
-    pub(crate) fn put_on_probation(&self, run: &RunKey) -> bool {
-        self.suspects().get_mut(run).is_some_and(|on_probation| !std::mem::replace(on_probation, true))
+    /// The code of this run has run, and the process lives: if it is a suspect, it is on probation from now on.
+    pub(crate) fn put_on_probation(&self, run: &RunKey, now: Instant) {
+        if let Some(since) = self.suspects().get_mut(run) {
+            since.get_or_insert(now);
+        }
+    }
+
+    /// Suspects that have been on probation for so long.
+    pub(crate) fn proven(&self, now: Instant, probation: Duration) -> Vec<RunKey> {
+        let suspects = self.suspects();
+        let proven = |since: &Option<Instant>| since.is_some_and(|since| now.since(since) >= probation);
+        suspects.iter().filter(|(_, since)| proven(since)).map(|(run, _)| run.clone()).collect()
     }
 
     /// Whether it is a suspect whose code has not run yet.
     pub(crate) fn is_on_trial(&self, run: &RunKey) -> bool {
-        self.suspects().get(run) == Some(&false)
+        self.suspects().get(run) == Some(&None)
     }
 
     /// It has tried it.
@@ -91,7 +100,7 @@ impl Parkings {
         self.suspects().remove(run);
     }
 
-    fn suspects(&self) -> MutexGuard<'_, HashMap<RunKey, bool>> {
+    fn suspects(&self) -> MutexGuard<'_, HashMap<RunKey, Option<Instant>>> {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -35,7 +35,7 @@ use crate::thread::Context;
 use alarms::AlarmClock;
 use closings::Notices;
 use mailroom::{Mailroom, Post};
-use pick_up::{begin_trials, pick_up, try_suspects};
+use pick_up::{begin_trials, end_probations, pick_up, try_suspects};
 use shard::Shards;
 use trials::Trials;
 use workers::Workers;
@@ -166,8 +166,14 @@ impl Embedded {
         pick_up(&ports, &mailroom, &suspects).await?;
         let (rounds, stopping) = (TaskTracker::new(), CancellationToken::new());
         let alarms = alarms.ring(Arc::clone(&ports.runs), Arc::clone(&host));
-        let suspects = try_suspects(ports.clone(), suspects);
-        for round in [alarms.boxed(), sweep(ports).boxed(), Arc::clone(&shards).watch().boxed(), suspects.boxed()] {
+        let begun = [
+            alarms.boxed(),
+            try_suspects(ports.clone(), suspects).boxed(),
+            end_probations(ports.clone()).boxed(),
+            sweep(ports).boxed(),
+            Arc::clone(&shards).watch().boxed(),
+        ];
+        for round in begun {
             let round = stopping.clone().run_until_cancelled_owned(round).map(drop);
             host.spawn(rounds.track_future(round).boxed());
         }

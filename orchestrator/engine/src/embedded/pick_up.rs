@@ -9,11 +9,18 @@ use dormouse_core::{RunKey, Timestamp};
 use super::OpenError;
 use super::mailroom::Mailroom;
 use super::trials::{Ending, Trials};
-use crate::parking::suspect;
+use crate::parking::{acquit, suspect};
 use crate::ports::Ports;
 use crate::seams::RunMessage;
 use crate::store::{Parked, StoreError};
 use crate::sweep::DueRows;
+
+/// Whoever was suspected of ending processes is not any more when he has run for so long in one that lives: what his code
+/// asked for may yet end it, a local activity, the turn after the next.
+const PROBATION: Duration = Duration::from_secs(50);
+
+/// How often it is looked whose probation is over.
+const PROBATION_LOOK: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a trial is over.
 const TRIAL_LOOK: Duration = Duration::from_millis(10);
@@ -104,6 +111,18 @@ pub(super) async fn try_suspects(ports: Ports, suspects: Vec<RunKey>) {
         }
         while ports.parkings.is_on_trial(&run) {
             ports.host.sleep(TRIAL_LOOK).await;
+        }
+    }
+}
+
+/// Acquits whoever has proven himself, for ever.
+pub(super) async fn end_probations(ports: Ports) {
+    loop {
+        ports.host.sleep(PROBATION_LOOK).await;
+        for run in ports.parkings.proven(ports.host.instant(), PROBATION) {
+            if let Err(error) = acquit(&ports, &run).await {
+                tracing::warn!(%run, %error, "its row still says that it is parked; trying again");
+            }
         }
     }
 }

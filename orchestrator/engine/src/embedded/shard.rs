@@ -18,7 +18,6 @@ use super::OpenError;
 use super::mailroom::{Inbox, Letter, Mailroom};
 use super::trials::{Trial, Trials};
 use crate::decider::OnThread;
-use crate::parking::acquit;
 use crate::ports::Ports;
 use crate::seams::{Delivery, RunMessage};
 use crate::store::StoreError;
@@ -30,9 +29,6 @@ use crate::worker::{LocalTask, run_local};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// Whoever was suspected of ending processes is not any more when he has run for so long in one that lives.
-const PROBATION: Duration = Duration::from_secs(50);
 
 /// Messages for one run.
 #[derive(Default)]
@@ -259,9 +255,7 @@ async fn work_through(inside: &Inside<Messages>, run: RunKey) {
     loop {
         let Some(messages) = desk.take_up(&run) else { return };
         let handled = inside.decider.handle(&run, messages, delivery).await;
-        if desk.ports.parkings.put_on_probation(&run) {
-            desk.acquit_later(&run);
-        }
+        desk.ports.parkings.put_on_probation(&run, desk.ports.host.instant());
         match handled {
             Ok(()) => (pause, delivery) = (FIRST_PAUSE, Delivery::First),
             Err(StoreError::Refused(reason)) => {
@@ -285,19 +279,6 @@ async fn work_through(inside: &Inside<Messages>, run: RunKey) {
 }
 
 impl Messages {
-    /// The code of a suspect has run, and this process lives. What it asked for may yet end it: a local activity, the turn
-    /// after the next.
-    fn acquit_later(&self, run: &RunKey) {
-        let (ports, run) = (self.ports.clone(), run.clone());
-        let work = async move {
-            ports.host.sleep(PROBATION).await;
-            if let Err(error) = acquit(&ports, &run).await {
-                tracing::warn!(%run, %error, "its row still says that it is parked");
-            }
-        };
-        self.ports.host.spawn(work.boxed());
-    }
-
     /// What is to be handled next; `None` when there is nothing, or the thread was given up.
     fn take_up(&self, run: &RunKey) -> Option<Vec<RunMessage>> {
         let mut piles = self.piles.lock();
