@@ -9,7 +9,7 @@
 //! | C5 | a run begins only after the one before it is closed |
 //! | C6 | a closing batch holds all of the next run: anyone creates it, all the same |
 //! | C7 | a batch that is missing, moved or altered is noticed |
-//! | C8 | recorded time never goes back |
+//! | C8 | recorded time never goes back, and waits go by the clock |
 //! | C9 | a history that was recorded once is read for ever |
 //! | F1 | anyone takes inputs in, only the decider decides, and what waits is decided |
 //! | F2 | the intent is on the queue before the commit |
@@ -28,6 +28,8 @@
 mod attempts;
 #[path = "rules/bounds.rs"]
 mod bounds;
+#[path = "rules/clocks.rs"]
+mod clocks;
 #[path = "rules/commit.rs"]
 mod commit;
 #[path = "rules/flow.rs"]

@@ -58,7 +58,7 @@ pub use run::{
     RunState, StaleSnapshot, StartRequest, StartVerdict, Terms,
 };
 pub use status::{Status, StatusName, UnknownStatus};
-pub use time::{Timestamp, millis};
+pub use time::{Moment, Timestamp, millis};
 pub use tools::Tools;
 pub use workflow::{
     ActivityCall, CloseLimit, LocalActivityCall, NeedsCloseLimit, Pending, Published, Random, Signals, Sleep, Timeout,

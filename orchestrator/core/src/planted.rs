@@ -27,6 +27,8 @@ pub enum Bug {
     C7SkipChain,
     /// The host's clock is recorded as it is.
     C8TrustClock,
+    /// What is asked for is waited for from recorded time on, not by the clock.
+    C8WaitFromRecorded,
     /// Accepted inputs are not decided when they come again.
     F1ForgetUndecided,
     /// A message that comes again hands nothing out.
@@ -92,6 +94,7 @@ impl Bug {
         Self::C6InventNextRun,
         Self::C7SkipChain,
         Self::C8TrustClock,
+        Self::C8WaitFromRecorded,
         Self::F1ForgetUndecided,
         Self::F1ForgetOutstanding,
         Self::F1TryDeadlyCode,

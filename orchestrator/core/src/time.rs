@@ -30,6 +30,24 @@ impl Timestamp {
     }
 }
 
+/// When a turn was decided: what `now()` was for the code, and what the decider's clock showed. The two differ where a clock
+/// was set back, or is behind another's: `now()` never goes back, and waits are measured by the clock (rule C8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// What `now()` was.
+    pub now: Timestamp,
+    /// What the decider's clock showed; never later.
+    pub clock: Timestamp,
+}
+
+impl Moment {
+    /// By how many milliseconds the clock was behind, if it was.
+    #[must_use]
+    pub(crate) fn behind_ms(self) -> Option<u64> {
+        Some(millis(self.now.since(self.clock))).filter(|behind| *behind > 0)
+    }
+}
+
 /// A duration in whole milliseconds, rounded up so that nothing fires early.
 #[must_use]
 pub const fn millis(duration: Duration) -> u64 {

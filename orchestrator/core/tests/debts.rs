@@ -48,7 +48,7 @@ async fn busy(cx: Workflow, _: ()) -> Result<(), Failure> {
 #[test]
 fn a_batch_adds_what_it_calls_for_and_no_more() {
     let mut world = World::run(busy, &());
-    assert_eq!(newest(&world), ["task 1 not before 1000", "task 2 not before 1000", "alarm at 31000"]);
+    assert_eq!(newest(&world), ["task 1 not before 0", "task 2 not before 0", "alarm at 31000"]);
     // A signal beside them: nothing is sent again, no alarm is set again.
     world.arrive(signal("s", "go", "true"));
     assert_eq!(newest(&world), [""; 0]);
@@ -97,7 +97,7 @@ fn a_timer_that_fired_by_others_moves_the_alarm_too() {
 fn all_and_recent_of_an_open_run() {
     let mut world = World::run(busy, &());
     world.arrive(signal("s", "go", "true"));
-    assert_eq!(owed(&world, Owed::All), ["task 1 not before 1000", "task 2 not before 1000", "alarm at 31000"]);
+    assert_eq!(owed(&world, Owed::All), ["task 1 not before 0", "task 2 not before 0", "alarm at 31000"]);
     assert_eq!(owed(&world, Owed::Recent), ["alarm at 31000"]);
     world.arrive(lost(2, 1));
     assert_eq!(owed(&world, Owed::Recent), ["task 2 not before 2000", "alarm at 31000"]);

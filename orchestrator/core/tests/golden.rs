@@ -201,7 +201,7 @@ fn cases() -> Vec<(String, Batch)> {
         events,
         due: due.map(at),
     };
-    let turn = |at_offset_ms, taken, input| Event::Turn(Turn { at_offset_ms, taken, input });
+    let turn = |at_offset_ms, taken, input| Event::Turn(Turn { at_offset_ms, taken, input, behind_ms: None });
     let mut cases = vec![
         ("swept".to_owned(), batch(BatchKind::Swept, Vec::new(), Some(9_000))),
         ("nothing".to_owned(), batch(BatchKind::Accepted, Vec::new(), None)),
@@ -209,6 +209,14 @@ fn cases() -> Vec<(String, Batch)> {
         (
             "turn with its input".to_owned(),
             batch(BatchKind::Decided, vec![turn(0, 0, Some(TimerFired { id: 1 }.into()))], None),
+        ),
+        (
+            "turn by a clock that is behind".to_owned(),
+            batch(
+                BatchKind::Decided,
+                vec![Event::Turn(Turn { at_offset_ms: 0, taken: 1, input: None, behind_ms: Some(3_600_000) })],
+                None,
+            ),
         ),
         (
             "decided by".to_owned(),

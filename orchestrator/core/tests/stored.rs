@@ -104,7 +104,7 @@ fn events_that_contradict_the_history_are_seen() {
         due: None,
     };
     let input = |id| Input::ActivityCompleted(operations::ActivityCompleted { id, attempt: 1, result: Payload::NULL });
-    let turn = |taken| Event::Turn(Turn { at_offset_ms: 0, taken, input: None });
+    let turn = |taken| Event::Turn(Turn { at_offset_ms: 0, taken, input: None, behind_ms: None });
     let table = [
         (Batch { events: vec![Event::Input(input(2))], ..fits.clone() }, "activity 2 is not pending"),
         (
@@ -386,15 +386,15 @@ fn command() -> impl Strategy<Value = Command> {
 }
 
 fn batch() -> impl Strategy<Value = Batch> {
-    let event =
-        prop_oneof![
-            input().prop_map(Event::Input),
-            (any::<String>(), any::<u64>())
-                .prop_map(|(build, flags)| Event::DecidedBy(DecidedBy { build, flags: Flags::from_bits(flags) })),
-            (any::<i64>(), any::<u32>(), option::of(input()))
-                .prop_map(|(at_offset_ms, taken, input)| Event::Turn(Turn { at_offset_ms, taken, input })),
-            command().prop_map(Event::Command),
-        ];
+    let event = prop_oneof![
+        input().prop_map(Event::Input),
+        (any::<String>(), any::<u64>())
+            .prop_map(|(build, flags)| Event::DecidedBy(DecidedBy { build, flags: Flags::from_bits(flags) })),
+        (any::<i64>(), any::<u32>(), option::of(input()), option::of(any::<u64>())).prop_map(
+            |(at_offset_ms, taken, input, behind_ms)| Event::Turn(Turn { at_offset_ms, taken, input, behind_ms })
+        ),
+        command().prop_map(Event::Command),
+    ];
     let kind = prop_oneof![Just(BatchKind::Accepted), Just(BatchKind::Decided), Just(BatchKind::Swept)];
     (any::<[u8; 16]>(), any::<[u8; 16]>(), any::<u64>(), kind, vec(event, 0..6), option::of(any::<u64>())).prop_map(
         |(commit_id, previous, time, kind, events, due)| Batch {

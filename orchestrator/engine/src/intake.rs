@@ -154,7 +154,8 @@ impl Intake {
     }
 
     fn seal_inputs(&self, state: &RunState, inputs: Vec<Input>) -> (Batch, Entry) {
-        let time = state.recorded_time(self.ports.now());
+        let clock = self.ports.now();
+        let time = state.recorded_time(clock);
         let sweep = self.ports.choices.sweep_interval;
         let ends = inputs.iter().any(|input| matches!(input, Input::Terminated(operations::Terminated { .. })));
         let events: Vec<_> = inputs.into_iter().map(Event::Input).collect();
@@ -165,7 +166,7 @@ impl Intake {
             kind: BatchKind::Accepted,
             events,
             // An input waits to be decided: due in one interval, unless the run is due sooner anyway.
-            due: Some(time + sweep).filter(|due| state.due.is_none_or(|known| *due < known)),
+            due: Some(clock + sweep).filter(|due| state.due.is_none_or(|known| *due < known)),
         };
         if !ends {
             let entry = entry(&batch, state);
@@ -176,7 +177,7 @@ impl Intake {
             // Accepted inputs fit the state that accepted them; were it otherwise, `append` would say so.
             let _ = after.apply(event, time);
         }
-        batch.due = after.due_after(time, sweep);
+        batch.due = after.due_after(clock, sweep);
         let entry = entry(&batch, &after);
         (batch, entry)
     }

@@ -8,6 +8,7 @@ use dormouse_core::history::{Batch, is_closed};
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{LiveRun, RunKey, Status, Terms, TurnFailure};
 
+use crate::attempts::SKEW;
 use crate::commit::LoadError;
 use crate::decider::{Decider, OnThread, Surroundings};
 use crate::post::Post;
@@ -59,7 +60,10 @@ impl<S: Surroundings + 'static> Decider<S> {
     /// long recorded.
     pub(crate) fn begins(&self, post: &Post) -> bool {
         let first = post.first_batch().filter(|_| !post.fresh).and_then(|first| Batch::decode(0, first).ok());
-        first.is_some_and(|first| self.ports.now().since(first.time) < self.ports.choices.sweep_interval)
+        let now = self.ports.now();
+        // Nor can a clock that was ahead make it look young.
+        let young = |at| now.since(at) < self.ports.choices.sweep_interval && at.since(now) <= SKEW;
+        first.is_some_and(|first| young(first.time))
     }
 
     /// The run, with these batches taken in, and replayed where it is not in memory. `begins`: the first of them is all

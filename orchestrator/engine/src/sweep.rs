@@ -113,8 +113,9 @@ impl<S: Surroundings + 'static> Decider<S> {
 }
 
 fn swept(ports: &Ports, state: &RunState) -> Batch {
-    let time = state.recorded_time(ports.now());
-    let due = state.due_after(time, state.patience(ports.choices.sweep_interval)).unwrap_or(time + FAR);
+    let clock = ports.now();
+    let time = state.recorded_time(clock);
+    let due = state.due_after(clock, state.patience(ports.choices.sweep_interval)).unwrap_or(clock + FAR);
     Batch {
         commit_id: ports.commit_id(),
         previous: state.head,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -19,7 +19,11 @@ const MANY: usize = 1_000;
 
 /// Time that is set and passes by hand, and ids that count up. A clone is the same host.
 #[derive(Clone)]
-pub struct Clock(Arc<Inner>);
+pub struct Clock {
+    inner: Arc<Inner>,
+    /// In milliseconds.
+    wrong_by: Arc<AtomicI64>,
+}
 
 struct Inner {
     time: Mutex<Time>,
@@ -46,21 +50,33 @@ impl Clock {
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
         let time = Time { now, passed: Duration::ZERO, ids: 0, sleepers: BTreeMap::new(), sleeps: 0 };
-        Self(Arc::new(Inner { time: Mutex::new(time), begun: Mutex::default(), working: Mutex::default() }))
+        let inner = Inner { time: Mutex::new(time), begun: Mutex::default(), working: Mutex::default() };
+        Self { inner: Arc::new(inner), wrong_by: Arc::default() }
+    }
+
+    /// Another host's clock, right so far. The same time passes for both, and its work is done together with this one's.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), wrong_by: Arc::default() }
+    }
+
+    /// From now on it shows so many milliseconds more than what has passed; or less.
+    pub fn be_wrong_by(&self, millis: i64) {
+        self.wrong_by.store(millis, Ordering::SeqCst);
     }
 
     /// Sets the clock, forwards or backwards. No time passes.
     pub fn set(&self, to: Timestamp) {
-        lock(&self.0.time).now = to;
+        lock(&self.inner.time).now = to;
     }
 
     /// Lets time pass: the clock shows it, and whoever slept until then wakes, the earliest first, and works as far as
     /// that goes, before the next one wakes.
     pub fn pass(&self, time: Duration) {
-        let until = lock(&self.0.time).passed + time;
+        let until = lock(&self.inner.time).passed + time;
         loop {
             self.work();
-            let mut inner = lock(&self.0.time);
+            let mut inner = lock(&self.inner.time);
             let next = inner.sleepers.first_key_value().map(|((at, _), _)| at.since(Instant::default()));
             let to = next.unwrap_or(until).clamp(inner.passed, until);
             let step = to - inner.passed;
@@ -82,17 +98,17 @@ impl Clock {
     /// When the next of those who sleep wakes: so much later. `None`: nobody sleeps.
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
-        let time = lock(&self.0.time);
+        let time = lock(&self.inner.time);
         time.sleepers.first_key_value().map(|((at, _), _)| at.since(Instant::after(time.passed)))
     }
 
     /// Lets what was spawned go on as far as it does by itself.
     pub fn work(&self) {
-        let mut working = lock(&self.0.working);
+        let mut working = lock(&self.inner.working);
         let woken = Arc::new(Woken(AtomicBool::new(true)));
         let waker = Waker::from(Arc::clone(&woken));
         loop {
-            let begun = std::mem::take(&mut *lock(&self.0.begun));
+            let begun = std::mem::take(&mut *lock(&self.inner.begun));
             // Whether there is news; those at work may also ask for a pause only.
             if begun.is_empty() && !woken.0.swap(false, Ordering::SeqCst) {
                 return;
@@ -129,11 +145,12 @@ impl Wake for Woken {
 
 impl Host for Clock {
     fn now(&self) -> Timestamp {
-        lock(&self.0.time).now
+        let right = lock(&self.inner.time).now;
+        Timestamp::from_millis(right.as_millis().saturating_add_signed(self.wrong_by.load(Ordering::SeqCst)))
     }
 
     fn instant(&self) -> Instant {
-        Instant::after(lock(&self.0.time).passed)
+        Instant::after(lock(&self.inner.time).passed)
     }
 
     fn sleep_until(&self, at: Instant) -> BoxFuture<'static, ()> {
@@ -141,7 +158,7 @@ impl Host for Clock {
     }
 
     fn spawn(&self, work: BoxFuture<'static, ()>) {
-        lock(&self.0.begun).push(work);
+        lock(&self.inner.begun).push(work);
     }
 
     fn spawn_activity(&self, _: Code, work: BoxFuture<'static, ()>) {
@@ -149,7 +166,7 @@ impl Host for Clock {
     }
 
     fn fresh_id(&self) -> [u8; 16] {
-        let mut time = lock(&self.0.time);
+        let mut time = lock(&self.inner.time);
         time.ids += 1;
         time.ids.to_be_bytes()
     }
@@ -176,7 +193,7 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let clock = self.clock.clone();
-        let mut time = lock(&clock.0.time);
+        let mut time = lock(&clock.inner.time);
         if self.at <= Instant::after(time.passed) {
             return Poll::Ready(());
         }
@@ -192,7 +209,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            lock(&self.clock.0.time).sleepers.remove(&(self.at, place));
+            lock(&self.clock.inner.time).sleepers.remove(&(self.at, place));
         }
     }
 }

@@ -350,15 +350,21 @@ impl World {
     /// Begins a process.
     #[must_use]
     pub fn process(&self) -> Process {
+        self.process_by(&self.clock)
+    }
+
+    /// Begins a process on a host with this clock.
+    #[must_use]
+    pub fn process_by(&self, clock: &Clock) -> Process {
         let faults = Arc::new(FaultyStore::new((self.stores)()));
         let counting = Arc::new(CountingStore::new(Arc::clone(&faults) as _));
         let ports = Ports {
             store: Arc::clone(&counting) as _,
-            states: Arc::new(States::new(Arc::clone(&counting) as _, Arc::new(self.clock.clone()))),
+            states: Arc::new(States::new(Arc::clone(&counting) as _, Arc::new(clock.clone()))),
             runs: Arc::new(self.mail.clone()),
             activities: Arc::new(self.mail.clone()),
             alarms: Arc::new(self.mail.clone()),
-            host: Arc::new(self.clock.clone()),
+            host: Arc::new(clock.clone()),
             closings: Arc::new(Nobody),
             parkings: Arc::new(Parkings::default()),
             choices: Choices {

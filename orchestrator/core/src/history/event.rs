@@ -1,10 +1,12 @@
 //! What a history is made of. Numbers (`#[n(..)]`) are the stored form: never change or reuse one, only add.
 
+use std::time::Duration;
+
 use minicbor::{Decode, Encode};
 
 use super::flags::Flags;
 use crate::operations::{Command, Input};
-use crate::time::Timestamp;
+use crate::time::{Moment, Timestamp};
 
 /// One entry of a history.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -43,6 +45,19 @@ pub struct Turn {
     /// An input that was recorded and delivered at once, after those.
     #[n(2)]
     pub input: Option<Input>,
+    /// By how many milliseconds the decider's clock was behind what `now()` was, if it was: recorded time never goes
+    /// back, and what a turn asks for is waited for by the clock (rule C8).
+    #[n(3)]
+    pub behind_ms: Option<u64>,
+}
+
+impl Turn {
+    /// What `now()` was, and what the decider's clock showed, in a turn of a batch with this time.
+    #[must_use]
+    pub fn moment(&self, batch: Timestamp) -> Moment {
+        let now = turn_time(batch, self.at_offset_ms);
+        Moment { now, clock: now - Duration::from_millis(self.behind_ms.unwrap_or_default()) }
+    }
 }
 
 /// Who decides, and by which behaviours of the engine.

@@ -27,7 +27,7 @@ use crate::ids::CommandId;
 use crate::options::{RecordedOptions, Verdict};
 use crate::payload::Payload;
 use crate::planted::{Bug, planted};
-use crate::time::Timestamp;
+use crate::time::{Moment, Timestamp};
 
 /// Run an activity on a worker.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -134,7 +134,7 @@ pub struct PendingActivity {
     /// Its limits and retry policy.
     #[n(2)]
     pub options: RecordedOptions,
-    /// When the workflow asked for it.
+    /// When the workflow asked for it, by the decider's clock.
     #[n(3)]
     pub scheduled_at: Timestamp,
     /// The last attempt whose lease the history has ended; 0 when none.
@@ -281,14 +281,14 @@ impl Ask for ScheduleActivity {
         self.input == other.input && self.options == other.options
     }
 
-    fn fold(&self, of: &mut Activities, at: Timestamp) -> Result<(), String> {
+    fn fold(&self, of: &mut Activities, at: Moment) -> Result<(), String> {
         let pending = PendingActivity {
             activity_type: self.activity_type.clone(),
             input: self.input.clone(),
             options: self.options.clone(),
-            scheduled_at: at,
+            scheduled_at: at.clock,
             lost: 0,
-            retry_at: at,
+            retry_at: at.clock,
         };
         of.close_deadlines.extend(pending.close_deadline().map(|at| (at, self.id)));
         of.start_deadlines.extend(pending.start_deadline().map(|at| (at, self.id)));
@@ -328,7 +328,7 @@ impl Ask for CancelActivity {
         true
     }
 
-    fn fold(&self, of: &mut Activities, _: Timestamp) -> Result<(), String> {
+    fn fold(&self, of: &mut Activities, _: Moment) -> Result<(), String> {
         // An outcome may have been taken in before the workflow gave it up.
         if of.remove(self.id).is_some() {
             of.unwanted.insert(self.id);

@@ -15,7 +15,7 @@ use super::call::NextRun;
 use super::kind::{Ask, Closed, Kind, View, attributes};
 use crate::failure::Failure;
 use crate::payload::Payload;
-use crate::time::Timestamp;
+use crate::time::Moment;
 
 /// The run ends well.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -65,7 +65,7 @@ impl Ask for Complete {
         self == other
     }
 
-    fn fold(&self, _: &mut Closings, _: Timestamp) -> Result<(), String> {
+    fn fold(&self, _: &mut Closings, _: Moment) -> Result<(), String> {
         Ok(())
     }
 
@@ -91,7 +91,7 @@ impl Ask for Fail {
         true
     }
 
-    fn fold(&self, _: &mut Closings, _: Timestamp) -> Result<(), String> {
+    fn fold(&self, _: &mut Closings, _: Moment) -> Result<(), String> {
         Ok(())
     }
 
@@ -112,7 +112,7 @@ impl Ask for Cancel {
         true
     }
 
-    fn fold(&self, _: &mut Closings, _: Timestamp) -> Result<(), String> {
+    fn fold(&self, _: &mut Closings, _: Moment) -> Result<(), String> {
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl Ask for ContinueAsNew {
         self == other
     }
 
-    fn fold(&self, _: &mut Closings, _: Timestamp) -> Result<(), String> {
+    fn fold(&self, _: &mut Closings, _: Moment) -> Result<(), String> {
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::failure::{Failure, RetryState};
 use crate::ids::CommandId;
 use crate::payload::Payload;
 use crate::status::Status;
-use crate::time::Timestamp;
+use crate::time::{Moment, Timestamp};
 
 /// A kind of event as people see it: its type and its particulars.
 pub(crate) type View = (&'static str, Attributes);
@@ -73,6 +73,10 @@ pub(crate) trait News {
     fn closes(&self) -> Option<Closed> {
         None
     }
+    /// What `now()` is at least when the workflow is told.
+    fn now_at_least(&self, _of: &Self::Of) -> Option<Timestamp> {
+        None
+    }
 }
 
 /// Something that a workflow asks for, as a history holds it.
@@ -96,8 +100,8 @@ pub(crate) trait Ask: PartialEq {
     }
     /// Whether its arguments are those of another one of the same kind, name and id.
     fn same_arguments(&self, other: &Self) -> bool;
-    /// Folds it in; `at` is what `now()` was.
-    fn fold(&self, of: &mut Self::Of, at: Timestamp) -> Result<(), String>;
+    /// Folds it in, as asked for at this moment.
+    fn fold(&self, of: &mut Self::Of, at: Moment) -> Result<(), String>;
     /// For people.
     fn view(&self) -> View;
     /// What it leaves to be done, as far as that is still pending.

@@ -21,7 +21,7 @@ use super::tried::{Ending, Tried};
 use crate::failure::{Failure, RetryState};
 use crate::ids::CommandId;
 use crate::payload::Payload;
-use crate::time::Timestamp;
+use crate::time::{Moment, Timestamp};
 
 /// Run an activity right here.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -184,7 +184,7 @@ impl Ask for ScheduleLocal {
         self.fingerprint == other.fingerprint
     }
 
-    fn fold(&self, of: &mut Locals, _: Timestamp) -> Result<(), String> {
+    fn fold(&self, of: &mut Locals, _: Moment) -> Result<(), String> {
         let pending = PendingLocal { activity_type: self.activity_type.clone(), ..PendingLocal::default() };
         of.open.insert(self.id, pending);
         Ok(())
@@ -220,7 +220,7 @@ impl Ask for CancelLocal {
         true
     }
 
-    fn fold(&self, of: &mut Locals, _: Timestamp) -> Result<(), String> {
+    fn fold(&self, of: &mut Locals, _: Moment) -> Result<(), String> {
         of.remove(self.id);
         Ok(())
     }

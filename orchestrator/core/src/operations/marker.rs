@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 
 use super::kind::{Ask, Kind, View, attributes};
 use crate::payload::Payload;
-use crate::time::Timestamp;
+use crate::time::Moment;
 
 /// A value that is given back on replay: what a closure gave when it ran.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -50,7 +50,7 @@ impl Ask for RecordMarker {
         true
     }
 
-    fn fold(&self, _: &mut Markers, _: Timestamp) -> Result<(), String> {
+    fn fold(&self, _: &mut Markers, _: Moment) -> Result<(), String> {
         Ok(())
     }
 

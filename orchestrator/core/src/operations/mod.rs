@@ -39,7 +39,7 @@ pub use termination::{Terminated, Terminations};
 pub use timer::{CancelTimer, StartTimer, TimerFired, Timers};
 
 use crate::ids::CommandId;
-use crate::time::Timestamp;
+use crate::time::{Moment, Timestamp};
 use kind::{About, Arrives, Ask, Chore, Delivery, Kind, News, View};
 
 /// Makes the enums of all kinds' records, the struct of all that is pending, and what is done to any of them.
@@ -121,6 +121,10 @@ macro_rules! operations {
                 match self { $($(Self::$input(news) => news.fits(&pending.$field),)*)+ }
             }
 
+            pub(crate) fn now_at_least(&self, pending: &Pending) -> Option<Timestamp> {
+                match self { $($(Self::$input(news) => news.now_at_least(&pending.$field),)*)+ }
+            }
+
             pub(crate) fn deliver(&self) -> Delivery<'_> {
                 match self { $($(Self::$input(news) => news.deliver(),)*)+ }
             }
@@ -176,7 +180,7 @@ macro_rules! operations {
                 }
             }
 
-            pub(crate) fn fold(&self, pending: &mut Pending, at: Timestamp) -> Result<(), String> {
+            pub(crate) fn fold(&self, pending: &mut Pending, at: Moment) -> Result<(), String> {
                 match self { $($(Self::$command(ask) => ask.fold(&mut pending.$field, at),)*)+ }
             }
 

@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 
 use super::kind::{Ask, Kind, View, attributes};
 use crate::payload::Payload;
-use crate::time::Timestamp;
+use crate::time::Moment;
 
 /// A query's value, answered from storage.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -58,7 +58,7 @@ impl Ask for Publish {
         self.value == other.value
     }
 
-    fn fold(&self, of: &mut Values, _: Timestamp) -> Result<(), String> {
+    fn fold(&self, of: &mut Values, _: Moment) -> Result<(), String> {
         of.values.insert(self.name.clone(), self.value.clone());
         Ok(())
     }

@@ -13,7 +13,7 @@ use minicbor::{Decode, Encode};
 
 use super::kind::{About, Ask, Delivery, Kind, News, Outcome, View, attributes};
 use crate::ids::CommandId;
-use crate::time::Timestamp;
+use crate::time::{Moment, Timestamp};
 
 /// Wake up later.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -21,7 +21,7 @@ pub struct StartTimer {
     /// Its id within the run.
     #[n(0)]
     pub id: CommandId,
-    /// When it fires.
+    /// When it fires, by the clock of whoever decided it.
     #[n(1)]
     pub fire_at: Timestamp,
     /// Where the workflow asked for it.
@@ -54,13 +54,25 @@ pub struct Timers {
     /// The same, the earliest first.
     #[n(1)]
     ahead: BTreeSet<(Timestamp, CommandId)>,
+    /// Of timers that were asked for when the clock was behind what `now()` was: what it will be when they have fired.
+    #[n(2)]
+    promised: BTreeMap<CommandId, Timestamp>,
+    /// The latest of these that has come: `now()` is no earlier than this.
+    #[n(3)]
+    slept_until: Timestamp,
 }
 
 impl Timers {
-    fn remove(&mut self, id: CommandId) -> Option<Timestamp> {
+    /// When it was to fire, and what was promised of it.
+    fn remove(&mut self, id: CommandId) -> Option<(Timestamp, Option<Timestamp>)> {
         let at = self.open.remove(&id)?;
         self.ahead.remove(&(at, id));
-        Some(at)
+        Some((at, self.promised.remove(&id)))
+    }
+
+    /// What `now()` is at least, since timers have fired by a clock that was behind it.
+    pub(crate) fn slept_until(&self) -> Timestamp {
+        self.slept_until
     }
 }
 
@@ -82,6 +94,7 @@ impl Kind for Timers {
     fn close(&mut self) {
         self.open.clear();
         self.ahead.clear();
+        self.promised.clear();
     }
 }
 
@@ -101,8 +114,11 @@ impl Ask for StartTimer {
         self.fire_at == other.fire_at
     }
 
-    fn fold(&self, of: &mut Timers, _: Timestamp) -> Result<(), String> {
+    fn fold(&self, of: &mut Timers, at: Moment) -> Result<(), String> {
         of.remove(self.id);
+        if at.behind_ms().is_some() {
+            of.promised.insert(self.id, self.fire_at + at.now.since(at.clock));
+        }
         of.open.insert(self.id, self.fire_at);
         of.ahead.insert((self.fire_at, self.id));
         Ok(())
@@ -126,7 +142,7 @@ impl Ask for CancelTimer {
         true
     }
 
-    fn fold(&self, of: &mut Timers, _: Timestamp) -> Result<(), String> {
+    fn fold(&self, of: &mut Timers, _: Moment) -> Result<(), String> {
         of.remove(self.id);
         Ok(())
     }
@@ -145,7 +161,13 @@ impl News for TimerFired {
     }
 
     fn note(&self, of: &mut Timers) -> Result<(), String> {
-        of.remove(self.id).map(drop).ok_or_else(|| format!("timer {} is not pending", self.id))
+        let (_, promised) = of.remove(self.id).ok_or_else(|| format!("timer {} is not pending", self.id))?;
+        of.slept_until = of.slept_until.max(promised.unwrap_or_default());
+        Ok(())
+    }
+
+    fn now_at_least(&self, of: &Timers) -> Option<Timestamp> {
+        of.promised.get(&self.id).copied()
     }
 
     fn fits(&self, of: &Timers) -> bool {

@@ -21,7 +21,7 @@ use crate::operations::kind::{Delivery, Outcome};
 use crate::operations::{CarriedSignal, Command, Input, NextRun, RecordMarker};
 use crate::options::RecordedRetry;
 use crate::payload::Payload;
-use crate::time::Timestamp;
+use crate::time::{Moment, Timestamp};
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,7 +144,7 @@ pub(crate) struct Machine {
     pub(crate) run_id: RunId,
     pub(crate) workflow_type: Rc<str>,
     pub(crate) started_at: Timestamp,
-    pub(crate) now: Timestamp,
+    pub(crate) at: Moment,
     pub(crate) mode: Mode,
     /// What the code asked for in this turn and no history holds yet.
     pub(crate) issued: VecDeque<Command>,
@@ -172,7 +172,7 @@ impl Machine {
             run_id,
             workflow_type: workflow_type.into(),
             started_at,
-            now: started_at,
+            at: Moment { now: started_at, clock: started_at },
             mode: Mode::Turn,
             issued: VecDeque::new(),
             script: Script::default(),

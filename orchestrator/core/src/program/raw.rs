@@ -117,7 +117,7 @@ impl Raw {
             let activity_type = activity_type.to_owned();
             ScheduleLocal { id, activity_type, fingerprint, place: place.to_string() }.into()
         })?;
-        let scheduled_at = machine.now;
+        let scheduled_at = machine.at.clock;
         let call = LocalCall { activity_type: activity_type.into(), input, start_to_close, retry, scheduled_at };
         machine.local_calls.insert(id, call);
         Ok(id)
@@ -135,7 +135,7 @@ impl Raw {
             place: place.clone(),
         };
         self.machine.borrow_mut().open(opening, |machine, id| {
-            StartTimer { id, fire_at: machine.now + duration, place: place.to_string() }.into()
+            StartTimer { id, fire_at: machine.at.clock + duration, place: place.to_string() }.into()
         })
     }
 
@@ -219,7 +219,7 @@ impl Raw {
     /// The recorded time of this turn.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.machine.borrow().now
+        self.machine.borrow().at.now
     }
 
     /// Whether a recorded turn is being run again.

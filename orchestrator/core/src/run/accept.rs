@@ -183,7 +183,7 @@ impl StartRequest {
             time,
             kind: BatchKind::Accepted,
             events: vec![Event::Input(Input::Started(Box::new(started)))],
-            due: Some(time + sweep),
+            due: Some(clock + sweep),
         }
     }
 }

@@ -153,7 +153,8 @@ impl RunState {
             options: pending.options.clone(),
             scheduled_at: pending.scheduled_at,
             lost: pending.lost,
-            not_before: pending.retry_at,
+            // The first attempt waits for nothing, whatever a clock shows that was ahead.
+            not_before: if pending.lost == 0 { Timestamp::default() } else { pending.retry_at },
         })
     }
 
@@ -181,8 +182,8 @@ impl RunState {
         sweep * 2u32.pow(self.sweeps.min(MAX_SWEEP_DOUBLINGS))
     }
 
-    /// When somebody must look at the run next if nothing happens after a commit at this time (rule F5): a function of
-    /// the history alone.
+    /// When somebody must look at the run next if nothing happens after a commit at this time, by the clock (rule F5): a
+    /// function of the history alone.
     /// Undecided inputs and outstanding tasks are due so long after the commit: one sweep interval, or the sweep's
     /// [`patience`](Self::patience) when it is the sweep that commits. Alarms are due when they ring.
     #[must_use]

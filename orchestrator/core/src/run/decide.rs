@@ -17,13 +17,13 @@ use super::limits::{EVENT_BYTES, Limits};
 use super::state::{RunState, reckoned};
 use crate::app::App;
 use crate::failure::Failure;
-use crate::history::{Batch, BatchKind, Damage, DecidedBy, Event, Flags, Turn, turn_time};
+use crate::history::{Batch, BatchKind, Damage, DecidedBy, Event, Flags, Turn};
 use crate::ids::{CommandId, CommitId, RunKey};
 use crate::operations::{Cancel, Command, Complete, ContinueAsNew, Fail, Input};
 use crate::payload::Payload;
 use crate::planted::{Bug, planted};
 use crate::program::{CONTINUE_AS_NEW, LocalCall, Machine, Mode, Program, Raw, TurnFailure, Turned};
-use crate::time::Timestamp;
+use crate::time::{Moment, Timestamp};
 
 /// A run in memory, its code poised after the last turn.
 pub struct LiveRun {
@@ -152,8 +152,9 @@ impl LiveRun {
                 expected.push_back(command);
             }
             self.machine.borrow_mut().script.begin(expected);
+            let at = turn.moment(time);
             let inputs = taken.drain(..turn.taken as usize).chain(turn.input);
-            self.run_turn(turn_time(time, turn.at_offset_ms), inputs)?;
+            self.run_turn(at, inputs)?;
         }
         Ok(())
     }
@@ -169,7 +170,7 @@ impl LiveRun {
     }
 
     /// One turn: deliver, then run the code until nothing stirs. What it asks for is in the machine afterwards.
-    fn run_turn(&mut self, at: Timestamp, inputs: impl Iterator<Item = Input>) -> Result<(), TurnFailure> {
+    fn run_turn(&mut self, at: Moment, inputs: impl Iterator<Item = Input>) -> Result<(), TurnFailure> {
         self.turns += 1;
         let turn = self.turns;
         if let Some(before_turn) = &self.terms.before_turn {
@@ -177,7 +178,7 @@ impl LiveRun {
         }
         {
             let mut machine = self.machine.borrow_mut();
-            machine.now = at;
+            machine.at = at;
             machine.mode = Mode::Turn;
             inputs.for_each(|input| machine.deliver(&input));
         }
@@ -246,14 +247,11 @@ impl LiveRun {
     /// [`TurnFailure`]: drop this run, nothing of the draft may be committed.
     pub fn decide(&mut self, clock: Timestamp) -> Result<Decision, TurnFailure> {
         while self.state.closed.is_none() {
-            let now = self.state.recorded_time(clock);
             if self.draft.is_empty() {
-                self.draft_base = now;
+                self.draft_base = self.state.recorded_time(clock);
             }
-            let at_offset_ms = offset(self.draft_base, now);
-            let turn = if !self.state.inbox.is_empty() {
-                let taken = if self.take_all { self.state.inbox.len() } else { 1 };
-                Turn { at_offset_ms, taken: taken as u32, input: None }
+            let (taken, input) = if !self.state.inbox.is_empty() {
+                (if self.take_all { self.state.inbox.len() } else { 1 }, None)
             } else if let Some(input) = self.arrived.pop_front() {
                 if !self.state.still_fits(&input) {
                     continue;
@@ -262,14 +260,19 @@ impl LiveRun {
                     self.draft_event(Event::Input(input))?;
                     continue;
                 }
-                Turn { at_offset_ms, taken: 0, input: Some(input) }
+                (0, Some(input))
             } else {
                 break;
             };
+            let promised = input.as_ref().and_then(|input| input.now_at_least(&self.state.pending));
+            let now = self.state.recorded_time(clock).max(promised.unwrap_or_default());
+            let at = Moment { now, clock: if planted(Bug::C8WaitFromRecorded) { now } else { clock.min(now) } };
+            let at_offset_ms = offset(self.draft_base, now);
+            let turn = Turn { at_offset_ms, taken: taken as u32, input, behind_ms: at.behind_ms() };
             self.take_all = false;
             // Inputs that wait behind a closing turn would never be seen: the fold of the close drops them.
             let unseen = self.state.inbox.len() > turn.taken as usize;
-            if self.take_turn(turn, now)? && unseen && !planted(Bug::C2CloseDeaf) {
+            if self.take_turn(turn, at)? && unseen && !planted(Bug::C2CloseDeaf) {
                 return Ok(Decision::Retake(self.retake()));
             }
         }
@@ -277,7 +280,7 @@ impl LiveRun {
     }
 
     /// Takes one turn and drafts it, within the limits. Whether it closes the run.
-    fn take_turn(&mut self, turn: Turn, now: Timestamp) -> Result<bool, TurnFailure> {
+    fn take_turn(&mut self, turn: Turn, at: Moment) -> Result<bool, TurnFailure> {
         let number = self.turns + 1;
         let too_large = |(limit, at_most)| Err(TurnFailure::TooLarge { turn: number, limit, at_most });
         if let Some(reached) = self.terms.limits.reached_by_history(self.state.events, self.state.bytes) {
@@ -287,7 +290,7 @@ impl LiveRun {
         let taken = self.draft_event(Event::Turn(turn))?;
         let mut events = taken.len() as u64 + u64::from(own.is_some());
         let mut bytes: u64 = taken.iter().chain(&own).map(reckoned).sum();
-        self.run_turn(now, taken.into_iter().chain(own))?;
+        self.run_turn(at, taken.into_iter().chain(own))?;
         let issued = std::mem::take(&mut self.machine.borrow_mut().issued);
         events += issued.len() as u64;
         bytes += issued.iter().map(|command| (EVENT_BYTES + command.bytes()) as u64).sum::<u64>();
@@ -371,7 +374,7 @@ impl LiveRun {
             Event::Input(_) | Event::DecidedBy(_) => false,
         };
         // One that backs off has its result later than a write should wait.
-        let runs = self.state.pending.locals.open.values().any(|local| local.retry_at <= self.state.decided_at);
+        let runs = self.state.pending.locals.open.values().any(|local| local.retry_at <= self.state.clock);
         !self.draft.iter().all(may_wait) || (!self.draft.is_empty() && !runs)
     }
 
@@ -386,7 +389,7 @@ impl LiveRun {
             other => other,
         }));
         let events = events.collect();
-        let due = self.state.due_after(time, sweep);
+        let due = self.state.due_after(clock, sweep);
         let due = if self.state.closed.is_some() {
             due
         } else {

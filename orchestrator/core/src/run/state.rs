@@ -7,13 +7,13 @@ use minicbor::{Decode, Encode};
 
 use super::limits::EVENT_BYTES;
 use super::requests::Requests;
-use crate::history::{Batch, BatchKind, Damage, DecidedBy, Event, Turn, turn_time};
+use crate::history::{Batch, BatchKind, Damage, DecidedBy, Event};
 use crate::ids::{BatchHash, CommandId, CommitId, RunId, RunKey, derive};
 use crate::operations::kind::Chore;
 use crate::operations::{Closed, Command, EarlierRequest, Input, Pending, Started};
 use crate::planted::{Bug, planted};
 use crate::status::Status;
-use crate::time::Timestamp;
+use crate::time::{Moment, Timestamp};
 
 /// A run as its history tells it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -94,6 +94,9 @@ pub struct RunState {
     /// Where in the history events stand: after so many of them comes this batch; one such place for every few hundred.
     #[n(25)]
     places: Vec<Place>,
+    /// What the decider's clock showed at the last turn: no later than `decided_at`.
+    #[n(26)]
+    pub(super) clock: Timestamp,
 }
 
 /// A place in a history: after so many events, as people count them, comes the batch at this sequence.
@@ -147,6 +150,7 @@ impl RunState {
             since: BTreeSet::new(),
             recorded: 0,
             places: Vec::new(),
+            clock: batch.time,
             run,
         };
         state.link(&batch)?;
@@ -203,7 +207,7 @@ impl RunState {
         if batch.kind == BatchKind::Decided {
             self.recent = std::mem::take(&mut self.since);
             self.alarm_before = self.alarm;
-            self.alarm = self.alarm(batch.time);
+            self.alarm = self.alarm(batch.time - self.decided_at.since(self.clock));
         }
         self.recorded += batch.events.iter().map(Event::shown).sum::<u64>();
         if self.recorded >= self.places.last().map_or(0, |place| place.events) + PLACE_EVENTS {
@@ -277,10 +281,10 @@ impl RunState {
                     self.inbox.push_back(input.clone());
                 }
             }
-            Event::Turn(Turn { at_offset_ms, taken, input }) => {
-                let drained = self.take(*taken as usize)?;
-                self.decided_at = turn_time(time, *at_offset_ms);
-                if let Some(input) = input {
+            Event::Turn(turn) => {
+                let drained = self.take(turn.taken as usize)?;
+                Moment { now: self.decided_at, clock: self.clock } = turn.moment(time);
+                if let Some(input) = &turn.input {
                     self.note(input, recorded_at)?;
                 }
                 return Ok(drained);
@@ -315,7 +319,7 @@ impl RunState {
     }
 
     fn issue(&mut self, command: &Command) -> Result<(), String> {
-        command.fold(&mut self.pending, self.decided_at)?;
+        command.fold(&mut self.pending, Moment { now: self.decided_at, clock: self.clock })?;
         self.called_for(command.chore());
         if let Some(closed) = command.closes() {
             self.close(closed);
@@ -373,13 +377,14 @@ impl RunState {
         self.requests.answered_in(request_id)
     }
 
-    /// Recorded time of what is committed now, with the host's clock at `clock` (rule C8).
+    /// Recorded time of what is committed now, with the host's clock at `clock` (rule C8). What is waited for is measured
+    /// by the clock.
     #[must_use]
     pub fn recorded_time(&self, clock: Timestamp) -> Timestamp {
         if planted(Bug::C8TrustClock) {
             return clock;
         }
-        clock.max(self.time).max(self.decided_at)
+        clock.max(self.time).max(self.decided_at).max(self.pending.timers.slept_until())
     }
 
     /// The requests that the next run must remember: bounded in number and in age, oldest first.
