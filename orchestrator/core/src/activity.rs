@@ -35,14 +35,29 @@ pub struct ActivityInfo {
     pub last_heartbeat: Option<Payload>,
 }
 
+/// Why an activity should stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CancelReason {
+    /// Its workflow gave it up, or has closed: nobody wants its outcome. Known by heartbeats.
+    Requested,
+    /// A newer attempt took over: this one's outcome is not taken. Known by heartbeats.
+    Superseded,
+    /// A time limit has passed; the code ends at its next await.
+    TimedOut,
+    /// The program stops. There is a moment left (`dev --grace`) to end, or to say by a heartbeat how far the work got; what is
+    /// not done by then is cut off and counts as a lost attempt. Whoever returns a failure has used up an attempt, too.
+    WorkerShutdown,
+}
+
 /// What the surroundings of a running activity must offer.
 pub trait ActivityHost: Send + Sync {
     /// The activity is alive and got this far.
     fn heartbeat(&self, details: Payload);
-    /// Whether it should stop: its workflow gave it up or closed, or a newer attempt took over.
-    fn is_canceled(&self) -> bool;
+    /// Why it should stop, if it should.
+    fn cancel_reason(&self) -> Option<CancelReason>;
     /// Resolves when it should stop.
-    fn canceled(&self) -> BoxFuture<'_, ()>;
+    fn canceled(&self) -> BoxFuture<'_, CancelReason>;
 }
 
 /// The context of an activity: who it is, its tools, and its line to the engine. Cloning is cheap.
@@ -122,14 +137,20 @@ impl Activity {
         self.info.last_heartbeat.as_ref().map(Payload::decode).transpose()
     }
 
-    /// Whether the activity should stop: its workflow gave it up or closed. Known by heartbeats.
+    /// Whether the activity should stop, for any [`CancelReason`].
     #[must_use]
     pub fn is_canceled(&self) -> bool {
-        self.host.is_canceled()
+        self.cancel_reason().is_some()
     }
 
-    /// Resolves when the activity should stop.
-    pub async fn canceled(&self) {
-        self.host.canceled().await;
+    /// Why the activity should stop, if it should: the first reason that there was.
+    #[must_use]
+    pub fn cancel_reason(&self) -> Option<CancelReason> {
+        self.host.cancel_reason()
+    }
+
+    /// Resolves when the activity should stop, with the reason.
+    pub async fn canceled(&self) -> CancelReason {
+        self.host.canceled().await
     }
 }

@@ -37,7 +37,7 @@ mod time;
 mod tools;
 mod workflow;
 
-pub use activity::{Activity, ActivityHost, ActivityInfo, MAX_HEARTBEAT_BYTES};
+pub use activity::{Activity, ActivityHost, ActivityInfo, CancelReason, MAX_HEARTBEAT_BYTES};
 pub use app::{ActivityFuture, App, InvalidApp};
 pub use declared::Declared;
 pub use failure::{Canceled, Failure, FailureKind, MAX_CAUSES, MAX_FAILURE_BYTES, OrFail, RetryState, TimeoutKind};

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use common::{GO, MINUTE, World, app, cancel, completed, double, json, run_key, secs, signal, terminate};
 use dormouse_core::history::{Batch, Damage, DecidedBy, Event, Flags};
 use dormouse_core::{
-    Activity, ActivityHost, ActivityInfo, App, Failure, FailureKind, Limits, LiveRun, MAX_FAILURE_BYTES,
+    Activity, ActivityHost, ActivityInfo, App, CancelReason, Failure, FailureKind, Limits, LiveRun, MAX_FAILURE_BYTES,
     MAX_HEARTBEAT_BYTES, Payload, Refusal, RetryPolicy, RunId, Terms, TimeoutKind, Timestamp, TurnFailure, Workflow,
 };
 use futures::future::BoxFuture;
@@ -168,10 +168,10 @@ impl ActivityHost for Host {
     fn heartbeat(&self, details: Payload) {
         self.0.lock().unwrap().push(details.len());
     }
-    fn is_canceled(&self) -> bool {
-        false
+    fn cancel_reason(&self) -> Option<CancelReason> {
+        None
     }
-    fn canceled(&self) -> BoxFuture<'_, ()> {
+    fn canceled(&self) -> BoxFuture<'_, CancelReason> {
         Box::pin(std::future::pending())
     }
 }

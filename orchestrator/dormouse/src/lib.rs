@@ -33,9 +33,9 @@ pub use dormouse_client::{
     Auth, BearerToken, Client, ClientError, ListFilter, RawClient, RawHandle, StartCall, WorkflowHandle,
 };
 pub use dormouse_core::{
-    Activity, ActivityFunction, ActivityInfo, ActivityOptions, App, BlockingFunction, Canceled, Failure, FailureKind,
-    IdConflictPolicy, IdReusePolicy, LocalActivityOptions, OrFail, Payload, Pending, Published, Query, Random,
-    RemoteActivity, RetryPolicy, RetryState, RunId, Signal, Signals, Status, TimeoutKind, Timestamp, Workflow,
+    Activity, ActivityFunction, ActivityInfo, ActivityOptions, App, BlockingFunction, CancelReason, Canceled, Failure,
+    FailureKind, IdConflictPolicy, IdReusePolicy, LocalActivityOptions, OrFail, Payload, Pending, Published, Query,
+    Random, RemoteActivity, RetryPolicy, RetryState, RunId, Signal, Signals, Status, TimeoutKind, Timestamp, Workflow,
     WorkflowFunction, WorkflowInfo, api, join, select,
 };
 pub use dormouse_engine::embedded::{Embedded, OpenError, Settings};

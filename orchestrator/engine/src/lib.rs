@@ -33,6 +33,7 @@ mod post;
 mod query;
 pub mod seams;
 pub mod states;
+pub mod stop;
 pub mod store;
 pub mod stores;
 pub mod sweep;

@@ -8,6 +8,7 @@ use dormouse_core::{CommitId, Declared, Limits, Timestamp};
 use crate::parkings::Parkings;
 use crate::seams::{ActivityQueue, Alarms, Closings, Host, RunQueue};
 use crate::states::States;
+use crate::stop::Stop;
 use crate::store::Store;
 
 /// The engine's surroundings. Cloning is cheap.
@@ -29,6 +30,8 @@ pub struct Ports {
     pub closings: Arc<dyn Closings>,
     /// Runs whose code cannot go on, as far as this process knows.
     pub parkings: Arc<Parkings>,
+    /// That this process stops.
+    pub stop: Stop,
     /// Fixed choices.
     pub choices: Choices,
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use dormouse_core::operations;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{
-    Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, DEFAULT_TASK_QUEUE, Failure, Payload, RetryState,
-    RunKey, TimeoutKind, Timestamp, Verdict, panic_message,
+    Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, CancelReason, DEFAULT_TASK_QUEUE, Failure,
+    Payload, RetryState, RunKey, TimeoutKind, Timestamp, Verdict, panic_message,
 };
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use crate::attempts::{Claim, Claiming, Standing, claim, lost_to};
 use crate::host::{Task, Unfinished};
 use crate::ports::Ports;
 use crate::seams::{Code, Delivery, RunMessage};
+use crate::stop::Stop;
 use crate::store::StoreError;
 
 /// Heartbeats are written no more often than this share of the heartbeat limit.
@@ -26,6 +27,8 @@ const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(30);
 const HEARTBEAT_AGAIN: Duration = Duration::from_secs(1);
 /// The longest interval between written heartbeats.
 const HEARTBEAT_LONGEST: Duration = Duration::from_secs(60);
+/// The interval while the process stops: what is not written then is lost.
+const HEARTBEAT_LAST: Duration = Duration::from_millis(100);
 
 /// Handles a delivery of a task whose message may have been under way for long: after `not_after`, nothing is run, since
 /// the record that tells of earlier attempts may be gone (rule C4). The sweep hands the task out again if it is wanted.
@@ -79,7 +82,8 @@ pub async fn handle_task(
         Claiming::Claimed(claim) => {
             let attempt = claim.attempt;
             match Attempt::begin(app, ports, &task, *claim).run().await {
-                Ended::Superseded => return Ok(()),
+                // Its next attempt begins when the run learns that this one was cut off.
+                Ended::Superseded | Ended::CutOff => return Ok(()),
                 Ended::Succeeded(result) => {
                     Arrival::ActivityCompleted(operations::ActivityCompleted { id: task.id, attempt, result })
                 }
@@ -102,6 +106,17 @@ enum Ended {
     Failed(Failure, RetryState),
     /// Somebody else has the activity now, or nobody wants it.
     Superseded,
+    /// The process stops.
+    CutOff,
+}
+
+/// What came of writing a heartbeat down.
+enum Beat {
+    Written,
+    /// Another attempt took over, or the activity is closed.
+    Superseded,
+    /// It may or may not be written.
+    Failed,
 }
 
 struct Attempt<'a> {
@@ -111,7 +126,7 @@ struct Attempt<'a> {
     started: Timestamp,
     code: Task<Result<Payload, Failure>>,
     beats: watch::Receiver<Option<Payload>>,
-    cancel: watch::Sender<bool>,
+    cancel: watch::Sender<Option<CancelReason>>,
 }
 
 impl<'a> Attempt<'a> {
@@ -126,7 +141,7 @@ impl<'a> Attempt<'a> {
             last_heartbeat: claim.last_heartbeat.clone(),
         };
         let (beat, beats) = watch::channel(None);
-        let (cancel, canceled) = watch::channel(false);
+        let (cancel, canceled) = watch::channel(None);
         let cx = Activity::new(info, app.tools().clone(), Arc::new(Line { beat, canceled }));
         let code = spawn_activity(app, ports, &task.activity_type, task.options.task_queue.as_deref(), cx, &task.input);
         Self { ports, task, claim, started: ports.now(), code, beats, cancel }
@@ -150,16 +165,18 @@ impl<'a> Attempt<'a> {
         let silence = self.task.options.heartbeat_ms.map(Duration::from_millis);
         let interval = silence.map_or(HEARTBEAT_DEFAULT, |limit| limit.mul_f64(HEARTBEAT_SHARE)).min(HEARTBEAT_LONGEST);
 
-        let host = Arc::clone(&self.ports.host);
+        let (host, stop) = (Arc::clone(&self.ports.host), self.ports.stop.clone());
         let began = host.instant();
         let mut last_beat = began;
         let mut next_write = began;
         let mut unwritten = false;
+        let mut stopping = false;
         let far = began + Duration::from_hours(24 * 365);
         loop {
             let time_up = limit.map_or(far, |(limit, _)| began + limit);
             let silent = silence.map_or(far, |silence| last_beat + silence);
             let write_at = if unwritten { next_write } else { far };
+            let interval = if stopping { interval.min(HEARTBEAT_LAST) } else { interval };
             tokio::select! {
                 biased;
                 ended = &mut self.code => return self.ended(ended).await,
@@ -167,25 +184,31 @@ impl<'a> Attempt<'a> {
                     let kind = limit.map_or(TimeoutKind::StartToClose, |(_, kind)| kind);
                     return self.timed_out(kind).await;
                 }
-                () = host.sleep_until(write_at) => {
-                    unwritten = false;
-                    next_write = host.instant() + interval;
-                    let details = self.beats.borrow().clone();
-                    if let Some(details) = details {
-                        match self.claim.heartbeat(self.ports, self.task, self.started, &details).await {
-                            Ok(Standing::Held) => {}
-                            Ok(Standing::Unwanted) => { self.cancel.send_replace(true); }
-                            Ok(Standing::Superseded) => {
-                                self.cancel.send_replace(true);
-                                self.code.stop();
-                                return Ended::Superseded;
-                            }
-                            // The lease ends soon after its limit: not in time for the next beat that may be written.
-                            Err(error) => {
-                                tracing::warn!(run = %self.task.run, activity = self.task.id, %error, "heartbeat not recorded");
-                                (unwritten, next_write) = (true, host.instant() + HEARTBEAT_AGAIN.min(interval));
-                            }
+                () = stop.asked(), if !stopping => {
+                    self.cancel(CancelReason::WorkerShutdown);
+                    (stopping, next_write) = (true, host.instant());
+                }
+                () = stop.cuts_off() => {
+                    self.code.stop();
+                    // Its last words, for the next attempt: also what it says until its next await.
+                    for _ in 0..2 {
+                        if std::mem::take(&mut unwritten) || self.beats.has_changed().unwrap_or(false) {
+                            self.write_heartbeat().await;
                         }
+                    }
+                    return Ended::CutOff;
+                }
+                () = host.sleep_until(write_at) => {
+                    (unwritten, next_write) = (false, host.instant() + interval);
+                    match self.write_heartbeat().await {
+                        Beat::Written => {}
+                        Beat::Superseded => {
+                            self.cancel(CancelReason::Superseded);
+                            self.code.stop();
+                            return Ended::Superseded;
+                        }
+                        // The lease ends soon after its limit: not in time for the next beat that may be written.
+                        Beat::Failed => (unwritten, next_write) = (true, host.instant() + HEARTBEAT_AGAIN.min(interval)),
                     }
                 }
                 Ok(()) = self.beats.changed() => {
@@ -193,6 +216,29 @@ impl<'a> Attempt<'a> {
                     unwritten = true;
                 }
                 () = host.sleep_until(silent) => return self.timed_out(TimeoutKind::Heartbeat).await,
+            }
+        }
+    }
+
+    /// The code learns that it should stop, and why: the first reason stands.
+    fn cancel(&self, reason: CancelReason) {
+        self.cancel.send_if_modified(|known| known.is_none() && known.replace(reason).is_none());
+    }
+
+    /// Writes the newest details down.
+    async fn write_heartbeat(&mut self) -> Beat {
+        let details = self.beats.borrow_and_update().clone();
+        let Some(details) = details else { return Beat::Written };
+        match self.claim.heartbeat(self.ports, self.task, self.started, &details).await {
+            Ok(Standing::Held) => Beat::Written,
+            Ok(Standing::Unwanted) => {
+                self.cancel(CancelReason::Requested);
+                Beat::Written
+            }
+            Ok(Standing::Superseded) => Beat::Superseded,
+            Err(error) => {
+                tracing::warn!(run = %self.task.run, activity = self.task.id, %error, "heartbeat not recorded");
+                Beat::Failed
             }
         }
     }
@@ -215,7 +261,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn timed_out(self, kind: TimeoutKind) -> Ended {
-        self.cancel.send_replace(true);
+        self.cancel(CancelReason::TimedOut);
         self.code.stop();
         let last_heartbeat = self.beats.borrow().clone().or_else(|| self.claim.last_heartbeat.clone());
         self.failed(Failure::timeout(kind, last_heartbeat)).await
@@ -294,7 +340,7 @@ fn crashed(error: Unfinished) -> Failure {
 /// An activity's line to the engine.
 struct Line {
     beat: watch::Sender<Option<Payload>>,
-    canceled: watch::Receiver<bool>,
+    canceled: watch::Receiver<Option<CancelReason>>,
 }
 
 impl ActivityHost for Line {
@@ -302,15 +348,16 @@ impl ActivityHost for Line {
         self.beat.send_replace(Some(details));
     }
 
-    fn is_canceled(&self) -> bool {
+    fn cancel_reason(&self) -> Option<CancelReason> {
         *self.canceled.borrow()
     }
 
-    fn canceled(&self) -> BoxFuture<'_, ()> {
+    fn canceled(&self) -> BoxFuture<'_, CancelReason> {
         let mut canceled = self.canceled.clone();
         Box::pin(async move {
+            let told = canceled.wait_for(Option::is_some).await;
             // The engine is gone: the attempt is over, and so is the wait.
-            let _ = canceled.wait_for(|canceled| *canceled).await;
+            told.ok().and_then(|reason| *reason).unwrap_or(CancelReason::WorkerShutdown)
         })
     }
 }
@@ -349,10 +396,10 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask, until: Op
             last_heartbeat: None,
         };
         let (beat, _beats) = watch::channel(None);
-        let (cancel, canceled) = watch::channel(false);
+        let (cancel, canceled) = watch::channel(None);
         let cx = Activity::new(info, app.tools().clone(), Arc::new(Line { beat, canceled }));
         let code = spawn_activity(app, ports, &call.activity_type, None, cx, &call.input);
-        let failure = match ports.host.timeout(limit, code).await {
+        let failure = match ports.host.timeout(limit, told(&ports.stop, &cancel, code)).await {
             Some(Ok(Ok(result))) => {
                 let limit = ports.choices.max_payload_bytes;
                 if result.len() <= limit {
@@ -363,7 +410,7 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask, until: Op
             Some(Ok(Err(failure))) => failure,
             Some(Err(error)) => crashed(error),
             None => {
-                cancel.send_replace(true);
+                cancel.send_replace(Some(CancelReason::TimedOut));
                 Failure::timeout(TimeoutKind::StartToClose, None)
             }
         };
@@ -381,5 +428,18 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask, until: Op
             Verdict::RetryAt(retry_at) => ports.host.sleep(retry_at.since(now)).await,
         }
         attempt += 1;
+    }
+}
+
+/// A local activity's code, which is told should the process stop meanwhile.
+async fn told<T>(stop: &Stop, cancel: &watch::Sender<Option<CancelReason>>, code: impl Future<Output = T>) -> T {
+    let mut code = std::pin::pin!(code);
+    tokio::select! {
+        biased;
+        ended = &mut code => ended,
+        () = stop.asked() => {
+            cancel.send_replace(Some(CancelReason::WorkerShutdown));
+            code.await
+        }
     }
 }

@@ -14,6 +14,7 @@ use dormouse_engine::parkings::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
 use dormouse_engine::seams::{Closings, Host, Instant};
 use dormouse_engine::states::States;
+use dormouse_engine::stop::Stop;
 use dormouse_engine::store::{Store, StoreError};
 use futures::future::BoxFuture;
 use lambda_runtime::{Context, Error};
@@ -70,6 +71,7 @@ impl Cloud {
             host,
             closings: Arc::new(Nobody),
             parkings: Arc::new(Parkings::default()),
+            stop: Stop::default(),
             choices: Choices {
                 namespace: settings.namespace.as_str().into(),
                 build: settings.build.as_str().into(),

@@ -52,6 +52,7 @@ use dormouse_engine::seams::{
     Sweeping, Ticket,
 };
 use dormouse_engine::states::{States, read_history, read_state};
+use dormouse_engine::stop::Stop;
 use dormouse_engine::store::{RunRow, Store, StoreError};
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_engine::worker::LocalTask;
@@ -367,6 +368,7 @@ impl World {
             host: Arc::new(clock.clone()),
             closings: Arc::new(Nobody),
             parkings: Arc::new(Parkings::default()),
+            stop: Stop::default(),
             choices: Choices {
                 namespace: NAMESPACE.into(),
                 build: "test".into(),

@@ -14,6 +14,7 @@ use dormouse_engine::parkings::Parkings;
 use dormouse_engine::ports::{Choices, Ports};
 use dormouse_engine::seams::{Closings, Code, Host, Instant, QueryRunner};
 use dormouse_engine::states::States;
+use dormouse_engine::stop::Stop;
 use dormouse_engine::store::{Index, RunRow, Store};
 use dormouse_testing::world::{Mail, run, start_body};
 use futures::FutureExt;
@@ -196,6 +197,7 @@ async fn invocation() {
         host,
         closings: Arc::new(Nobody),
         parkings: Arc::new(Parkings::default()),
+        stop: Stop::default(),
         choices: Choices {
             namespace: "default".into(),
             build: order.build.as_str().into(),

@@ -28,6 +28,7 @@ use crate::parkings::Parkings;
 use crate::ports::{Choices, Ports};
 use crate::seams::Host;
 use crate::states::States;
+use crate::stop::Stop;
 use crate::store::{Store, StoreError};
 use crate::sweep::sweep_once;
 use crate::thread::Context;
@@ -122,6 +123,9 @@ pub struct Embedded {
     /// What goes on for ever: alarms, the sweep, the watch over threads.
     rounds: TaskTracker,
     stopping: CancellationToken,
+    /// For whoever runs activities.
+    stop: Stop,
+    host: Arc<dyn Host>,
 }
 
 impl Embedded {
@@ -146,6 +150,7 @@ impl Embedded {
             host: Arc::clone(&host),
             closings: Arc::new(Notices::default()),
             parkings: Arc::new(Parkings::default()),
+            stop: Stop::default(),
             choices: Choices {
                 namespace: settings.namespace.into(),
                 build: settings.build.into(),
@@ -157,6 +162,7 @@ impl Embedded {
             },
         };
         workers.begin(ports.clone());
+        let stop = ports.stop.clone();
         let intake = Arc::new(Intake::new(ports.clone()));
         let warm_runs = NonZeroUsize::new(settings.warm_runs.div_ceil(inboxes.len())).unwrap_or(NonZeroUsize::MIN);
         let context = Context { app, ports: ports.clone(), warm_runs, turn_limit: settings.turn_limit };
@@ -177,7 +183,7 @@ impl Embedded {
             let round = stopping.clone().run_until_cancelled_owned(round).map(drop);
             host.spawn(rounds.track_future(round).boxed());
         }
-        Ok(Self { front, shards, workers, trials, rounds, stopping })
+        Ok(Self { front, shards, workers, trials, rounds, stopping, stop, host })
     }
 
     /// The front door.
@@ -194,7 +200,8 @@ impl Embedded {
         self.rounds.close();
         // Gone, with what they held.
         self.rounds.wait().await;
-        self.workers.stop(grace).await;
+        self.workers.stop();
+        self.stop.stop(&self.host, grace).await;
         self.shards.stop().await;
         if let Some(trials) = self.trials {
             trials.end();

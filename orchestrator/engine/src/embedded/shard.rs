@@ -208,15 +208,23 @@ impl Desk for Messages {
 
     fn run_local(&self, task: LocalTask) {
         let (app, ports, trials) = (Arc::clone(&self.app), self.ports.clone(), self.trials.clone());
+        if ports.stop.is_asked() {
+            // The next start finds it.
+            return;
+        }
         let work = async move {
             let (run, run_id) = (task.run.clone(), task.run_id);
             let _trial = trials.and_then(|trials| trials.enter(&run));
-            let arrival = run_local(&app, &ports, task, None).await;
+            let arrival = tokio::select! {
+                biased;
+                arrival = run_local(&app, &ports, task, None) => arrival,
+                () = ports.stop.cuts_off() => return,
+            };
             if let Err(error) = ports.runs.send(RunMessage::Arrived { run, run_id, arrival }).await {
                 tracing::debug!(%error, "a local activity's result finds nobody; it runs again at the next start");
             }
         };
-        self.ports.host.attend(work.boxed());
+        self.ports.host.attend(self.ports.stop.track(work).boxed());
     }
 
     fn code_begins(&self, what: &OnThread) {

@@ -6,8 +6,6 @@ use std::time::Duration;
 use dormouse_core::{ActivityTask, App};
 use futures::FutureExt;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::ports::Ports;
 use crate::seams::{ActivityQueue, Delivery, Host, SeamFuture};
@@ -26,20 +24,11 @@ pub(super) struct Workers {
     /// Here while tasks may come: the ports hold us, so keeping them would keep the store open for ever.
     ports: Mutex<Option<Ports>>,
     places: Arc<Semaphore>,
-    running: TaskTracker,
-    stopping: CancellationToken,
 }
 
 impl Workers {
     pub(super) fn new(host: Arc<dyn Host>, app: Arc<App>, places: usize) -> Self {
-        Self {
-            host,
-            app,
-            ports: Mutex::default(),
-            places: Arc::new(Semaphore::new(places.max(1))),
-            running: TaskTracker::new(),
-            stopping: CancellationToken::new(),
-        }
+        Self { host, app, ports: Mutex::default(), places: Arc::new(Semaphore::new(places.max(1))) }
     }
 
     /// Tasks may come from now on.
@@ -51,14 +40,9 @@ impl Workers {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets what runs end, for a while. What waits is left to the next start.
-    pub(super) async fn stop(&self, grace: Duration) {
-        self.stopping.cancel();
-        self.running.close();
+    /// Takes no more tasks. What waits is left to the next start.
+    pub(super) fn stop(&self) {
         self.ports().take();
-        if self.host.timeout(grace, self.running.wait()).await.is_none() {
-            tracing::warn!("activities were cut off after {grace:?}; they count as lost attempts");
-        }
     }
 }
 
@@ -76,7 +60,8 @@ impl ActivityQueue for Workers {
 
 impl Workers {
     fn begin_task(&self, ports: Ports, task: ActivityTask) {
-        let (app, places, stopping) = (Arc::clone(&self.app), Arc::clone(&self.places), self.stopping.clone());
+        let (app, places, stop) = (Arc::clone(&self.app), Arc::clone(&self.places), ports.stop.clone());
+        let tracked = stop.clone();
         let work = async move {
             let place = async {
                 // Even an empty sleep lasts until the next millisecond.
@@ -86,16 +71,16 @@ impl Workers {
                 }
                 places.acquire().await
             };
-            let Some(Ok(_place)) = stopping.run_until_cancelled(place).await else { return };
+            let Some(Ok(_place)) = stop.unless_asked(place).await else { return };
             let (mut pause, mut delivery) = (FIRST_PAUSE, Delivery::First);
             while let Err(error) = handle_task(&app, &ports, task.clone(), delivery, None).await {
                 tracing::warn!(run = %task.run, activity = task.id, %error, "the task is delivered again");
-                if stopping.run_until_cancelled(ports.host.sleep(pause)).await.is_none() {
+                if stop.unless_asked(ports.host.sleep(pause)).await.is_none() {
                     return;
                 }
                 (pause, delivery) = ((pause * 2).min(LONGEST_PAUSE), Delivery::Again);
             }
         };
-        self.host.attend(self.running.track_future(work).boxed());
+        self.host.attend(tracked.track(work).boxed());
     }
 }
