@@ -126,9 +126,25 @@ bodies! {
         /// How many timers have not fired.
         #[serde(default)]
         pub timers_total: u64,
+        /// Signals that the workflow's code has not taken, by name: the first hundred names.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub unread_signals: Vec<UnreadSignalsBody>,
         /// Published query values.
         #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, serde_json::Value>))]
         pub published: BTreeMap<String, Payload>,
+    }
+
+    /// Signals of one name that the workflow's code has not taken.
+    pub struct UnreadSignalsBody {
+        /// Their name.
+        pub name: String,
+        /// How many.
+        pub count: u64,
+        /// Bytes of their payloads and names.
+        pub bytes: u64,
+        /// How many of them came along when the run before continued as new, and were not taken there either.
+        #[serde(default)]
+        pub carried: u64,
     }
 
     /// An activity without an outcome.

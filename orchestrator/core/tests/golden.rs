@@ -201,7 +201,8 @@ fn cases() -> Vec<(String, Batch)> {
         events,
         due: due.map(at),
     };
-    let turn = |at_offset_ms, taken, input| Event::Turn(Turn { at_offset_ms, taken, input, behind_ms: None });
+    let turn =
+        |at_offset_ms, taken, input| Event::Turn(Turn { at_offset_ms, taken, input, behind_ms: None, read: None });
     let mut cases = vec![
         ("swept".to_owned(), batch(BatchKind::Swept, Vec::new(), Some(9_000))),
         ("nothing".to_owned(), batch(BatchKind::Accepted, Vec::new(), None)),
@@ -214,7 +215,27 @@ fn cases() -> Vec<(String, Batch)> {
             "turn by a clock that is behind".to_owned(),
             batch(
                 BatchKind::Decided,
-                vec![Event::Turn(Turn { at_offset_ms: 0, taken: 1, input: None, behind_ms: Some(3_600_000) })],
+                vec![Event::Turn(Turn {
+                    at_offset_ms: 0,
+                    taken: 1,
+                    input: None,
+                    behind_ms: Some(3_600_000),
+                    read: None,
+                })],
+                None,
+            ),
+        ),
+        (
+            "turn that took signals".to_owned(),
+            batch(
+                BatchKind::Decided,
+                vec![Event::Turn(Turn {
+                    at_offset_ms: 0,
+                    taken: 3,
+                    input: None,
+                    behind_ms: None,
+                    read: Some([("go".to_owned(), 2), ("word".to_owned(), 1)].into()),
+                })],
                 None,
             ),
         ),

@@ -92,6 +92,35 @@ fn try_next_takes_what_is_there() {
     assert_eq!(world.arrive(signal("b", "go", "true")), ["complete [null,5,null]"]);
 }
 
+/// What the state says is unread: name, how many, how many of them came from the run before.
+fn unread(world: &World) -> Vec<(String, u64, u64)> {
+    let unread = &world.state().pending.signals.unread;
+    unread.iter().map(|(name, unread)| (name.clone(), unread.count(), unread.carried())).collect()
+}
+
+/// One number, then the next run: what nobody takes goes along.
+async fn one_a_run(cx: Workflow, runs: u32) -> Result<(), Failure> {
+    cx.signal(NUMBER).await?;
+    if runs == 1 { Ok(()) } else { cx.continue_as_new(one_a_run, &(runs - 1)) }
+}
+
+#[test]
+fn what_is_unread_is_known_without_the_code() {
+    let mut world = World::run(one_a_run, &3);
+    world.arrive(signal("a", "numbre", "100"));
+    assert_eq!(unread(&world), [("numbre".to_owned(), 1, 0)]);
+    assert_eq!(world.state().pending.signals.unread["numbre"].bytes(), 9);
+    // Three at once: one is taken, two go along.
+    world.merged(["b", "c", "d"].map(|id| signal(id, "number", "1")));
+    assert_eq!(world.settle(), ["continue test(2) carrying [\"number=1\", \"number=1\", \"numbre=100\"]"]);
+    let next = world.state().next_run().unwrap().encode();
+    let run = world.state().run.workflow.run(1);
+    let mut world = World::of(world.app, run, vec![next]);
+    assert_eq!(unread(&world), [], "not delivered yet");
+    assert_eq!(world.settle(), ["continue test(1) carrying [\"number=1\", \"numbre=100\"]"]);
+    assert_eq!(unread(&world), [("number".to_owned(), 1, 1), ("numbre".to_owned(), 1, 1)]);
+}
+
 #[test]
 fn a_condition_is_looked_at_after_every_event() {
     let mut world = World::run(

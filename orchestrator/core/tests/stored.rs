@@ -14,7 +14,7 @@ use dormouse_core::{
     BatchHash, Call, CommitId, Failure, LiveRun, Payload, Query, RecordedOptions, RecordedRetry, RetryState, RunId,
     Timestamp, TurnFailure, Workflow,
 };
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -104,7 +104,7 @@ fn events_that_contradict_the_history_are_seen() {
         due: None,
     };
     let input = |id| Input::ActivityCompleted(operations::ActivityCompleted { id, attempt: 1, result: Payload::NULL });
-    let turn = |taken| Event::Turn(Turn { at_offset_ms: 0, taken, input: None, behind_ms: None });
+    let turn = |taken| Event::Turn(Turn { at_offset_ms: 0, taken, input: None, behind_ms: None, read: None });
     let table = [
         (Batch { events: vec![Event::Input(input(2))], ..fits.clone() }, "activity 2 is not pending"),
         (
@@ -385,14 +385,18 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn turn() -> impl Strategy<Value = Turn> {
+    let read = option::of(btree_map(any::<String>(), any::<u32>(), 0..3));
+    (any::<i64>(), any::<u32>(), option::of(input()), option::of(any::<u64>()), read)
+        .prop_map(|(at_offset_ms, taken, input, behind_ms, read)| Turn { at_offset_ms, taken, input, behind_ms, read })
+}
+
 fn batch() -> impl Strategy<Value = Batch> {
     let event = prop_oneof![
         input().prop_map(Event::Input),
         (any::<String>(), any::<u64>())
             .prop_map(|(build, flags)| Event::DecidedBy(DecidedBy { build, flags: Flags::from_bits(flags) })),
-        (any::<i64>(), any::<u32>(), option::of(input()), option::of(any::<u64>())).prop_map(
-            |(at_offset_ms, taken, input, behind_ms)| Event::Turn(Turn { at_offset_ms, taken, input, behind_ms })
-        ),
+        turn().prop_map(Event::Turn),
         command().prop_map(Event::Command),
     ];
     let kind = prop_oneof![Just(BatchKind::Accepted), Just(BatchKind::Decided), Just(BatchKind::Swept)];

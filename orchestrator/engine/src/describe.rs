@@ -1,6 +1,6 @@
 //! Everything about a run but its history, as people and programs see it.
 
-use dormouse_core::api::{DescribeBody, ParkedBody, PendingActivityBody, RunSummary, TimerBody};
+use dormouse_core::api::{DescribeBody, ParkedBody, PendingActivityBody, RunSummary, TimerBody, UnreadSignalsBody};
 use dormouse_core::operations::{PendingActivity, PendingLocal};
 use dormouse_core::{CommandId, RunState, Timestamp};
 use futures::{StreamExt, TryStreamExt};
@@ -34,6 +34,7 @@ pub(crate) async fn describe(store: &dyn Store, row: RunRow, state: &RunState) -
         pending_activities_total: (pending.activities.open.len() + pending.locals.open.len()) as u64,
         timers: timers.map(|(id, fires_at)| TimerBody { timer_id: id.to_string(), fires_at: *fires_at }).collect(),
         timers_total: pending.timers.open.len() as u64,
+        unread_signals: unread(state),
         published: published.map(|(name, value)| (name.clone(), value.clone())).collect(),
         // Parked is void after any later commit, unless the code may take its process along: it waits, whatever comes.
         run: summary(RunRow {
@@ -41,6 +42,19 @@ pub(crate) async fn describe(store: &dyn Store, row: RunRow, state: &RunState) -
             ..row
         }),
     })
+}
+
+/// Signals that the code has not taken: those that were delivered, and those that wait to be.
+fn unread(state: &RunState) -> Vec<UnreadSignalsBody> {
+    let mut unread = state.pending.signals.clone();
+    unread.deliver(&state.inbox);
+    let named = unread.unread.into_iter().map(|(name, signals)| UnreadSignalsBody {
+        count: signals.count(),
+        bytes: signals.bytes(),
+        carried: signals.carried(),
+        name,
+    });
+    named.take(MAX_DESCRIBED).collect()
 }
 
 /// The first of the activities that workers run, with what their records tell.

@@ -76,9 +76,23 @@ async fn begin_next(ports: &Ports, state: &RunState, mut batch: Batch) -> Result
     }
     let run = state.run.workflow.run(state.run.ordinal + 1);
     if commit_first(ports, &run, &batch).await? == Outcome::Won {
+        warn_of_unread(state);
         ports.runs.send(RunMessage::Accepted { run, sequence: 0, record: batch.encode() }).await?;
     }
     Ok(())
+}
+
+/// A whole run has not taken what the one before left unread: nobody may ever do, and it goes along for ever.
+fn warn_of_unread(state: &RunState) {
+    let unread = state.pending.signals.unread.iter().filter(|(_, signals)| signals.carried() > 0);
+    let unread: Vec<_> =
+        unread.map(|(name, signals)| format!("{name:?} ({}, {} bytes)", signals.count(), signals.bytes())).collect();
+    if !unread.is_empty() {
+        tracing::warn!(
+            run = %state.run, signals = unread.join(", "),
+            "signals go along unread once more when the run continues as new: does its code know their names?"
+        );
+    }
 }
 
 /// Commits batch 0 of a run, and its row.

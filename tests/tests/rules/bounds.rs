@@ -5,7 +5,7 @@ use dormouse_core::{Arrival, Limits, operations};
 use dormouse_engine::ApiError;
 use dormouse_engine::describe::MAX_DESCRIBED;
 use dormouse_engine::front::Target;
-use dormouse_testing::world::{drive, latest};
+use dormouse_testing::world::{drive, latest, run};
 use dormouse_testing::{Fault, On, World};
 
 use super::workflows::app;
@@ -89,6 +89,38 @@ fn l1_a_full_inbox_says_so() {
         drive(process.front.terminate(&latest("w"), Some("t"), "too much")).unwrap().unwrap();
         assert_eq!(world.state(&run).status(), Status::Terminated);
     }
+}
+
+/// What nobody takes is counted by name, in this run and those that continue it, and bounded.
+#[test]
+fn l1_unread_signals_are_counted_and_bounded() {
+    let world = World::new(app()).within(Limits { unread_signals: 5, ..Limits::DEFAULT });
+    let process = world.process();
+    process.start("chain", "w", "r1", &3);
+    let send = |id: &str, name: &str| {
+        let sent = drive(process.front.signal(&latest("w"), Some(id), name, Payload::encode("x").unwrap())).unwrap();
+        process.deliver();
+        sent
+    };
+    for link in 0..3_u64 {
+        send(&format!("typo {link}"), "wrod").unwrap();
+        let described = drive(process.front.describe(&latest("w"))).unwrap().unwrap();
+        let [unread] = &described.unread_signals[..] else { panic!("{:?}", described.unread_signals) };
+        assert_eq!(
+            (&*unread.name, unread.count, unread.bytes, unread.carried),
+            ("wrod", link + 1, 7 * (link + 1), link)
+        );
+        send(&format!("word {link}"), "word").unwrap();
+        assert_eq!(described.ordinal, link);
+    }
+    send("typo 3", "wrod").unwrap();
+    send("typo 4", "wrod").unwrap();
+    let before = world.records(&run("w", 3)).len();
+    let refused = send("typo 5", "wrod");
+    assert!(matches!(&refused, Err(ApiError::TooLarge(why)) if why.contains("unread_signals")), "{refused:?}");
+    assert_eq!(world.records(&run("w", 3)).len(), before, "nothing was written");
+    drive(process.front.terminate(&latest("w"), Some("t"), "nobody reads")).unwrap().unwrap();
+    assert_eq!(world.state(&run("w", 3)).status(), Status::Terminated);
 }
 
 /// However many activities are open, a description reads a bounded number of their records, and says how many there are.

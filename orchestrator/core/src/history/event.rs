@@ -1,5 +1,6 @@
 //! What a history is made of. Numbers (`#[n(..)]`) are the stored form: never change or reuse one, only add.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use minicbor::{Decode, Encode};
@@ -49,6 +50,9 @@ pub struct Turn {
     /// back, and what a turn asks for is waited for by the clock (rule C8).
     #[n(3)]
     pub behind_ms: Option<u64>,
+    /// How many signals of each name the code took, if it took any.
+    #[n(4)]
+    pub read: Option<BTreeMap<String, u32>>,
 }
 
 impl Turn {

@@ -158,6 +158,8 @@ pub(crate) struct Machine {
     last_id: CommandId,
     slots: BTreeMap<CommandId, Slot>,
     signals: BTreeMap<String, VecDeque<Payload>>,
+    /// How many of them the code took in this turn.
+    pub(crate) read: BTreeMap<String, u32>,
     /// Futures of ours that are waiting, in the order in which they began to: when there is none, the code waits for
     /// something that is not ours.
     waiters: BTreeMap<u64, (Waiter, Place)>,
@@ -184,6 +186,7 @@ impl Machine {
             last_id: 0,
             slots: BTreeMap::new(),
             signals: BTreeMap::new(),
+            read: BTreeMap::new(),
             waiters: BTreeMap::new(),
             last_waiter: 0,
             streams: HashMap::new(),
@@ -284,7 +287,12 @@ impl Machine {
 
     pub(crate) fn take_signal(&mut self, name: &str) -> Option<Payload> {
         self.act("take a signal");
-        self.signals.get_mut(name)?.pop_front()
+        let payload = self.signals.get_mut(name)?.pop_front()?;
+        match self.read.get_mut(name) {
+            Some(count) => *count += 1,
+            None => drop(self.read.insert(name.to_owned(), 1)),
+        }
+        Some(payload)
     }
 
     /// Enters a future among those that wait, or tells what it waits for now. What it said before comes back, to be

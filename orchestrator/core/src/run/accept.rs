@@ -39,7 +39,11 @@ impl RunState {
         if arrival.is_bounded() {
             let more = inputs.iter().map(reckoned).sum();
             let inbox = limits.exceeded_by_inbox(self.inbox.len() as u64, self.inbox_bytes, more);
-            if let Some((limit, _)) = inbox.or_else(|| limits.reached_by_history(self.events, self.bytes)) {
+            let history = || limits.reached_by_history(self.events, self.bytes);
+            let (unread, bytes) = self.pending.signals.unread_in_all();
+            let unread =
+                || limits.exceeded_by_unread(unread, bytes, more).filter(|_| matches!(arrival, Arrival::Signal(_)));
+            if let Some((limit, _)) = inbox.or_else(history).or_else(unread) {
                 return Err(Refusal::Full { limit });
             }
         }

@@ -179,6 +179,7 @@ impl LiveRun {
         {
             let mut machine = self.machine.borrow_mut();
             machine.at = at;
+            machine.read.clear();
             machine.mode = Mode::Turn;
             inputs.for_each(|input| machine.deliver(&input));
         }
@@ -268,7 +269,7 @@ impl LiveRun {
             let now = self.state.recorded_time(clock).max(promised.unwrap_or_default());
             let at = Moment { now, clock: if planted(Bug::C8WaitFromRecorded) { now } else { clock.min(now) } };
             let at_offset_ms = offset(self.draft_base, now);
-            let turn = Turn { at_offset_ms, taken: taken as u32, input, behind_ms: at.behind_ms() };
+            let turn = Turn { at_offset_ms, taken: taken as u32, input, behind_ms: at.behind_ms(), read: None };
             self.take_all = false;
             // Inputs that wait behind a closing turn would never be seen: the fold of the close drops them.
             let unseen = self.state.inbox.len() > turn.taken as usize;
@@ -290,7 +291,15 @@ impl LiveRun {
         let taken = self.draft_event(Event::Turn(turn))?;
         let mut events = taken.len() as u64 + u64::from(own.is_some());
         let mut bytes: u64 = taken.iter().chain(&own).map(reckoned).sum();
+        let place = self.draft.len() - 1;
         self.run_turn(at, taken.into_iter().chain(own))?;
+        let read = std::mem::take(&mut self.machine.borrow_mut().read);
+        if let Event::Turn(turn) = &mut self.draft[place]
+            && !read.is_empty()
+        {
+            self.state.pending.signals.take(&read);
+            turn.read = Some(read);
+        }
         let issued = std::mem::take(&mut self.machine.borrow_mut().issued);
         events += issued.len() as u64;
         bytes += issued.iter().map(|command| (EVENT_BYTES + command.bytes()) as u64).sum::<u64>();

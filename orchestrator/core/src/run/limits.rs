@@ -18,6 +18,11 @@ pub struct Limits {
     pub inbox_events: u64,
     /// Bytes of inputs that wait to be delivered: beyond it, no further signal is taken in.
     pub inbox_bytes: u64,
+    /// Signals that the workflow's code has not taken: beyond it, no further signal is taken in. They go along when the run
+    /// continues as new.
+    pub unread_signals: u64,
+    /// Bytes of signals that the workflow's code has not taken: beyond it, no further signal is taken in.
+    pub unread_bytes: u64,
 }
 
 /// What every event is reckoned to take besides its payload.
@@ -25,7 +30,7 @@ pub(crate) const EVENT_BYTES: usize = 32;
 
 impl Limits {
     /// What holds unless it is set otherwise: a turn of 20,000 events and 64 MiB, a history of 500,000 and 512 MiB, an
-    /// inbox of 20,000 and 64 MiB.
+    /// inbox of 20,000 and 64 MiB, unread signals of 20,000 and 16 MiB.
     pub const DEFAULT: Self = Self {
         turn_events: 20_000,
         turn_bytes: 64 << 20,
@@ -33,6 +38,8 @@ impl Limits {
         history_bytes: 512 << 20,
         inbox_events: 20_000,
         inbox_bytes: 64 << 20,
+        unread_signals: 20_000,
+        unread_bytes: 16 << 20,
     };
 
     /// The first limit that a turn of this size is beyond: its name and its value.
@@ -53,6 +60,14 @@ impl Limits {
         first(&[
             ("inbox_events", events.saturating_add(1), self.inbox_events),
             ("inbox_bytes", bytes.saturating_add(more), self.inbox_bytes),
+        ])
+    }
+
+    /// The first limit that unread signals of this size would be beyond with one more of this many bytes.
+    pub(crate) fn exceeded_by_unread(&self, signals: u64, bytes: u64, more: u64) -> Option<(&'static str, u64)> {
+        first(&[
+            ("unread_signals", signals.saturating_add(1), self.unread_signals),
+            ("unread_bytes", bytes.saturating_add(more), self.unread_bytes),
         ])
     }
 }

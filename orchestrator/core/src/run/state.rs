@@ -287,6 +287,10 @@ impl RunState {
                 if let Some(input) = &turn.input {
                     self.note(input, recorded_at)?;
                 }
+                self.pending.signals.deliver(drained.iter().chain(&turn.input));
+                if let Some(read) = &turn.read {
+                    self.pending.signals.take(read);
+                }
                 return Ok(drained);
             }
             Event::Command(command) => self.issue(command)?,

@@ -63,6 +63,18 @@ fn sections(body: &DescribeBody, colour: bool, full: bool) -> Vec<String> {
         }
         sections.push(render(&table) + &more(body.timers.len(), body.timers_total));
     }
+    if !body.unread_signals.is_empty() {
+        let mut table = table(&["UNREAD SIGNAL", "COUNT", "BYTES", "FROM EARLIER RUNS"], colour);
+        for signals in &body.unread_signals {
+            table.add_row([
+                cell(&signals.name),
+                Cell::new(signals.count),
+                Cell::new(signals.bytes),
+                Cell::new(signals.carried),
+            ]);
+        }
+        sections.push(render(&table));
+    }
     if !body.published.is_empty() {
         let mut table = table(&["QUERY", "VALUE"], colour);
         for (name, value) in &body.published {
