@@ -1,5 +1,8 @@
 //! Servers as processes: starting, stopping, being in each other's way, and carrying code that misbehaves.
 
+#[path = "process/soak.rs"]
+mod soak;
+
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -31,15 +34,18 @@ async fn start(client: &RawClient, workflow_type: &str, id: &str) {
     start_with(client, workflow_type, id, json!(null)).await;
 }
 
-async fn start_with(client: &RawClient, workflow_type: &str, id: &str, input: serde_json::Value) {
-    let body = StartBody {
+fn start_body(workflow_type: &str, id: &str, input: serde_json::Value) -> StartBody {
+    StartBody {
         workflow_type: workflow_type.into(),
         workflow_id: Some(id.into()),
         input: input.into(),
         id_reuse_policy: IdReusePolicy::default(),
         id_conflict_policy: IdConflictPolicy::default(),
-    };
-    client.start(&body, None).await.unwrap();
+    }
+}
+
+async fn start_with(client: &RawClient, workflow_type: &str, id: &str, input: serde_json::Value) {
+    client.start(&start_body(workflow_type, id, input), None).await.unwrap();
 }
 
 async fn until(client: &RawClient, id: &str, what: impl Fn(&DescribeBody) -> bool) -> DescribeBody {

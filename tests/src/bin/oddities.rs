@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         .workflow("aborting", aborting)
         .workflow("deadlyLocally", deadly_locally)
         .workflow("resting", resting)
+        .workflow("ordinary", ordinary)
+        .workflow("mischief", mischief)
         .activity("note", note)
         .activity("other", other)
         .activity("takeLong", take_long)
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         .activity("hold", hold)
         .activity("die", die)
         .activity("holdHere", hold_here)
+        .activity("harm", harm)
         .blocking_activity("keep", keep)
         .provide(Ledger::from_env());
     dormouse::main(app)
@@ -114,9 +117,6 @@ async fn stumbling(cx: Workflow, _: ()) -> Result<u32, Failure> {
 }
 
 async fn overflowing(cx: Workflow, _: ()) -> Result<String, Failure> {
-    fn deeper(n: u64) -> u64 {
-        if n == u64::MAX { n } else { 1 + std::hint::black_box(deeper(std::hint::black_box(n + 1))) }
-    }
     cx.activity(note, &()).options(LIMITS).await?;
     if bad() {
         return Ok(deeper(0).to_string());
@@ -163,6 +163,62 @@ async fn resting(cx: Workflow, _: ()) -> Result<String, Failure> {
     cx.sleep(Duration::from_millis(100)).await?;
     cx.local_activity(note, &()).await?;
     Ok("rested".into())
+}
+
+/// What every other workflow here is not.
+async fn ordinary(cx: Workflow, _: ()) -> Result<(), Failure> {
+    cx.activity(note, &()).options(LIMITS).await?;
+    cx.sleep(Duration::from_millis(100)).await?;
+    cx.local_activity(note, &()).await
+}
+
+/// Harm of a kind: in a turn, in a query, in an activity of either kind.
+async fn mischief(cx: Workflow, kind: String) -> Result<(), Failure> {
+    const ONCE: ActivityOptions =
+        ActivityOptions::start_to_close(Duration::from_secs(1)).retry(RetryPolicy::max_attempts(1));
+    let twice = LocalActivityOptions::start_to_close(Duration::from_secs(1)).retry(RetryPolicy::max_attempts(2));
+    let harm_of_queries = kind.clone();
+    cx.answer(Query::<()>::new("harm"), move |(): ()| do_harm(&harm_of_queries));
+    match kind.as_str() {
+        "never ends" | "panics in a turn" | "aborts" | "overflows" => {
+            // Not in its first turn: others come and go.
+            cx.sleep(Duration::from_millis(10)).await?;
+            do_harm(&kind);
+        }
+        "answers slowly" | "answers by a panic" | "overflows in a query" => cx.sleep(Duration::from_mins(1)).await?,
+        local if local.ends_with("locally") => cx.local_activity(harm, &kind).options(twice).await?,
+        _ => cx.activity(harm, &kind).options(ONCE).await?,
+    }
+    Ok(())
+}
+
+async fn harm(_: Activity, kind: String) -> Result<(), Failure> {
+    do_harm(&kind);
+    Ok(())
+}
+
+fn do_harm(kind: &str) {
+    match kind.split(' ').next().unwrap_or_default() {
+        "blocks" => std::thread::sleep(Duration::from_secs(8)),
+        "spins" => {
+            let began = std::time::Instant::now();
+            while began.elapsed() < Duration::from_secs(3) {
+                std::hint::spin_loop();
+            }
+        }
+        "panics" => panic!("three is not four"),
+        "never" => loop {
+            std::thread::sleep(Duration::from_millis(50));
+        },
+        "answers" if kind.ends_with("panic") => panic!("no answer"),
+        "answers" => std::thread::sleep(Duration::from_secs(30)),
+        "overflows" => drop(deeper(0)),
+        _ => std::process::abort(),
+    }
+}
+
+fn deeper(n: u64) -> u64 {
+    if n == u64::MAX { n } else { 1 + std::hint::black_box(deeper(std::hint::black_box(n + 1))) }
 }
 
 /// Holds its thread until somebody makes the file.

@@ -114,3 +114,30 @@ async fn activities_learn_that_the_process_stops() {
         assert_eq!((reached, last), (2, Word::Told(CancelReason::WorkerShutdown)), "{activity}");
     }
 }
+
+/// Ends when the test does.
+async fn endless(cx: Workflow, _: ()) -> Result<(), Failure> {
+    cx.sleep(Duration::from_millis(1)).await?;
+    loop {
+        std::thread::park();
+    }
+}
+
+/// However long a turn may take, and however little it gives back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_never_ends_does_not_hold_up_the_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+    let app = Arc::new(App::new().workflow("endless", endless));
+    let settings = Settings { turn_limit: Duration::from_hours(1), ..Settings::default() };
+    let engine = Embedded::open(app, store, settings).await.unwrap();
+    let front = engine.front();
+    front.start(Some("r"), start("endless", "w", json!(null))).await.unwrap();
+    // Its timer has been recorded, so its second turn is near.
+    while front.describe(&target("w")).await.unwrap().history_events < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let stopped = engine.shutdown(Duration::from_millis(10));
+    tokio::time::timeout(Duration::from_mins(1), stopped).await.expect("it stops");
+}

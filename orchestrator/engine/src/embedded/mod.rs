@@ -114,6 +114,9 @@ pub enum OpenError {
     },
 }
 
+/// However little of the grace is left, turns under way have so long to end. Other than activities they are short.
+const TURNS_END: Duration = Duration::from_millis(500);
+
 /// The running engine.
 pub struct Embedded {
     front: Arc<FrontDoor>,
@@ -201,8 +204,9 @@ impl Embedded {
         // Gone, with what they held.
         self.rounds.wait().await;
         self.workers.stop();
+        let by = self.host.instant() + grace.max(TURNS_END);
         self.stop.stop(&self.host, grace).await;
-        self.shards.stop().await;
+        self.shards.stop(by.max(self.host.instant() + TURNS_END)).await;
         if let Some(trials) = self.trials {
             trials.end();
         }

@@ -19,7 +19,7 @@ use super::mailroom::{Inbox, Letter, Mailroom};
 use super::trials::{Trial, Trials};
 use crate::decider::OnThread;
 use crate::ports::Ports;
-use crate::seams::{Delivery, RunMessage};
+use crate::seams::{Delivery, Instant, RunMessage};
 use crate::store::StoreError;
 use crate::sweep::DueRows;
 use crate::thread::{Context, Desk, Inside, WorkflowThread, look_interval, park_endless};
@@ -165,14 +165,15 @@ impl Shards {
         }
     }
 
-    /// Lets each thread end what it handles, and waits for it. One on which code does not end is left behind.
-    pub(super) async fn stop(&self) {
+    /// Lets the threads end what they handle, and waits for that until `by`. Those on which code does not end are left
+    /// behind.
+    pub(super) async fn stop(&self, by: Instant) {
         let shards = std::mem::take(&mut *self.lock());
-        let Context { ports, turn_limit, .. } = &self.context;
-        for (thread, mut shard) in shards.into_iter().enumerate() {
-            if self.mailroom.post(thread, Letter::Stop).is_ok()
-                && ports.host.timeout(*turn_limit, shard.thread.ended()).await.is_none()
-            {
+        let host = &self.context.ports.host;
+        let told = |thread: &usize| self.mailroom.post(*thread, Letter::Stop).is_ok();
+        let told: Vec<_> = shards.into_iter().enumerate().filter(|(thread, _)| told(thread)).collect();
+        for (thread, mut shard) in told {
+            if host.timeout(by.since(host.instant()), shard.thread.ended()).await.is_none() {
                 tracing::warn!(thread, "a workflow thread did not end; its runs are picked up at the next start");
             }
         }
