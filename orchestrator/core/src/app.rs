@@ -59,9 +59,10 @@ impl App {
         const { assert_function_item::<F>() };
         self.name_function::<F>("workflow", name, self.workflows.contains_key(name));
         let entry: WorkflowEntry = Arc::new(move |raw, names, input| {
-            let input = input.decode()?;
+            let input = input.decode().map_err(|failure| about(failure, "input of workflow type", name))?;
             let future = function.call(Workflow::new(raw.clone(), Arc::clone(names)), input);
-            let future = async move { Payload::encode(&future.await?) }.boxed_local();
+            let result = move |failure| about(failure, "result of workflow type", name);
+            let future = async move { Payload::encode(&future.await?).map_err(result) }.boxed_local();
             Ok(Box::new(FutureProgram::new(future, raw)) as Box<dyn Program>)
         });
         self.declared.add_workflow::<F::Input>(name);
@@ -95,9 +96,10 @@ impl App {
         let begin: BeginActivity = Arc::new(move |cx, input| match input.decode() {
             Ok(input) => {
                 let future = function.call(cx, input);
-                async move { Payload::encode(&future.await?) }.boxed()
+                let result = move |failure| about(failure, "result of activity", name);
+                async move { Payload::encode(&future.await?).map_err(result) }.boxed()
             }
-            Err(failure) => std::future::ready(Err(failure)).boxed(),
+            Err(failure) => std::future::ready(Err(about(failure, "argument of activity", name))).boxed(),
         });
         self.add_activity::<F>(name, ActivityEntry { begin, blocking: false })
     }
@@ -123,8 +125,11 @@ impl App {
     {
         const { assert_function_item::<F>() };
         let begin: BeginActivity = Arc::new(move |cx, input| match input.decode() {
-            Ok(input) => async move { Payload::encode(&function.call(cx, input)?) }.boxed(),
-            Err(failure) => std::future::ready(Err(failure)).boxed(),
+            Ok(input) => {
+                let result = move |failure| about(failure, "result of activity", name);
+                async move { Payload::encode(&function.call(cx, input)?).map_err(result) }.boxed()
+            }
+            Err(failure) => std::future::ready(Err(about(failure, "argument of activity", name))).boxed(),
         });
         self.add_activity::<F>(name, ActivityEntry { begin, blocking: true })
     }
@@ -245,6 +250,10 @@ impl App {
     pub fn tools(&self) -> &Tools {
         &self.tools
     }
+}
+
+fn about(failure: Failure, what: &str, name: &str) -> Failure {
+    failure.about(format_args!("the {what} {name:?}"), None)
 }
 
 impl fmt::Debug for App {

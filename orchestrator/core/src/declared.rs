@@ -5,14 +5,13 @@ use std::any::{TypeId, type_name};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 
 use crate::misfit::Misfit;
 use crate::names::{Query, Signal};
+use crate::panics::catch;
 use crate::payload::Payload;
-use crate::program::panic_message;
 
 type Check = fn(&Payload) -> Result<(), Misfit>;
 
@@ -110,8 +109,8 @@ fn add(
 
 fn check<T: DeserializeOwned>(payload: &Payload) -> Result<(), Misfit> {
     // How a type is read is its own code, and whoever asks here is not in its power.
-    catch_unwind(AssertUnwindSafe(|| payload.read::<T>().map(drop))).unwrap_or_else(|panic| {
-        let problem = format!("reading it as {} panicked: {}", type_name::<T>(), panic_message(&*panic));
+    catch(|| payload.read::<T>().map(drop)).unwrap_or_else(|panic| {
+        let problem = format!("reading it as {} panicked: {panic}", type_name::<T>());
         Err(Misfit { pointer: String::new(), problem })
     })
 }

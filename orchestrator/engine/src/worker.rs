@@ -6,8 +6,8 @@ use std::time::Duration;
 use dormouse_core::operations;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{
-    Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, DEFAULT_TASK_QUEUE, Failure, Payload, RetryState,
-    RunKey, TimeoutKind, Timestamp, Verdict, panic_message,
+    Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, DEFAULT_TASK_QUEUE, Failure, Panic, Payload,
+    RetryState, RunKey, TimeoutKind, Timestamp, Verdict,
 };
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -284,11 +284,12 @@ fn unknown(activity_type: &str, task_queue: Option<&str>) -> Failure {
 
 /// The failure of an activity whose code panicked.
 fn crashed(error: Unfinished) -> Failure {
-    let message = match error {
-        Unfinished::Panicked(panic) => format!("the activity panicked: {}", panic_message(&*panic)),
-        Unfinished::Stopped => "the activity was stopped".into(),
-    };
-    Failure::unplaced(message).with_type("Panic")
+    match error {
+        Unfinished::Panicked(panic) => {
+            Panic { message: format!("the activity panicked: {}", panic.message), ..panic }.into()
+        }
+        Unfinished::Stopped => Failure::unplaced("the activity was stopped").with_type("Panic"),
+    }
 }
 
 /// An activity's line to the engine.

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::divergence::{Asked, Difference, TurnFailure, differences};
-use super::place::Place;
 use crate::operations::Command;
+use crate::place::Place;
 
 /// The recorded commands of the turn that is being run again.
 #[derive(Debug, Default)]

@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use crate::failure::Failure;
 use crate::history::{Batch, BatchKind, Damage, DecidedBy, Event, Flags, Turn, turn_time};
 use crate::ids::{CommandId, CommitId, RunKey};
 use crate::operations::{Cancel, Command, Complete, ContinueAsNew, Fail, Input};
+use crate::panics::catch;
 use crate::payload::Payload;
 use crate::planted::{Bug, planted};
 use crate::program::{CONTINUE_AS_NEW, LocalCall, Machine, Mode, Program, Raw, TurnFailure, Turned};
@@ -181,7 +181,7 @@ impl LiveRun {
             machine.mode = Mode::Turn;
             inputs.for_each(|input| machine.deliver(&input));
         }
-        let turned = catch_unwind(AssertUnwindSafe(|| self.run_code()));
+        let turned = catch(|| self.run_code());
         let closing = match turned {
             Ok(Ok(Turned::Ended(result))) => Some(self.closing_command(result)),
             // What diverged first is the failure, whatever the code did from then on.
@@ -189,7 +189,7 @@ impl LiveRun {
             Ok(Ok(Turned::Waits)) => None,
             Ok(Ok(Turned::Stuck)) => return Err(TurnFailure::ForeignFuture { turn }),
             Ok(Err(failure)) => return Err(failure),
-            Err(panic) => return Err(TurnFailure::panicked(turn, &*panic)),
+            Err(panic) => return Err(TurnFailure::panicked(turn, panic)),
         };
         let mut machine = self.machine.borrow_mut();
         if let Some(closing) = closing {
@@ -491,12 +491,13 @@ impl LiveRun {
             machine.mode = Mode::Query;
             answer
         };
-        let result = catch_unwind(AssertUnwindSafe(|| answer(input)));
+        let result = catch(|| answer(input));
         self.machine.borrow_mut().mode = Mode::Turn;
         match result {
             Ok(answer) => answer.map_err(QueryFailure::Failed),
             Err(panic) => {
-                Err(QueryFailure::Failed(Failure::unplaced(crate::panic_message(&*panic)).with_type("Panic")))
+                tracing::warn!(run = %self.state.run, query = name, %panic, "a query's handler panicked");
+                Err(QueryFailure::Failed(panic.into()))
             }
         }
     }
@@ -510,8 +511,8 @@ impl Drop for LiveRun {
         // Taken out first: what handlers hold may need the machine when it is dropped. They may also hold the machine,
         // which would keep both alive for ever.
         let answers = std::mem::take(&mut self.machine.borrow_mut().answers);
-        if catch_unwind(AssertUnwindSafe(|| drop((program, answers)))).is_err() {
-            tracing::warn!(run = %self.state.run, "the workflow's code panicked while it left memory");
+        if let Err(panic) = catch(|| drop((program, answers))) {
+            tracing::warn!(run = %self.state.run, %panic, "the workflow's code panicked while it left memory");
         }
     }
 }
