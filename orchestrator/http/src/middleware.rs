@@ -29,7 +29,9 @@ async fn log(request: Request, next: Next) -> Response {
     let (id, header_value) = request_id(request.headers());
     let method = request.method().clone();
     let bytes = length(request.headers());
-    let span = tracing::info_span!("request", %id, %method, path = request.uri().path());
+    // The workflow's id is known once the path, or the body, is read.
+    let workflow = tracing::field::Empty;
+    let span = tracing::info_span!("request", %id, %method, path = request.uri().path(), workflow);
     let began = tokio::time::Instant::now();
     async move {
         let mut response = next.run(request).await;
