@@ -1,7 +1,7 @@
 //! An application: which functions carry which wire names, and the tools that activities reach by type.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -43,7 +43,15 @@ pub struct App {
     names: Arc<FunctionNames>,
     tools: Tools,
     declared: Declared,
+    strict: Strict,
     mistakes: Vec<String>,
+}
+
+/// Whose code must ask for the very arguments that are recorded.
+#[derive(Clone, Debug, Default)]
+struct Strict {
+    all: bool,
+    types: BTreeSet<&'static str>,
 }
 
 impl App {
@@ -172,6 +180,34 @@ impl App {
         self
     }
 
+    /// Parks a run of any workflow whose code asks for a recorded command with other arguments than the recorded ones, as
+    /// a divergence with both places in the source. Otherwise the recorded ones stand, so that fields can be added to the
+    /// input of an activity under open runs, and `describe` counts such commands.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.strict.all = true;
+        self
+    }
+
+    /// The same for workflows of this type. A name that is no workflow's is a mistake that [`App::check`] reports.
+    ///
+    /// ```
+    /// # use dormouse_core::{App, Failure, Workflow};
+    /// # async fn payout(_: Workflow, _: u32) -> Result<(), Failure> { Ok(()) }
+    /// let app = App::new().workflow("payout", payout).strict_workflow("payout");
+    /// ```
+    #[must_use]
+    pub fn strict_workflow(mut self, workflow_type: &'static str) -> Self {
+        self.strict.types.insert(workflow_type);
+        self
+    }
+
+    /// Whether code of this workflow type must ask for the very arguments that are recorded.
+    #[must_use]
+    pub fn is_strict(&self, workflow_type: &str) -> bool {
+        self.strict.all || self.strict.types.contains(workflow_type)
+    }
+
     /// Gives activities a tool (a client, a pool, a path), which they reach with `cx.get::<T>()`.
     #[must_use]
     pub fn provide<T: Send + Sync + 'static>(mut self, tool: T) -> Self {
@@ -199,7 +235,10 @@ impl App {
     /// # Errors
     /// Every mistake, one a line.
     pub fn check(&self) -> Result<(), InvalidApp> {
-        if self.mistakes.is_empty() { Ok(()) } else { Err(InvalidApp(self.mistakes.clone())) }
+        let unknown = self.strict.types.iter().filter(|name| !self.workflows.contains_key(**name));
+        let unknown = unknown.map(|name| format!("no workflow {name:?} is registered, which is to be strict"));
+        let mistakes: Vec<_> = self.mistakes.iter().cloned().chain(unknown).collect();
+        if mistakes.is_empty() { Ok(()) } else { Err(InvalidApp(mistakes)) }
     }
 
     /// The wire name of a registered function.

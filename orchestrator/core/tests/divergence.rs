@@ -279,7 +279,7 @@ fn a_panic() {
     };
     assert!(message.contains("two were expected"), "{message}");
     let place = place.as_deref().unwrap();
-    assert!(place.contains(&format!("divergence.rs:{}:", line!() - 6)), "{place}");
+    assert!(place.contains(&format!("divergence.rs:{}:", line!() - 8)), "{place}");
     assert!(failure.to_string().ends_with(&format!(", at {place}")), "{failure}");
 }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use common::{MINUTE, World, completed, double, failed, secs, signal};
 use dormouse_core::RunState;
 use dormouse_core::history::{
-    Batch, BatchKind, CarriedSignal, Command, Damage, DecidedBy, EarlierRequest, Event, Flags, Input, NextRun, Started,
-    Turn, VERSION,
+    Batch, BatchKind, CarriedSignal, ChangedArguments, Command, Damage, DecidedBy, EarlierRequest, Event, Flags, Input,
+    NextRun, Started, Turn, VERSION,
 };
 use dormouse_core::operations;
 use dormouse_core::{
@@ -389,8 +389,12 @@ fn batch() -> impl Strategy<Value = Batch> {
     let event =
         prop_oneof![
             input().prop_map(Event::Input),
-            (any::<String>(), any::<u64>())
-                .prop_map(|(build, flags)| Event::DecidedBy(DecidedBy { build, flags: Flags::from_bits(flags) })),
+            (any::<String>(), any::<u64>(), option::of((any::<u64>(), any::<String>()))).prop_map(
+                |(build, flags, changed)| {
+                    let changed = changed.map(|(commands, first)| ChangedArguments { commands, first });
+                    Event::DecidedBy(DecidedBy { build, flags: Flags::from_bits(flags), changed })
+                }
+            ),
             (any::<i64>(), any::<u32>(), option::of(input()))
                 .prop_map(|(at_offset_ms, taken, input)| Event::Turn(Turn { at_offset_ms, taken, input })),
             command().prop_map(Event::Command),

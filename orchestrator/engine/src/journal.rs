@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use dormouse_core::history::{Batch, Event, Turn};
+use dormouse_core::history::{Batch, ChangedArguments, DecidedBy, Event, Turn};
 use dormouse_core::operations::{AttemptLost, Closed, Input, Started};
 use dormouse_core::{Failure, RunKey, RunState, Timestamp};
 
@@ -18,6 +18,14 @@ pub(crate) fn started(run: &RunKey, started: &Started) {
 
 /// This batch was committed, and has led to this state.
 pub(crate) fn committed(state: &RunState, batch: &Batch) {
+    if let Some(Event::DecidedBy(DecidedBy { changed: Some(changed), .. })) = batch.events.first() {
+        let ChangedArguments { commands, first } = changed;
+        let run = &state.run;
+        tracing::warn!(
+            %run, commands, first,
+            "recorded commands are repeated with other arguments; the recorded ones stand"
+        );
+    }
     for event in &batch.events {
         let (Event::Input(input) | Event::Turn(Turn { input: Some(input), .. })) = event else { continue };
         if let Input::AttemptLost(AttemptLost { id, attempt, .. }) = input {

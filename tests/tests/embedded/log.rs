@@ -127,6 +127,95 @@ async fn a_request_that_writes_is_a_line_with_its_workflow() {
     assert_eq!(requests.len(), 2, "looks are no news: {requests:#?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_that_does_not_fit_is_a_line_however_often_its_run_is_replayed() {
+    async fn waits(cx: Workflow, _: ()) -> Result<bool, Failure> {
+        Ok(cx.signal(GO).await?)
+    }
+    listen();
+    let dir = tempfile::tempdir().unwrap();
+    let open = || async {
+        let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+        Embedded::open(Arc::new(App::new().workflow("waits", waits)), store, Settings::default()).await.unwrap()
+    };
+    for round in 0..3 {
+        let engine = open().await;
+        let front = engine.front();
+        if round == 0 {
+            front.start(None, start("waits", "log-misfit", json!(null))).await.unwrap();
+        }
+        // The first does not fit; the others have no name that anybody reads, and bring the run into memory.
+        let name = if round == 0 { "go" } else { "noise" };
+        front.signal(&target("log-misfit"), None, name, Payload::from(json!(7))).await.unwrap();
+        // Asked when all of it is decided.
+        let _ = front.query(&target("log-misfit"), "none", Payload::NULL).await;
+        drop(front);
+        engine.shutdown(SECOND).await;
+    }
+    let told = lines("log-misfit");
+    let misfits = count(&told, &["WARN", "signal=\"go\"", "expected a boolean", "embedded/log.rs:"]);
+    assert_eq!(misfits, 1, "{told:#?}");
+}
+
+async fn doubles(_: Activity, n: u32) -> Result<u32, Failure> {
+    Ok(2 * n)
+}
+
+async fn before(cx: Workflow, n: u32) -> Result<u32, Failure> {
+    let doubled = cx.activity(doubles, &n).start_to_close(SECOND).start();
+    cx.signal(GO).await?;
+    doubled.await
+}
+
+async fn after(cx: Workflow, n: u32) -> Result<u32, Failure> {
+    let doubled = cx.activity(doubles, &(n + 1)).start_to_close(SECOND).start();
+    cx.signal(GO).await?;
+    cx.sleep(60 * SECOND).await?;
+    doubled.await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_arguments_are_described_and_park_a_strict_workflow() {
+    listen();
+    let dir = tempfile::tempdir().unwrap();
+    let open = |app: App| async {
+        let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+        Embedded::open(Arc::new(app.activity("doubles", doubles)), store, Settings::default()).await.unwrap()
+    };
+    let engine = open(App::new().workflow("doubling", before)).await;
+    engine.front().start(None, start("doubling", "log-changed", json!(1))).await.unwrap();
+    // Asked when the first turn is decided.
+    let _ = engine.front().query(&target("log-changed"), "none", Payload::NULL).await;
+    assert_eq!(engine.front().describe(&target("log-changed")).await.unwrap().changed_arguments, None);
+    engine.shutdown(SECOND).await;
+
+    let strict = open(App::new().workflow("doubling", after).strict()).await;
+    strict.front().signal(&target("log-changed"), None, "noise", Payload::NULL).await.unwrap();
+    let reason = loop {
+        match strict.front().describe(&target("log-changed")).await.unwrap().run.parked {
+            Some(parked) => break parked.reason,
+            None => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    assert!(reason.contains("no longer matches") && reason.matches("embedded/log.rs:").count() == 2, "{reason}");
+    assert!(reason.contains("input: recorded 1, attempted 2"), "{reason}");
+    strict.shutdown(SECOND).await;
+
+    let engine = open(App::new().workflow("doubling", after)).await;
+    engine.front().signal(&target("log-changed"), None, "go", Payload::from(json!(true))).await.unwrap();
+    let changed = loop {
+        match engine.front().describe(&target("log-changed")).await.unwrap().changed_arguments {
+            Some(changed) => break changed,
+            None => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    assert_eq!(changed.commands, 1);
+    assert!(changed.first.contains("input: recorded 1, attempted 2"), "{changed:?}");
+    engine.shutdown(SECOND).await;
+    let told = lines("log-changed");
+    assert_eq!(count(&told, &["WARN", "repeated with other arguments", "recorded 1, attempted 2"]), 1, "{told:#?}");
+}
+
 const PANIC: u32 = line!() + 3;
 async fn panics(_: Activity, _: ()) -> Result<u32, Failure> {
     let none: Vec<u32> = Vec::new();

@@ -172,7 +172,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(run: RunKey, run_id: RunId, workflow_type: &str, started_at: Timestamp) -> Self {
+    pub(crate) fn new(run: RunKey, run_id: RunId, workflow_type: &str, started_at: Timestamp, strict: bool) -> Self {
         Self {
             run,
             run_id,
@@ -181,7 +181,7 @@ impl Machine {
             now: started_at,
             mode: Mode::Turn,
             issued: VecDeque::new(),
-            script: Script::default(),
+            script: Script::new(strict),
             local_calls: BTreeMap::new(),
             answers: BTreeMap::new(),
             next_run: None,

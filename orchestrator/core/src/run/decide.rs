@@ -16,7 +16,7 @@ use super::limits::{EVENT_BYTES, Limits};
 use super::state::{RunState, reckoned};
 use crate::app::App;
 use crate::failure::Failure;
-use crate::history::{Batch, BatchKind, Damage, DecidedBy, Event, Flags, Turn, turn_time};
+use crate::history::{Batch, BatchKind, ChangedArguments, Damage, DecidedBy, Event, Flags, Turn, turn_time};
 use crate::ids::{CommandId, CommitId, RunKey};
 use crate::operations::{Cancel, Command, Complete, ContinueAsNew, Fail, Input};
 use crate::panics::catch;
@@ -110,7 +110,9 @@ impl LiveRun {
         };
         let (state, _) = RunState::begin(run.clone(), first)?;
         let started = &state.started;
-        let machine = Machine::new(run.clone(), started.run_id, &started.call.workflow_type, state.started_at);
+        let workflow_type = &started.call.workflow_type;
+        let strict = app.is_strict(workflow_type);
+        let machine = Machine::new(run.clone(), started.run_id, workflow_type, state.started_at, strict);
         let mut live = Self {
             draft_base: state.time,
             state,
@@ -123,9 +125,8 @@ impl LiveRun {
             draft: Vec::new(),
             take_all: false,
         };
-        let followed = without_logs(|| rest.iter().try_for_each(|record| live.follow(record)));
-        live.warn_of_changes();
-        followed.map(|()| live)
+        without_logs(|| rest.iter().try_for_each(|record| live.follow(record)))?;
+        Ok(live)
     }
 
     /// Follows one more recorded batch.
@@ -156,16 +157,6 @@ impl LiveRun {
             self.run_turn(turn_time(time, turn.at_offset_ms), inputs)?;
         }
         Ok(())
-    }
-
-    /// Says what recorded turns did otherwise than before, without going astray. Not while logs are off.
-    fn warn_of_changes(&self) {
-        let Some(changed) = self.machine.borrow_mut().script.take_changed() else { return };
-        let differences: Vec<_> = changed.differences.iter().map(ToString::to_string).collect();
-        tracing::warn!(
-            run = %self.state.run, command = %changed.command, differences = differences.join("; "),
-            "a recorded command is repeated with other arguments; the recorded ones stand (told once)"
-        );
     }
 
     /// One turn: deliver, then run the code until nothing stirs. What it asks for is in the machine afterwards.
@@ -395,12 +386,21 @@ impl LiveRun {
         Batch { commit_id, previous: self.state.head, time, kind: BatchKind::Decided, events, due }
     }
 
-    /// Who decides from here on, where that is another build than before or one that knows more behaviours.
+    /// Who decides from here on, where that is another build than before, one that knows more behaviours, or one that is
+    /// seen to ask for other arguments than the recorded ones more often than before.
     fn takes_over(&self) -> Option<DecidedBy> {
         let before = &self.state.decided_by;
         let flags = before.flags.and(Flags::KNOWN);
         let build = &*self.terms.build;
-        (*before.build != *build || before.flags != flags).then(|| DecidedBy { build: build.to_owned(), flags })
+        let machine = self.machine.borrow();
+        let changed = machine.script.changed();
+        let commands = |changed: Option<&ChangedArguments>| changed.map_or(0, |changed| changed.commands);
+        let more = commands(changed) > commands(before.changed.as_ref());
+        (*before.build != *build || before.flags != flags || more).then(|| DecidedBy {
+            build: build.to_owned(),
+            flags,
+            changed: changed.cloned(),
+        })
     }
 
     /// The sealed draft is in the history.
@@ -454,9 +454,7 @@ impl LiveRun {
     pub fn catch_up(&mut self, records: &[Bytes]) -> bool {
         records.iter().all(|record| {
             if self.draft.is_empty() && self.arrived.is_empty() {
-                let followed = without_logs(|| self.follow(record)).is_ok();
-                self.warn_of_changes();
-                return followed;
+                return without_logs(|| self.follow(record)).is_ok();
             }
             matches!(self.merge(record), Merge::Merged)
         })

@@ -22,6 +22,7 @@ pub(crate) use future::FutureProgram;
 pub use random::Random;
 pub use waits::{Signals, Sleep, Timeout, WaitSignal, WaitUntil};
 
+use crate::declared::takes_none;
 use crate::failure::Failure;
 use crate::functions::{ActivityFunction, ActivityTarget, FunctionNames, wire_name_of};
 use crate::names::{Query, Signal};
@@ -159,7 +160,11 @@ impl Workflow {
             failure.about(format_args!("the {what} of query {name:?}"), Some(&place.into()))
         };
         self.raw.answer(name, move |input| {
-            let input = input.decode().map_err(|failure| about("argument", failure))?;
+            let input = input.decode().map_err(|failure: Failure| {
+                let none =
+                    takes_none::<A>().then(|| Failure { message: "it takes no argument".into(), ..failure.clone() });
+                about("argument", none.unwrap_or(failure))
+            })?;
             Payload::encode(&handler(input)).map_err(|failure| about("answer", failure))
         });
     }

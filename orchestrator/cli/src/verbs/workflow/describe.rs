@@ -7,7 +7,7 @@ use comfy_table::{Cell, Table};
 use dormouse_core::api::DescribeBody;
 
 use crate::error::CliError;
-use crate::output::{Format, cell, fitted, one_line, render, say, say_json, status_cell, table, tame_lines};
+use crate::output::{Format, cell, fitted, one_line, render, say, say_json, status_cell, table, tame, tame_lines};
 use crate::remote::Which;
 use crate::timeline::elapsed;
 use crate::verb::{Context, Verb};
@@ -97,6 +97,14 @@ fn facts(body: &DescribeBody, colour: bool, full: bool) -> Table {
     }
     fact("input", Cell::new(fitted(&one_line(&body.input), 200, full)));
     fact("history", Cell::new(format!("{} events, {} bytes", body.history_events, body.history_bytes)));
+    if let Some(changed) = &body.changed_arguments {
+        let commands = changed.commands;
+        fact(
+            "arguments",
+            Cell::new(format!("{commands} recorded commands are asked for with others; the recorded ones stand")),
+        );
+        fact("", Cell::new(fitted(&tame(&changed.first), 200, full)));
+    }
     if body.ordinal > 0 {
         fact("earlier runs", Cell::new(body.ordinal));
     }
@@ -124,6 +132,7 @@ mod tests {
             "workflow_id": "order-1", "run_id": "67e55044-10b1-426f-9247-bb680e5fe0c8", "workflow_type": "orderWorkflow",
             "status": "Running", "started_at": "2026-03-01T09:00:00.000Z", "ordinal": 0, "input": {"item": "tea"},
             "history_events": 4, "history_bytes": 512, "cancel_requested": true,
+            "changed_arguments": {"commands": 2, "first": "input: recorded 1, attempted 2"},
             "pending_activities": [{
                 "activity_id": "1", "activity_type": "charge", "local": false, "state": "backing_off", "attempt": 2,
                 "last_failure": {"message": "no\u{1b}[2J money", "kind": "application"},
@@ -136,14 +145,16 @@ mod tests {
         let text = sections(&body, false, false).join("\n\n");
         assert_eq!(
             text,
-            " WORKFLOW  order-1
- run       67e55044-10b1-426f-9247-bb680e5fe0c8
- type      orderWorkflow
- status    Running
- started   2026-03-01T09:00:00.000Z
- input     {\"item\":\"tea\"}
- history   4 events, 512 bytes
- cancel    requested
+            " WORKFLOW   order-1
+ run        67e55044-10b1-426f-9247-bb680e5fe0c8
+ type       orderWorkflow
+ status     Running
+ started    2026-03-01T09:00:00.000Z
+ input      {\"item\":\"tea\"}
+ history    4 events, 512 bytes
+ arguments  2 recorded commands are asked for with others; the recorded ones stand
+            input: recorded 1, attempted 2
+ cancel     requested
 
  ACTIVITY  ID  STATE        ATTEMPT  NEXT ATTEMPT  LAST FAILURE
  charge    1   backing_off  2                      no\\u{1b}[2J money
