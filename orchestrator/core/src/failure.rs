@@ -376,6 +376,12 @@ impl Failure {
         matches!(self.kind, FailureKind::Canceled {})
     }
 
+    /// Where the innermost of its causes that has a place arose: what happened there led to all of it.
+    #[must_use]
+    pub fn innermost_place(&self) -> Option<&str> {
+        self.chain().filter_map(|failure| failure.place.as_deref()).last()
+    }
+
     /// This failure and its causes, outermost first.
     pub fn chain(&self) -> impl Iterator<Item = &Failure> {
         std::iter::successors(Some(self), |failure| failure.cause.as_deref())

@@ -97,12 +97,12 @@ async fn panics(cx: Workflow, how: String) -> Result<u32, Failure> {
     match how.as_str() {
         "index" => Ok(none[3]),
         "predicate" => Ok(cx.wait_until(move || none[3] > 0).await.map(|()| 0)?),
-        "drop" => Ok(drop(Falls)).map(|()| 0),
+        "drop" => Ok(Some(Falls).map_or(0, |_| 1)),
         "stray" => cx.local_activity(stray, &1).await,
         "effect" => Ok(cx.side_effect("time", || cx.clone().side_effect("again", || 1))),
         // As another crate's code does: the hook hears nothing of it.
         "unheard" => std::panic::resume_unwind(Box::new("unheard")),
-        _ => Ok(std::panic::catch_unwind(|| none[3]).map_or_else(|_| panic!("again"), |n| n)),
+        _ => Ok(std::panic::catch_unwind(|| none[3]).unwrap_or_else(|_| panic!("again"))),
     }
 }
 

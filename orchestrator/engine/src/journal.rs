@@ -55,7 +55,7 @@ impl Attempted<'_> {
     /// It has failed, and the next begins at this time; without one, no further is made.
     pub(crate) fn failed(&self, failure: &Failure, next_attempt_at: Option<Timestamp>) {
         let Self { run, activity_type, activity, attempt } = self;
-        let (place, failure) = (failure.place.as_deref(), one_line(failure));
+        let (place, failure) = (failure.innermost_place(), one_line(failure));
         match next_attempt_at {
             Some(next_attempt_at) => tracing::warn!(
                 %run, activity_type, activity, attempt, failure, place, %next_attempt_at,

@@ -224,8 +224,8 @@ async fn panics(_: Activity, _: ()) -> Result<u32, Failure> {
 
 const BLOCKING: u32 = line!() + 3;
 fn panics_blocking(_: Activity, _: ()) -> Result<u32, Failure> {
-    let none: Option<u32> = None;
-    Ok(none.expect("some"))
+    let text = "many";
+    Ok(text.parse().expect("a number"))
 }
 
 async fn panicking(cx: Workflow, how: String) -> Result<u32, Failure> {

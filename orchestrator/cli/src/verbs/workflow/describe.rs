@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::{Cell, Table};
+use dormouse_core::Failure;
 use dormouse_core::api::DescribeBody;
 
 use crate::error::CliError;
@@ -43,7 +44,7 @@ fn sections(body: &DescribeBody, colour: bool, full: bool) -> Vec<String> {
         let mut table = table(&["ACTIVITY", "ID", "STATE", "ATTEMPT", "NEXT ATTEMPT", "LAST FAILURE"], colour);
         for activity in &body.pending_activities {
             let next = activity.next_attempt_at.map_or_else(String::new, |at| at.to_string());
-            let failure = activity.last_failure.as_ref().map_or_else(String::new, ToString::to_string);
+            let failure = activity.last_failure.as_ref().map_or_else(String::new, told);
             let queue = activity.task_queue.as_ref().map_or_else(String::new, |queue| format!(" (on {queue})"));
             table.add_row([
                 cell(&(activity.activity_type.clone() + &queue)),
@@ -71,6 +72,11 @@ fn sections(body: &DescribeBody, colour: bool, full: bool) -> Vec<String> {
         sections.push(render(&table));
     }
     sections
+}
+
+/// What has failed, and where in the user's code.
+fn told(failure: &Failure) -> String {
+    failure.innermost_place().map_or_else(|| failure.to_string(), |place| format!("{failure} (at {place})"))
 }
 
 /// A line about those that the server did not list.
@@ -101,7 +107,7 @@ fn facts(body: &DescribeBody, colour: bool, full: bool) -> Table {
         let commands = changed.commands;
         fact(
             "arguments",
-            Cell::new(format!("{commands} recorded commands are asked for with others; the recorded ones stand")),
+            Cell::new(format!("recorded commands asked for with others: {commands}; the recorded ones stand")),
         );
         fact("", Cell::new(fitted(&tame(&changed.first), 200, full)));
     }
@@ -135,7 +141,7 @@ mod tests {
             "changed_arguments": {"commands": 2, "first": "input: recorded 1, attempted 2"},
             "pending_activities": [{
                 "activity_id": "1", "activity_type": "charge", "local": false, "state": "backing_off", "attempt": 2,
-                "last_failure": {"message": "no\u{1b}[2J money", "kind": "application"},
+                "last_failure": {"message": "no\u{1b}[2J money", "kind": "application", "place": "bank.rs:7"},
             }],
             "pending_activities_total": 10_000,
             "timers": [{"timer_id": "2", "fires_at": "2026-03-02T09:00:00.000Z"}],
@@ -152,12 +158,12 @@ mod tests {
  started    2026-03-01T09:00:00.000Z
  input      {\"item\":\"tea\"}
  history    4 events, 512 bytes
- arguments  2 recorded commands are asked for with others; the recorded ones stand
+ arguments  recorded commands asked for with others: 2; the recorded ones stand
             input: recorded 1, attempted 2
  cancel     requested
 
  ACTIVITY  ID  STATE        ATTEMPT  NEXT ATTEMPT  LAST FAILURE
- charge    1   backing_off  2                      no\\u{1b}[2J money
+ charge    1   backing_off  2                      no\\u{1b}[2J money (at bank.rs:7)
  ... and 9999 more
 
  TIMER  FIRES
