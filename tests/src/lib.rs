@@ -6,6 +6,7 @@ pub mod cloud;
 pub mod dice;
 pub mod endpoints;
 pub mod hostile;
+pub mod log;
 pub mod objects;
 pub mod proxy;
 pub mod server;

@@ -1,6 +1,9 @@
 //! The front door as callers meet it: what does not fit the application's types is refused before anything is
 //! written, histories have continuous numbers, problems explain themselves.
 
+#[path = "door/names.rs"]
+mod names;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The embedded runtime, through its front door: the sample application on a real store.
 
+#[path = "embedded/log.rs"]
+mod log;
 #[path = "embedded/stopping.rs"]
 mod stopping;
 #[path = "embedded/values.rs"]

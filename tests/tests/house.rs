@@ -23,6 +23,44 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("functions", &["dormouse"]),
 ];
 
+/// Public names that `dormouse` does not give to its users: they are the engine's and the programs' own.
+const NOT_FOR_USERS: &[&str] = &[
+    "ActivityTask",
+    "Arrival",
+    "Asked",
+    "BatchHash",
+    "CommitId",
+    "Debt",
+    "Decision",
+    "Difference",
+    "IdConflictPolicy",
+    "InvalidDuration",
+    "InvalidPathPart",
+    "LiveRun",
+    "LocalCall",
+    "Merge",
+    "Owed",
+    "Patience",
+    "QueryFailure",
+    "Refusal",
+    "Retake",
+    "RunState",
+    "StaleSnapshot",
+    "StartRequest",
+    "StartVerdict",
+    "Terms",
+    "TurnFailure",
+    "catch",
+    "catch_async",
+    "check_id",
+    "derive",
+    "millis",
+    "nested_beyond",
+    "parse_duration",
+    "read_path_part",
+    "write_path_part",
+];
+
 /// What the core does without: runtimes, clocks, networks, storage.
 const NEVER_IN_CORE: &[&str] = &["tokio", "rusqlite", "object_store", "reqwest", "axum", "hyper", "lambda_runtime"];
 
@@ -133,14 +171,47 @@ fn the_library_gives_no_places_of_its_own() {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let code = text.split("#[cfg(test)]").next().unwrap().lines().enumerate();
                 let calls = code.filter(|(_, line)| !line.trim_start().starts_with("//"));
-                let calls =
-                    calls.filter(|(_, line)| line.contains("Failure::application(") || line.contains(".or_fail("));
+                let calls = calls.filter(|(_, line)| {
+                    // What the compiler tells people is theirs.
+                    let told = line.contains("`.or_fail");
+                    line.contains("Failure::application(") || (line.contains(".or_fail(") && !told)
+                });
                 wrong.extend(calls.map(|(at, line)| format!("{}:{}: {}", path.display(), at + 1, line.trim())));
             }
         }
     }
     assert!(files > 50, "the tree was read");
     assert!(wrong.is_empty(), "use Failure::unplaced:\n{}", wrong.join("\n"));
+}
+
+/// What a crate's first file gives to others.
+fn given(room: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root().join(format!("orchestrator/{room}/src/lib.rs"))).unwrap();
+    let text = text.split("#[doc(hidden)]").next().unwrap();
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code: String = lines.collect::<Vec<_>>().join(" ");
+    let uses = code.split(';').filter_map(|statement| statement.split_once("pub use ")).map(|(_, path)| path);
+    let names = uses.flat_map(|path| {
+        let (_, names) = path.rsplit_once("::").unwrap_or(("", path));
+        let names = path.split_once('{').map_or(names, |(_, names)| names.trim_end().trim_end_matches('}'));
+        names.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>()
+    });
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// What users hold has a page in the documentation of the one crate that they depend on, and a name for their helpers.
+#[test]
+fn users_can_name_what_they_are_given() {
+    let named = given("dormouse");
+    for room in ["core", "client", "cli", "http"] {
+        let given = given(room);
+        assert!(given.len() > 3, "{room}: its names were read");
+        let missing: Vec<_> = given.difference(&named).filter(|name| !NOT_FOR_USERS.contains(&name.as_str())).collect();
+        assert!(missing.is_empty(), "dormouse gives its users no {missing:?}: add them there, or to NOT_FOR_USERS");
+    }
+    for of_engine in ["FrontDoor", "Target", "ApiError", "Embedded", "Settings", "OpenError", "Letters"] {
+        assert!(named.contains(of_engine), "dormouse gives its users no {of_engine}");
+    }
 }
 
 /// clippy reads one file only: the nearest.

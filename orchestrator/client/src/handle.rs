@@ -75,12 +75,16 @@ impl<O> WorkflowHandle<O> {
         }
     }
 
-    /// Sends a signal; when this returns, it is in the history.
+    /// Sends a signal; when this returns, it is in the history. What the server warns of is in the log.
     ///
     /// # Errors
     /// [`ClientError::Closed`] when the workflow has ended.
     pub async fn signal<T: Serialize>(&self, signal: Signal<T>, argument: &T) -> Result<(), ClientError> {
-        self.raw.signal(signal.name(), &encode(argument)?, None).await
+        let sent = self.raw.signal(signal.name(), &encode(argument)?, None).await?;
+        if let Some(warning) = sent.warning {
+            tracing::warn!(workflow = self.workflow_id(), signal = signal.name(), warning, "a signal may go unheard");
+        }
+        Ok(())
     }
 
     /// Asks a query.

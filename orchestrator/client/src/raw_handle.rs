@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dormouse_core::api::{DescribeBody, HistoryBody, HistoryEvent, QueryBody, ReasonBody, ResultBody};
+use dormouse_core::api::{DescribeBody, HistoryBody, HistoryEvent, QueryBody, ReasonBody, ResultBody, SignaledBody};
 use dormouse_core::{Payload, RunId, Status};
 
 use crate::connection::Connection;
@@ -46,14 +46,22 @@ impl RawHandle {
         Self { run_id, ..self.clone() }
     }
 
-    /// Sends a signal; when this returns, it is in the history.
+    /// Sends a signal; when this returns, it is in the history. The answer may hold a warning: the application declares its
+    /// signals, and this is none of them.
     ///
     /// # Errors
     /// [`ClientError::Closed`] when nobody is there to hear it; [`ClientError::DoesNotFit`] when the application declares
     /// another type for it.
-    pub async fn signal(&self, name: &str, argument: &Payload, request_id: Option<&str>) -> Result<(), ClientError> {
+    pub async fn signal(
+        &self,
+        name: &str,
+        argument: &Payload,
+        request_id: Option<&str>,
+    ) -> Result<SignaledBody, ClientError> {
         let url = self.url(&["signals", name], vec![])?;
-        self.connection.write(url, argument.as_bytes().to_vec(), request_id).await.map(drop)
+        let answer = self.connection.write(url, argument.as_bytes().to_vec(), request_id).await?;
+        // An older server says nothing.
+        Ok(answer.decode().unwrap_or_default())
     }
 
     /// Asks a query.

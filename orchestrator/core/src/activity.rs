@@ -1,5 +1,6 @@
 //! What an activity sees of its surroundings.
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -10,6 +11,7 @@ use crate::failure::Failure;
 use crate::history::CommandId;
 use crate::ids::{RunId, RunKey};
 use crate::payload::Payload;
+use crate::place::Place;
 use crate::time::Timestamp;
 use crate::tools::Tools;
 
@@ -104,6 +106,7 @@ impl Activity {
     /// # Panics
     /// When none of this type was provided; the attempt then fails with that message.
     #[must_use]
+    #[track_caller]
     pub fn get<T: Send + Sync + 'static>(&self) -> &T {
         match self.tools.get() {
             Some(tool) => tool,
@@ -117,13 +120,16 @@ impl Activity {
     /// # Errors
     /// When the details do not serialize; the type `HeartbeatTooLarge` beyond [`MAX_HEARTBEAT_BYTES`]. The sign of life
     /// is then not given: give smaller details, and keep what is large elsewhere.
+    #[track_caller]
     pub fn heartbeat<T: Serialize + ?Sized>(&self, details: &T) -> Result<(), Failure> {
-        let details = Payload::encode(details)?;
+        let place = Place::from(Location::caller());
+        let details =
+            Payload::encode(details).map_err(|failure| failure.about("the details of a heartbeat", Some(&place)))?;
         if details.len() > MAX_HEARTBEAT_BYTES {
             let length = details.len();
             let message =
                 format!("the details of a heartbeat are {length} bytes of JSON; the limit is {MAX_HEARTBEAT_BYTES}");
-            return Err(Failure::unplaced(message).with_type("HeartbeatTooLarge").non_retryable());
+            return Err(Failure::unplaced(message).with_type("HeartbeatTooLarge").non_retryable().at(Some(&place)));
         }
         self.host.heartbeat(details);
         Ok(())
@@ -133,8 +139,11 @@ impl Activity {
     ///
     /// # Errors
     /// When the recorded details do not fit `T`.
+    #[track_caller]
     pub fn last_heartbeat<T: DeserializeOwned>(&self) -> Result<Option<T>, Failure> {
-        self.info.last_heartbeat.as_ref().map(Payload::decode).transpose()
+        let place = Place::from(Location::caller());
+        let read = self.info.last_heartbeat.as_ref().map(Payload::decode).transpose();
+        read.map_err(|failure| failure.about("the details of the last heartbeat", Some(&place)))
     }
 
     /// Whether the activity should stop, for any [`CancelReason`].

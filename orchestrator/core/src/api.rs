@@ -53,6 +53,14 @@ bodies! {
         pub run_id: RunId,
     }
 
+    /// A signal that was recorded.
+    #[derive(Default)]
+    pub struct SignaledBody {
+        /// What its sender may have got wrong: a name that is none of the application's declared signals.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub warning: Option<String>,
+    }
+
     /// A run in a listing.
     pub struct RunSummary {
         /// Its workflow's id.
@@ -114,6 +122,9 @@ bodies! {
         pub history_events: u64,
         /// Stored bytes of its history.
         pub history_bytes: u64,
+        /// Where its code does not ask for what is recorded, without going astray.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub changed_arguments: Option<ChangedArgumentsBody>,
         /// Whether somebody asked it to stop.
         pub cancel_requested: bool,
         /// Activities without an outcome: the first hundred.
@@ -145,6 +156,15 @@ bodies! {
         /// How many of them came along when the run before continued as new, and were not taken there either.
         #[serde(default)]
         pub carried: u64,
+    }
+
+    /// Recorded commands that the code of the build which decided last asks for with other arguments: the recorded ones
+    /// stand. A field was added, or the code does not do the same on every replay.
+    pub struct ChangedArgumentsBody {
+        /// How many commands, in the replay that met most of them.
+        pub commands: u64,
+        /// The first of them, with both places in the source and what differs.
+        pub first: String,
     }
 
     /// An activity without an outcome.

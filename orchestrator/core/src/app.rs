@@ -1,7 +1,7 @@
 //! An application: which functions carry which wire names, and the tools that activities reach by type.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -43,7 +43,15 @@ pub struct App {
     names: Arc<FunctionNames>,
     tools: Tools,
     declared: Declared,
+    strict: Strict,
     mistakes: Vec<String>,
+}
+
+/// Whose code must ask for the very arguments that are recorded.
+#[derive(Clone, Debug, Default)]
+struct Strict {
+    all: bool,
+    types: BTreeSet<&'static str>,
 }
 
 impl App {
@@ -59,9 +67,10 @@ impl App {
         const { assert_function_item::<F>() };
         self.name_function::<F>("workflow", name, self.workflows.contains_key(name));
         let entry: WorkflowEntry = Arc::new(move |raw, names, input| {
-            let input = input.decode()?;
+            let input = input.decode().map_err(|failure| about(failure, "input of workflow type", name))?;
             let future = function.call(Workflow::new(raw.clone(), Arc::clone(names)), input);
-            let future = async move { Payload::encode(&future.await?) }.boxed_local();
+            let result = move |failure| about(failure, "result of workflow type", name);
+            let future = async move { Payload::encode(&future.await?).map_err(result) }.boxed_local();
             Ok(Box::new(FutureProgram::new(future, raw)) as Box<dyn Program>)
         });
         self.declared.add_workflow::<F::Input>(name);
@@ -95,9 +104,10 @@ impl App {
         let begin: BeginActivity = Arc::new(move |cx, input| match input.decode() {
             Ok(input) => {
                 let future = function.call(cx, input);
-                async move { Payload::encode(&future.await?) }.boxed()
+                let result = move |failure| about(failure, "result of activity", name);
+                async move { Payload::encode(&future.await?).map_err(result) }.boxed()
             }
-            Err(failure) => std::future::ready(Err(failure)).boxed(),
+            Err(failure) => std::future::ready(Err(about(failure, "argument of activity", name))).boxed(),
         });
         self.add_activity::<F>(name, ActivityEntry { begin, blocking: false })
     }
@@ -123,8 +133,11 @@ impl App {
     {
         const { assert_function_item::<F>() };
         let begin: BeginActivity = Arc::new(move |cx, input| match input.decode() {
-            Ok(input) => async move { Payload::encode(&function.call(cx, input)?) }.boxed(),
-            Err(failure) => std::future::ready(Err(failure)).boxed(),
+            Ok(input) => {
+                let result = move |failure| about(failure, "result of activity", name);
+                async move { Payload::encode(&function.call(cx, input)?).map_err(result) }.boxed()
+            }
+            Err(failure) => std::future::ready(Err(about(failure, "argument of activity", name))).boxed(),
         });
         self.add_activity::<F>(name, ActivityEntry { begin, blocking: true })
     }
@@ -167,6 +180,34 @@ impl App {
         self
     }
 
+    /// Parks a run of any workflow whose code asks for a recorded command with other arguments than the recorded ones, as
+    /// a divergence with both places in the source. Otherwise the recorded ones stand, so that fields can be added to the
+    /// input of an activity under open runs, and `describe` counts such commands.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.strict.all = true;
+        self
+    }
+
+    /// The same for workflows of this type. A name that is no workflow's is a mistake that [`App::check`] reports.
+    ///
+    /// ```
+    /// # use dormouse_core::{App, Failure, Workflow};
+    /// # async fn payout(_: Workflow, _: u32) -> Result<(), Failure> { Ok(()) }
+    /// let app = App::new().workflow("payout", payout).strict_workflow("payout");
+    /// ```
+    #[must_use]
+    pub fn strict_workflow(mut self, workflow_type: &'static str) -> Self {
+        self.strict.types.insert(workflow_type);
+        self
+    }
+
+    /// Whether code of this workflow type must ask for the very arguments that are recorded.
+    #[must_use]
+    pub fn is_strict(&self, workflow_type: &str) -> bool {
+        self.strict.all || self.strict.types.contains(workflow_type)
+    }
+
     /// Gives activities a tool (a client, a pool, a path), which they reach with `cx.get::<T>()`.
     #[must_use]
     pub fn provide<T: Send + Sync + 'static>(mut self, tool: T) -> Self {
@@ -194,7 +235,10 @@ impl App {
     /// # Errors
     /// Every mistake, one a line.
     pub fn check(&self) -> Result<(), InvalidApp> {
-        if self.mistakes.is_empty() { Ok(()) } else { Err(InvalidApp(self.mistakes.clone())) }
+        let unknown = self.strict.types.iter().filter(|name| !self.workflows.contains_key(**name));
+        let unknown = unknown.map(|name| format!("no workflow {name:?} is registered, which is to be strict"));
+        let mistakes: Vec<_> = self.mistakes.iter().cloned().chain(unknown).collect();
+        if mistakes.is_empty() { Ok(()) } else { Err(InvalidApp(mistakes)) }
     }
 
     /// The wire name of a registered function.
@@ -245,6 +289,10 @@ impl App {
     pub fn tools(&self) -> &Tools {
         &self.tools
     }
+}
+
+fn about(failure: Failure, what: &str, name: &str) -> Failure {
+    failure.about(format_args!("the {what} {name:?}"), None)
 }
 
 impl fmt::Debug for App {

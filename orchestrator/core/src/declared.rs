@@ -5,14 +5,16 @@ use std::any::{TypeId, type_name};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 
 use crate::misfit::Misfit;
 use crate::names::{Query, Signal};
+use crate::panics::catch;
 use crate::payload::Payload;
-use crate::program::panic_message;
+
+/// From here on, one name may be a slip for another, by Jaro and Winkler: 1 is the same.
+const ALIKE: f64 = 0.8;
 
 type Check = fn(&Payload) -> Result<(), Misfit>;
 
@@ -53,7 +55,8 @@ impl Declared {
         &mut self,
         query: Query<T, A>,
     ) -> Result<(), String> {
-        let of = Declaration { types: TypeId::of::<(T, A)>(), shown: type_name::<Query<T, A>>(), check: check::<A> };
+        let check = if takes_none::<A>() { check_none } else { check::<A> };
+        let of = Declaration { types: TypeId::of::<(T, A)>(), shown: type_name::<Query<T, A>>(), check };
         add(&mut self.queries, "query", query.name(), of)
     }
 
@@ -84,6 +87,22 @@ impl Declared {
         self.signals.get(name).map_or(Ok(()), |declared| (declared.check)(argument))
     }
 
+    /// What a sender is told of a signal of this name, where the application declares its signals and this is none of
+    /// them. Code may read it all the same.
+    #[must_use]
+    pub fn unknown_signal(&self, name: &str) -> Option<String> {
+        if self.signals.is_empty() || self.signals.contains_key(name) {
+            return None;
+        }
+        let alike = self.signals.keys().map(|known| (strsim::jaro_winkler(name, known), known));
+        let closest = alike.max_by(|(one, _), (other, _)| one.total_cmp(other));
+        let meant = closest.filter(|(alike, _)| *alike > ALIKE).map(|(_, known)| format!("did you mean {known:?}? "));
+        Some(format!(
+            "the application declares no signal {name:?}; {}it is recorded, and waits for code that reads it",
+            meant.unwrap_or_default()
+        ))
+    }
+
     /// Whether this can be the argument of a query of this name. What is not declared is not checked.
     ///
     /// # Errors
@@ -108,10 +127,19 @@ fn add(
     }
 }
 
+/// Whether a query with this argument takes none.
+pub(crate) fn takes_none<A: 'static>() -> bool {
+    TypeId::of::<A>() == TypeId::of::<()>()
+}
+
+fn check_none(payload: &Payload) -> Result<(), Misfit> {
+    if *payload == Payload::NULL { Ok(()) } else { Err(Misfit::no_argument()) }
+}
+
 fn check<T: DeserializeOwned>(payload: &Payload) -> Result<(), Misfit> {
     // How a type is read is its own code, and whoever asks here is not in its power.
-    catch_unwind(AssertUnwindSafe(|| payload.read::<T>().map(drop))).unwrap_or_else(|panic| {
-        let problem = format!("reading it as {} panicked: {}", type_name::<T>(), panic_message(&*panic));
+    catch(|| payload.read::<T>().map(drop)).unwrap_or_else(|panic| {
+        let problem = format!("reading it as {} panicked: {panic}", type_name::<T>());
         Err(Misfit { pointer: String::new(), problem })
     })
 }
@@ -169,6 +197,26 @@ mod tests {
         assert!(declared.query("page", &json("\"x\"")).is_err());
         assert_eq!(declared.query("status", &Payload::NULL), Ok(()));
         assert!(declared.query("status", &json("7")).is_err());
+    }
+
+    #[test]
+    fn a_slip_in_a_signals_name_is_seen() {
+        assert_eq!(App::new().declared().unknown_signal("go"), None, "nothing is declared");
+        let app = App::new().signal(Signal::<bool>::new("approval")).signal(Signal::<bool>::new("go"));
+        assert_eq!(app.declared().unknown_signal("approval"), None);
+        for slip in ["aproval", "Approval", "approvel", "apporval"] {
+            let said = app.declared().unknown_signal(slip).unwrap();
+            assert!(said.contains("did you mean \"approval\"?"), "{said}");
+        }
+        let said = app.declared().unknown_signal("invoice").unwrap();
+        assert!(said.contains("declares no signal \"invoice\"; it is recorded"), "{said}");
+    }
+
+    #[test]
+    fn a_query_without_an_argument_says_so() {
+        let app = App::new().query(Query::<String>::new("status"));
+        let misfit = app.declared().query("status", &json("7")).unwrap_err();
+        assert_eq!(misfit.to_string(), "it takes no argument");
     }
 
     #[test]

@@ -10,7 +10,9 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use crate::panics::{Panic, is_ours};
 use crate::payload::Payload;
+use crate::place::Place;
 use crate::time::millis;
 
 /// How many causes a failure keeps; deeper ones are folded into the last one's message.
@@ -28,7 +30,7 @@ pub struct Failure {
     /// What sort of failure, with its particulars.
     #[n(1)]
     pub kind: FailureKind,
-    /// Where in the source it arose, as `file:line`.
+    /// Where in the source it arose, as `file:line`; of a panic, with the column.
     #[n(2)]
     pub place: Option<Box<str>>,
     /// What caused it.
@@ -177,7 +179,7 @@ impl Failure {
     #[track_caller]
     #[must_use]
     pub fn application(message: impl Into<String>) -> Self {
-        Self { place: Some(here(Location::caller()).into()), ..Self::unplaced(message) }
+        Self { place: here(Location::caller()), ..Self::unplaced(message) }
     }
 
     /// The same without a place: for what a library says on behalf of somebody's code. A line of the library's own
@@ -347,6 +349,18 @@ impl Failure {
         self
     }
 
+    /// Says what it is about, and where that was asked for.
+    pub(crate) fn about(mut self, what: impl fmt::Display, place: Option<&Place>) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self.at(place)
+    }
+
+    /// Says where in the source that was asked for which has failed, unless it is known better.
+    pub(crate) fn at(mut self, place: Option<&Place>) -> Self {
+        self.place = self.place.or_else(|| place.map(|place| place.to_string().into()));
+        self
+    }
+
     /// The failure's own type name, for Application failures that carry one.
     #[must_use]
     pub fn type_name(&self) -> Option<&str> {
@@ -360,6 +374,12 @@ impl Failure {
     #[must_use]
     pub fn is_canceled(&self) -> bool {
         matches!(self.kind, FailureKind::Canceled {})
+    }
+
+    /// Where the innermost of its causes that has a place arose: what happened there led to all of it.
+    #[must_use]
+    pub fn innermost_place(&self) -> Option<&str> {
+        self.chain().filter_map(|failure| failure.place.as_deref()).last()
     }
 
     /// This failure and its causes, outermost first.
@@ -386,15 +406,35 @@ impl fmt::Display for Failure {
 pub struct Canceled;
 
 impl From<Canceled> for Failure {
+    #[track_caller]
     fn from(_: Canceled) -> Self {
-        Self { message: "canceled".into(), kind: FailureKind::Canceled {}, place: None, cause: None }
+        let place = here(Location::caller());
+        Self { message: "canceled".into(), kind: FailureKind::Canceled {}, place, cause: None }
     }
 }
 
-impl<E: std::error::Error> From<E> for Failure {
+/// Of the type `Panic`.
+impl From<Panic> for Failure {
+    fn from(Panic { message, place }: Panic) -> Self {
+        Self { place: place.map(Into::into), ..Self::unplaced(message) }.with_type("Panic")
+    }
+}
+
+/// Every [`std::error::Error`]. A name of our own, so that the compiler says of others what to do.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no `std::error::Error`, so that no failure is made of it by itself",
+    label = "this is no `std::error::Error`: write `.or_fail()?`",
+    note = "`OrFail::or_fail` takes `anyhow::Error`, `Box<dyn Error + Send + Sync>` and text"
+)]
+pub trait StdError: std::error::Error {}
+
+#[diagnostic::do_not_recommend]
+impl<E: std::error::Error> StdError for E {}
+
+impl<E: StdError> From<E> for Failure {
     #[track_caller]
     fn from(error: E) -> Self {
-        from_error(&error, Some(here(Location::caller()).into()))
+        from_error(&error, here(Location::caller()))
     }
 }
 
@@ -420,7 +460,7 @@ pub trait OrFail<T> {
 impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> OrFail<T> for Result<T, E> {
     #[track_caller]
     fn or_fail(self) -> Result<T, Failure> {
-        let place = Some(here(Location::caller()).into());
+        let place = here(Location::caller());
         self.map_err(|error| from_error(&*error.into(), place))
     }
 }
@@ -455,8 +495,9 @@ fn middle_cut(text: &str, limit: usize) -> String {
     format!("{} ... ({} bytes were cut) ... {}", &text[..head], tail - head, &text[tail..])
 }
 
-pub(crate) fn here(location: &Location<'_>) -> String {
-    format!("{}:{}", location.file(), location.line())
+/// Where somebody's code stands, unless it is this crate's.
+fn here(location: &Location<'_>) -> Option<Box<str>> {
+    (!is_ours(location)).then(|| format!("{}:{}", location.file(), location.line()).into())
 }
 
 #[cfg(test)]
@@ -475,7 +516,6 @@ mod tests {
     fn the_chain_survives_the_question_mark() {
         let failure = charge().unwrap_err();
         assert_eq!(failure.to_string(), "the bank is closed: no route");
-        assert!(failure.place.as_deref().unwrap().contains("failure.rs:"), "{:?}", failure.place);
         assert!(matches!(failure.kind, FailureKind::Application { r#type: None, non_retryable: false, .. }));
     }
 

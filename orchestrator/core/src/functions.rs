@@ -49,10 +49,28 @@ pub trait ActivityFunction<Args>: Copy + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Output, Failure>> + Send + 'static;
 }
 
+/// What an `async fn` of an activity gives when it is called. A name of our own, so that the compiler says of ordinary
+/// functions what to do.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "this is not an `async fn`, and so not an activity function",
+    label = "expected `async fn(Activity, Input) -> Result<Output, Failure>`",
+    note = "an ordinary `fn`, which may block, is registered with `.blocking_activity(...)`"
+)]
+pub trait ActivityWork: Future<Output = Result<Self::Given, Failure>> {
+    /// What it gives when it does not fail.
+    type Given;
+}
+
+#[diagnostic::do_not_recommend]
+impl<O, Fut: Future<Output = Result<O, Failure>>> ActivityWork for Fut {
+    type Given = O;
+}
+
 impl<F, Fut, I, O> ActivityFunction<(I,)> for F
 where
     F: Fn(Activity, I) -> Fut + Copy + Send + Sync + 'static,
-    Fut: Future<Output = Result<O, Failure>> + Send + 'static,
+    Fut: ActivityWork<Given = O> + Send + 'static,
     I: DeserializeOwned + Serialize + Send + 'static,
     O: Serialize + DeserializeOwned + 'static,
 {
@@ -110,6 +128,7 @@ pub trait ActivityTarget<Args>: Copy + 'static {
     ///
     /// # Panics
     /// When this is a function that the application does not have, or the name is none.
+    #[track_caller]
     fn wire_name(self, names: &FunctionNames) -> &'static str;
 }
 
@@ -135,12 +154,16 @@ impl<I: Serialize + 'static, F: BlockingFunction<I>> ActivityTarget<Blocking<I>>
     }
 }
 
+#[track_caller]
 pub(crate) fn wire_name_of<F: 'static>(_: F, names: &FunctionNames, with: &str) -> &'static str {
     const { assert_function_item::<F>() };
-    names.of::<F>().unwrap_or_else(|| {
-        let function = std::any::type_name::<F>();
-        panic!("activity {function} is not registered; add `.{with}(\"...\", ...)` to the App")
-    })
+    match names.of::<F>() {
+        Some(name) => name,
+        None => {
+            let function = std::any::type_name::<F>();
+            panic!("activity {function} is not registered; add `.{with}(\"...\", ...)` to the App")
+        }
+    }
 }
 
 /// Marks activities of other programs among the kinds of [`ActivityTarget`].

@@ -27,8 +27,10 @@ mod misfit;
 mod names;
 pub mod operations;
 mod options;
+mod panics;
 mod path_part;
 mod payload;
+mod place;
 pub mod planted;
 pub mod program;
 pub mod run;
@@ -40,7 +42,9 @@ mod workflow;
 pub use activity::{Activity, ActivityHost, ActivityInfo, CancelReason, MAX_HEARTBEAT_BYTES};
 pub use app::{ActivityFuture, App, InvalidApp};
 pub use declared::Declared;
-pub use failure::{Canceled, Failure, FailureKind, MAX_CAUSES, MAX_FAILURE_BYTES, OrFail, RetryState, TimeoutKind};
+pub use failure::{
+    Canceled, Failure, FailureKind, MAX_CAUSES, MAX_FAILURE_BYTES, OrFail, RetryState, StdError, TimeoutKind,
+};
 pub use functions::{ActivityFunction, ActivityTarget, Blocking, BlockingFunction, FunctionNames, Remote};
 pub use ids::{BatchHash, CommandId, CommitId, InvalidId, MAX_ID_BYTES, RunId, RunKey, WorkflowKey, check_id, derive};
 pub use misfit::Misfit;
@@ -50,9 +54,10 @@ pub use options::{
     ActivityOptions, DEFAULT_TASK_QUEUE, LocalActivityOptions, MAX_LOCAL_START_TO_CLOSE, RecordedOptions,
     RecordedRetry, RetryPolicy, Verdict,
 };
+pub use panics::{Panic, catch, catch_async};
 pub use path_part::{InvalidPathPart, read_path_part, write_path_part};
 pub use payload::{MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, Payload, nested_beyond};
-pub use program::{Asked, Difference, LocalCall, TurnFailure, WorkflowInfo, panic_message};
+pub use program::{Asked, Difference, LocalCall, TurnFailure, WorkflowInfo};
 pub use run::{
     ActivityTask, Debt, Decision, IdConflictPolicy, IdReusePolicy, Limits, LiveRun, Merge, Owed, QueryFailure, Retake,
     RunState, StaleSnapshot, StartRequest, StartVerdict, Terms,

@@ -16,6 +16,12 @@ pub struct Misfit {
 }
 
 impl Misfit {
+    /// There is an argument where none is taken.
+    #[must_use]
+    pub fn no_argument() -> Self {
+        Self { pointer: String::new(), problem: "it takes no argument".into() }
+    }
+
     /// Reads the value once more, keeping track of the way.
     pub(crate) fn find<T: DeserializeOwned>(json: &[u8]) -> Result<T, Self> {
         let mut reader = serde_json::Deserializer::from_slice(json);

@@ -353,7 +353,7 @@ fn local_options_that_cannot_be_kept_are_refused_without_a_command() {
 fn an_input_that_does_not_fit_fails_the_run() {
     let mut world = World::idle(app(local_steps), "test", json("\"many\""));
     let closing = world.settle();
-    assert!(closing[0].starts_with("fail the JSON does not fit"), "{closing:?}");
+    assert!(closing[0].starts_with("fail the input of workflow type \"test\": the JSON does not fit"), "{closing:?}");
 }
 
 #[test]
@@ -392,6 +392,6 @@ fn what_is_too_large_is_refused_without_a_command() {
     let returns =
         |_: Workflow, extra: usize| async move { Ok("x".repeat(dormouse_core::MAX_PAYLOAD_BYTES - 2 + extra)) };
     let mut world = World::idle(App::new().workflow("test", returns), "test", json("1"));
-    assert!(world.settle()[0].starts_with("fail the value is 2097153 bytes"));
+    assert!(world.settle()[0].starts_with("fail the result of workflow type \"test\": the value is 2097153 bytes"));
     assert_eq!(Payload::encode(&long(0)).unwrap().len(), dormouse_core::MAX_PAYLOAD_BYTES);
 }

@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{GO, MINUTE, World, app, completed, double, halve, json, run_key, secs, signal};
-use dormouse_core::{Activity, App, Failure, LiveRun, Query, TurnFailure, Workflow, WorkflowFunction, join};
+use dormouse_core::{Activity, App, Failure, LiveRun, Panic, Query, TurnFailure, Workflow, WorkflowFunction, join};
 
 /// Replays the history that `recorded` made on the code of `attempted`.
 fn redeploy<A, B, F: WorkflowFunction<A>, G: WorkflowFunction<B>>(
@@ -274,8 +274,13 @@ fn a_panic() {
         assert_eq!(n, 2, "two were expected");
         Ok(())
     }));
-    let TurnFailure::Panicked { turn: 1, message, hint: "" } = &failure else { panic!("{failure:?}") };
+    let TurnFailure::Panicked { turn: 1, panic: Panic { message, place }, hint: "" } = &failure else {
+        panic!("{failure:?}")
+    };
     assert!(message.contains("two were expected"), "{message}");
+    let place = place.as_deref().unwrap();
+    assert!(place.contains(&format!("divergence.rs:{}:", line!() - 8)), "{place}");
+    assert!(failure.to_string().ends_with(&format!(", at {place}")), "{failure}");
 }
 
 #[test]
@@ -298,7 +303,7 @@ fn an_activity_that_was_not_registered() {
             "test",
             json(if local { "true" } else { "false" }),
         );
-        let TurnFailure::Panicked { message, .. } = world.try_settle().unwrap_err() else {
+        let TurnFailure::Panicked { panic: Panic { message, .. }, .. } = world.try_settle().unwrap_err() else {
             panic!("it is not registered")
         };
         assert!(message.contains("stray is not registered; add `.activity(\"...\", ...)` to the App"), "{message}");
@@ -317,7 +322,7 @@ fn an_activity_awaited_again() {
     );
     let inputs = world.state().accept(&completed(1, "2"), world.now()).unwrap();
     world.live.take_in(inputs);
-    let TurnFailure::Panicked { turn: 2, message, .. } = world.try_settle().unwrap_err() else {
+    let TurnFailure::Panicked { turn: 2, panic: Panic { message, .. }, .. } = world.try_settle().unwrap_err() else {
         panic!("it has ended")
     };
     assert!(message.contains("awaited again after it had ended"), "{message}");

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bytes::Bytes;
-use dormouse_core::history::{Batch, BatchKind, DecidedBy, Event, Flags, Turn};
+use dormouse_core::history::{Batch, BatchKind, ChangedArguments, DecidedBy, Event, Flags, Turn};
 use dormouse_core::operations::{
     ActivityCompleted, ActivityFailed, AttemptLost, Call, Cancel, CancelActivity, CancelLocal, CancelRequested,
     CancelTimer, CarriedSignal, Command, Complete, ContinueAsNew, EarlierRequest, Fail, Input, Joined, LocalBackoff,
@@ -243,7 +243,19 @@ fn cases() -> Vec<(String, Batch)> {
             "decided by".to_owned(),
             batch(
                 BatchKind::Decided,
-                vec![Event::DecidedBy(DecidedBy { build: "b1".into(), flags: Flags::KNOWN })],
+                vec![Event::DecidedBy(DecidedBy { build: "b1".into(), flags: Flags::KNOWN, changed: None })],
+                Some(2_000),
+            ),
+        ),
+        (
+            "decided by other arguments".to_owned(),
+            batch(
+                BatchKind::Decided,
+                vec![Event::DecidedBy(DecidedBy {
+                    build: "b1".into(),
+                    flags: Flags::KNOWN,
+                    changed: Some(ChangedArguments { commands: 2, first: "one".into() }),
+                })],
                 Some(2_000),
             ),
         ),

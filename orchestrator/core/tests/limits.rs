@@ -284,7 +284,7 @@ fn the_build_that_decides_is_recorded_where_it_changes() {
     by(&mut world, "one");
     world.settle();
     assert!(recorded(&world));
-    assert_eq!(world.state().decided_by, DecidedBy { build: "one".into(), flags: Flags::FIRST });
+    assert_eq!(world.state().decided_by, DecidedBy { build: "one".into(), ..Default::default() });
     world.arrive(signal("s1", "number", "1"));
     assert!(!recorded(&world), "the common step costs nothing");
     by(&mut world, "two");
@@ -305,7 +305,7 @@ fn a_behaviour_that_this_build_does_not_know_parks_the_run() {
     let last = world.log.len() - 1;
     let mut batch: Batch = world.batch(last);
     let flags = Flags::from_bits(0b1001);
-    batch.events.insert(0, Event::DecidedBy(DecidedBy { build: "newer".into(), flags }));
+    batch.events.insert(0, Event::DecidedBy(DecidedBy { build: "newer".into(), flags, changed: None }));
     world.log[last] = batch.encode();
     let failure = world.replay().map(|_| ()).unwrap_err();
     assert_eq!(failure, TurnFailure::Damaged(Damage::UnknownBehaviour { sequence: 1, behaviour: 4 }));

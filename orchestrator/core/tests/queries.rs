@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use common::{GO, MINUTE, NUMBER, SWEEP, World, app, double, json, run_key, secs, signal, start_request};
-use dormouse_core::{CommitId, Failure, Payload, Query, QueryFailure, RunId, Timestamp, TurnFailure, Workflow};
+use dormouse_core::{CommitId, Failure, Panic, Payload, Query, QueryFailure, RunId, Timestamp, TurnFailure, Workflow};
 use rand_core::Rng;
 
 const SUM: Query<u32> = Query::new("sum");
@@ -115,7 +115,9 @@ fn a_value_that_cannot_be_published_parks_the_run() {
         Ok(())
     };
     let mut world = World::idle(common::app(unprintable), "test", json("null"));
-    let Err(TurnFailure::Panicked { message, .. }) = world.try_settle() else { panic!("no JSON object has such keys") };
+    let Err(TurnFailure::Panicked { panic: Panic { message, .. }, .. }) = world.try_settle() else {
+        panic!("no JSON object has such keys")
+    };
     assert!(message.contains("query \"map\" cannot be published"), "{message}");
 }
 

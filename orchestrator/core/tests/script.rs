@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::cell::Cell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Once};
 
 use common::{GO, MINUTE, World, app, completed, double, halve, json, run_key, secs, signal};
+use dormouse_core::history::readable;
 use dormouse_core::{Asked, Failure, LiveRun, Query, TurnFailure, Workflow, WorkflowFunction};
 
 /// Replays a world's history on other code.
@@ -207,21 +207,103 @@ fn recorded_turns_know_that_they_are() {
     assert_eq!(SEEN.take(), [false]);
 }
 
-/// Counts what is logged with the message of the test.
+async fn asks_for_one(cx: Workflow, n: u32) -> Result<u32, Failure> {
+    let (first, second) =
+        (cx.activity(double, &n).options(MINUTE).start(), cx.activity(halve, &n).options(MINUTE).start());
+    cx.signal(GO).await?;
+    Ok(first.await? + second.await?)
+}
+
+async fn asks_for_more(cx: Workflow, n: u32) -> Result<u32, Failure> {
+    let (first, second) =
+        (cx.activity(double, &(n + 1)).options(MINUTE).start(), cx.activity(halve, &(n + 1)).options(MINUTE).start());
+    cx.signal(GO).await?;
+    Ok(first.await? + second.await?)
+}
+
+/// The events that people read, by type.
+fn readable_types(world: &World) -> Vec<String> {
+    let batches = (0..world.log.len()).map(|sequence| world.batch(sequence));
+    batches.flat_map(|batch| readable(&batch, 1)).map(|event| event.event_type).collect()
+}
+
+#[test]
+fn other_arguments_are_told_with_the_next_decision_and_no_more_than_once() {
+    let before = World::run(asks_for_one, &1);
+    let mut world = World::of(Arc::new(app(asks_for_more)), run_key(0), before.log.clone());
+    assert_eq!(world.state().decided_by.changed, None, "looking writes nothing");
+    world.arrive(signal("s", "go", "true"));
+    let changed = world.state().decided_by.changed.clone().unwrap();
+    assert_eq!(changed.commands, 2);
+    let first = &changed.first;
+    assert_eq!(first.matches("script.rs:").count(), 2, "both places: {first}");
+    assert!(first.contains("\"double\" (id 1)") && first.contains("input: recorded 1, attempted 2"), "{first}");
+    let told = |world: &World| readable_types(world).iter().filter(|name| *name == "ArgumentsChanged").count();
+    assert_eq!(told(&world), 1);
+    world.reload();
+    world.arrive(completed(1, "4"));
+    assert_eq!(told(&world), 1, "it is known");
+    assert_eq!(readable_types(&world).len() as u64, world.state().events, "what is counted is what is shown");
+    // The recorded ones stand.
+    assert_eq!(world.arrive(completed(2, "0")), ["complete 4"]);
+}
+
+#[test]
+fn strict_workflows_diverge_by_arguments_too() {
+    let world = World::run(asks_for_one, &1);
+    for app in [app(asks_for_more).strict(), app(asks_for_more).strict_workflow("test")] {
+        app.check().unwrap();
+        let failure = LiveRun::replay(&Arc::new(app), &run_key(0), &world.log).map(|_| ()).unwrap_err();
+        let TurnFailure::Diverged { turn: 1, recorded, attempted, differences } = &failure else {
+            panic!("{failure:?}")
+        };
+        for side in [recorded, attempted] {
+            assert!(matches!(side, Asked::For { place: Some(place), .. } if place.contains("script.rs:")), "{side:?}");
+        }
+        assert_eq!(differences.iter().map(|difference| &*difference.field).collect::<Vec<_>>(), ["input"]);
+    }
+    // The same code is no divergence, and others are not strict.
+    LiveRun::replay(&Arc::new(app(asks_for_one).strict()), &run_key(0), &world.log).unwrap();
+    let other = app(asks_for_more).workflow("other", asks_for_one).strict_workflow("other");
+    LiveRun::replay(&Arc::new(other), &run_key(0), &world.log).unwrap();
+    let mistake = app(asks_for_one).strict_workflow("tset").check().unwrap_err().to_string();
+    assert!(mistake.contains("no workflow \"tset\" is registered, which is to be strict"), "{mistake}");
+}
+
+/// Keeps what is logged by tests, and as a warning, by thread.
 struct Counter;
-static LOGGED: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    static LOGGED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+fn listen() {
+    static LISTEN: Once = Once::new();
+    // For the whole process, as programs have it.
+    LISTEN.call_once(|| tracing::subscriber::set_global_default(Counter).unwrap());
+}
+
+/// What an event says, in one line.
+struct Line(String);
+
+impl tracing::field::Visit for Line {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        self.0 += &format!(" {field}={value:?}");
+    }
+}
 
 impl tracing::Subscriber for Counter {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target() == "of the workflow"
+        metadata.target() == "of the workflow" || *metadata.level() <= tracing::Level::WARN
     }
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
         tracing::span::Id::from_u64(1)
     }
     fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
     fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {
-        LOGGED.fetch_add(1, Relaxed);
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        LOGGED.with_borrow_mut(|lines| lines.push(line.0));
     }
     fn enter(&self, _: &tracing::span::Id) {}
     fn exit(&self, _: &tracing::span::Id) {}
@@ -229,8 +311,7 @@ impl tracing::Subscriber for Counter {
 
 #[test]
 fn what_the_code_logs_appears_once() {
-    // For the whole process, as programs have it.
-    tracing::subscriber::set_global_default(Counter).unwrap();
+    listen();
     let mut world = World::run(
         |cx: Workflow, n: u32| async move {
             tracing::info!(target: "of the workflow", "begun");
@@ -241,8 +322,29 @@ fn what_the_code_logs_appears_once() {
         &1,
     );
     world.reload();
-    assert_eq!(LOGGED.load(Relaxed), 1);
+    assert_eq!(LOGGED.take().len(), 1);
     world.arrive(completed(1, "2"));
     world.reload();
-    assert_eq!(LOGGED.load(Relaxed), 2);
+    assert_eq!(LOGGED.take().len(), 1);
+}
+
+#[test]
+fn a_signal_that_does_not_fit_is_told_once_with_the_line_that_waits() {
+    listen();
+    let line = line!() + 2;
+    let waits = |cx: Workflow, n: u32| async move {
+        cx.signal(GO).await?;
+        cx.activity(double, &n).options(MINUTE).await
+    };
+    let mut world = World::run(waits, &1);
+    world.arrive(signal("a", "go", "7"));
+    world.reload();
+    world.arrive(signal("b", "go", "true"));
+    world.reload();
+    world.merged([signal("c", "go", "8")]);
+    world.reload();
+    let told = LOGGED.take();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].contains("signal=\"go\"") && told[0].contains("expected a boolean"), "{told:?}");
+    assert!(told[0].contains(&format!("core/tests/script.rs:{line}")), "{told:?}");
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use common::{MINUTE, World, completed, double, failed, secs, signal};
 use dormouse_core::RunState;
 use dormouse_core::history::{
-    Batch, BatchKind, CarriedSignal, Command, Damage, DecidedBy, EarlierRequest, Event, Flags, Input, NextRun, Started,
-    Turn, VERSION,
+    Batch, BatchKind, CarriedSignal, ChangedArguments, Command, Damage, DecidedBy, EarlierRequest, Event, Flags, Input,
+    NextRun, Started, Turn, VERSION,
 };
 use dormouse_core::operations;
 use dormouse_core::{
@@ -394,8 +394,12 @@ fn turn() -> impl Strategy<Value = Turn> {
 fn batch() -> impl Strategy<Value = Batch> {
     let event = prop_oneof![
         input().prop_map(Event::Input),
-        (any::<String>(), any::<u64>())
-            .prop_map(|(build, flags)| Event::DecidedBy(DecidedBy { build, flags: Flags::from_bits(flags) })),
+        (any::<String>(), any::<u64>(), option::of((any::<u64>(), any::<String>()))).prop_map(
+            |(build, flags, changed)| {
+                let changed = changed.map(|(commands, first)| ChangedArguments { commands, first });
+                Event::DecidedBy(DecidedBy { build, flags: Flags::from_bits(flags), changed })
+            }
+        ),
         turn().prop_map(Event::Turn),
         command().prop_map(Event::Command),
     ];

@@ -20,30 +20,77 @@
 //! | what for | where |
 //! | --- | --- |
 //! | workflows and activities | [`Workflow`], [`Activity`], [`App`], [`Failure`] |
+//! | what a workflow's context gives | [`ActivityCall`], [`LocalActivityCall`], [`Pending`], [`Sleep`], [`WaitSignal`], [`Timeout`] |
 //! | starting them from other programs | [`Client`] |
 //! | the binary and its command line | [`main`], [`cli`], [`Verb`] |
-//! | running the engine inside a program | [`Server`], [`Embedded`], [`Settings`] |
+//! | running the engine inside a program | [`Server`], [`Embedded`], [`Settings`], [`FrontDoor`] |
+//! | workflows that are no Rust functions | [`program`] |
+//!
+//! Everything that the contexts give has a name here, so that helpers can take and return it:
+//!
+//! ```
+//! use dormouse::prelude::*;
+//! use dormouse::{ActivityCall, ActivityTarget, Canceled, Pending, Sleep};
+//!
+//! /// How this application calls its activities.
+//! fn patiently<A, F: ActivityTarget<A>>(cx: &Workflow, activity: F, input: &F::Input) -> ActivityCall<F::Output> {
+//!     cx.activity(activity, input).start_to_close(Duration::from_mins(1)).retry(RetryPolicy::max_attempts(5))
+//! }
+//!
+//! /// What is under way, once the pause is over.
+//! async fn after<O: serde::de::DeserializeOwned>(pause: Sleep, work: Pending<O>) -> Result<O, Failure> {
+//!     pause.await?;
+//!     work.await
+//! }
+//!
+//! async fn greet(_: Activity, name: String) -> Result<String, Failure> {
+//!     Ok(format!("Hello, {name}!"))
+//! }
+//!
+//! async fn slow_greeting(cx: Workflow, name: String) -> Result<String, Failure> {
+//!     after(cx.sleep(Duration::from_secs(1)), patiently(&cx, greet, &name).start()).await
+//! }
+//! # let _ = App::new().workflow("slowGreeting", slow_greeting).activity("greet", greet);
+//! ```
 
 use std::process::ExitCode;
 
-pub use dormouse_cli::{Cli, CliError, Context, Format, Timeline, Verb, timeline};
+pub use dormouse_cli::{
+    AuthKind, Cli, CliError, Context, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, Format, Remote, Timeline, Verb,
+    timeline,
+};
 #[cfg(feature = "aws")]
 pub use dormouse_client::AwsSigner;
 pub use dormouse_client::{
     Auth, BearerToken, Client, ClientError, ListFilter, RawClient, RawHandle, StartCall, WorkflowHandle,
 };
 pub use dormouse_core::{
-    Activity, ActivityFunction, ActivityInfo, ActivityOptions, App, BlockingFunction, CancelReason, Canceled, Failure,
-    FailureKind, IdConflictPolicy, IdReusePolicy, LocalActivityOptions, OrFail, Payload, Pending, Published, Query,
-    Random, RemoteActivity, RetryPolicy, RetryState, RunId, Signal, Signals, Status, TimeoutKind, Timestamp, Workflow,
-    WorkflowFunction, WorkflowInfo, api, join, select,
+    Activity, ActivityCall, ActivityFunction, ActivityFuture, ActivityHost, ActivityInfo, ActivityOptions,
+    ActivityTarget, App, BlockingFunction, CancelReason, Canceled, CloseLimit, CommandId, DEFAULT_TASK_QUEUE, Declared,
+    Failure, FailureKind, IdConflictPolicy, IdReusePolicy, InvalidApp, InvalidId, LocalActivityCall,
+    LocalActivityOptions, MAX_CAUSES, MAX_FAILURE_BYTES, MAX_HEARTBEAT_BYTES, MAX_ID_BYTES, MAX_LOCAL_START_TO_CLOSE,
+    MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, Misfit, NeedsCloseLimit, OrFail, Panic, Payload, Pending, Published, Query,
+    Random, RemoteActivity, RetryPolicy, RetryState, RunId, RunKey, Signal, Signals, Sleep, Status, StatusName,
+    StdError, Timeout, TimeoutKind, Timestamp, Tools, UnknownStatus, WaitSignal, WaitUntil, Workflow, WorkflowFunction,
+    WorkflowInfo, WorkflowKey, api, join, select,
 };
+pub use dormouse_engine::ApiError;
 pub use dormouse_engine::embedded::{Embedded, OpenError, Settings};
-pub use dormouse_engine::store::Store;
+pub use dormouse_engine::front::{FrontDoor, Target};
+pub use dormouse_engine::seams::Letters;
+pub use dormouse_engine::store::{self, Store};
 #[cfg(feature = "s3")]
 pub use dormouse_engine::stores::object::{ObjectStore, OwnError, OwnerSettings, Ownership};
 pub use dormouse_engine::stores::sqlite::SqliteStore;
-pub use dormouse_http::{AllowedHost, Hosts, InvalidHost, Limits, Listen, Server, StartError, openapi_json, router};
+pub use dormouse_http::{
+    AllowedHost, Connections, Hosts, InvalidHost, Limits, Listen, MAX_WAIT, Server, StartError, openapi_json, router,
+};
+
+/// Workflows that are no Rust functions ([`App::program`]), and what the typed contexts stand on.
+pub mod program {
+    pub use dormouse_core::program::*;
+    pub use dormouse_core::{Blocking, Call, FunctionNames, RecordedOptions, RecordedRetry, Remote, Verdict};
+}
 
 /// The program of this application: `dev` runs it, `workflow ...` uses it, `--help` says more. With the feature `aws`,
 /// and started by Lambda, it serves invocations in the role that `DORMOUSE_ROLE` names.

@@ -1,6 +1,7 @@
 //! One conditional create, and what its answers mean (rule C1).
 
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use dormouse_core::RunState;
@@ -33,11 +34,28 @@ pub async fn commit(
     record: &Bytes,
     entry: &Entry,
 ) -> Result<Outcome, StoreError> {
+    Ok(commit_telling(store, host, run, record, entry).await?.0)
+}
+
+/// The same, and whether it was written just now: a batch that others derive too may have stood there before.
+///
+/// # Errors
+/// As [`commit`].
+pub(crate) async fn commit_telling(
+    store: &dyn Store,
+    host: &dyn Host,
+    run: &RunKey,
+    record: &Bytes,
+    entry: &Entry,
+) -> Result<(Outcome, bool), StoreError> {
+    let sent = AtomicBool::new(false);
     insist(Patience::COMMIT, Some(&|pause| host.back_off(pause)), || async {
+        // An earlier try may have landed, and its answer was lost.
+        let again = sent.swap(true, Ordering::Relaxed);
         Ok(Try::Done(match entry.clone().put(store, run, record.clone()).await? {
-            Creation::Created => Outcome::Won,
-            Creation::Exists(found) if found == *record && !planted(Bug::C1ForgetCommitId) => Outcome::Won,
-            Creation::Exists(found) => Outcome::Lost(found),
+            Creation::Created => (Outcome::Won, true),
+            Creation::Exists(found) if found == *record && !planted(Bug::C1ForgetCommitId) => (Outcome::Won, again),
+            Creation::Exists(found) => (Outcome::Lost(found), false),
         }))
     })
     .await

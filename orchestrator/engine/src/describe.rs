@@ -1,6 +1,9 @@
 //! Everything about a run but its history, as people and programs see it.
 
-use dormouse_core::api::{DescribeBody, ParkedBody, PendingActivityBody, RunSummary, TimerBody, UnreadSignalsBody};
+use dormouse_core::api::{
+    ChangedArgumentsBody, DescribeBody, ParkedBody, PendingActivityBody, RunSummary, TimerBody, UnreadSignalsBody,
+};
+use dormouse_core::history::ChangedArguments;
 use dormouse_core::operations::{PendingActivity, PendingLocal};
 use dormouse_core::{CommandId, RunState, Timestamp};
 use futures::{StreamExt, TryStreamExt};
@@ -29,6 +32,11 @@ pub(crate) async fn describe(store: &dyn Store, row: RunRow, state: &RunState) -
         continued_from: state.started.continued_from,
         history_events: state.events,
         history_bytes: state.bytes,
+        changed_arguments: state
+            .decided_by
+            .changed
+            .clone()
+            .map(|ChangedArguments { commands, first }| ChangedArgumentsBody { commands, first }),
         cancel_requested: pending.cancellation.requested,
         pending_activities,
         pending_activities_total: (pending.activities.open.len() + pending.locals.open.len()) as u64,

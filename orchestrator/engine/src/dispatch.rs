@@ -7,7 +7,8 @@ use dormouse_core::{Debt, Owed, RunId, RunKey, RunState};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::attempts::mark_unwanted;
-use crate::commit::{LoadError, Outcome, commit, opening};
+use crate::commit::{LoadError, Outcome, commit_telling, opening};
+use crate::journal;
 use crate::ports::Ports;
 use crate::seams::RunMessage;
 use crate::store::{AttemptKey, Entry, StoreError};
@@ -104,5 +105,9 @@ pub(crate) async fn commit_first(ports: &Ports, run: &RunKey, batch: &Batch) -> 
         return Err(StoreError::refused("a first batch begins with the start of its run"));
     };
     let entry = Entry::Open(opening(started, batch));
-    commit(&*ports.store, &*ports.host, run, &batch.encode(), &entry).await
+    let (outcome, now) = commit_telling(&*ports.store, &*ports.host, run, &batch.encode(), &entry).await?;
+    if now {
+        journal::started(run, started);
+    }
+    Ok(outcome)
 }

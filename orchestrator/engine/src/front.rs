@@ -9,7 +9,8 @@ use dormouse_core::operations;
 
 use dormouse_core::RunState;
 use dormouse_core::api::{
-    DescribeBody, HistoryBody, LetterBody, ListBody, RedrivenLetterBody, ResultBody, StartBody, StartedBody,
+    DescribeBody, HistoryBody, LetterBody, ListBody, RedrivenLetterBody, ResultBody, SignaledBody, StartBody,
+    StartedBody,
 };
 use dormouse_core::history::{Batch, Closed, readable};
 use dormouse_core::run::Place;
@@ -118,7 +119,8 @@ impl FrontDoor {
         }
     }
 
-    /// Sends a signal; when this returns, it is in the history.
+    /// Sends a signal; when this returns, it is in the history. A name that the application does not declare, while it
+    /// declares others, is warned of.
     ///
     /// # Errors
     /// [`ApiError`]; after `Unavailable`, it may be in the history: repeat with the same request id.
@@ -128,14 +130,16 @@ impl FrontDoor {
         request_id: Option<&str>,
         name: &str,
         payload: Payload,
-    ) -> Result<(), ApiError> {
+    ) -> Result<SignaledBody, ApiError> {
         check("the signal's name", name)?;
         self.check_size("signal", &payload)?;
-        let fits = self.ports.choices.declared.signal(name, &payload);
+        let declared = &self.ports.choices.declared;
+        let (fits, warning) = (declared.signal(name, &payload), declared.unknown_signal(name));
         let workflow = self.workflow(&target.workflow_id)?;
         self.check_fit(&workflow, request_id, || format!("the argument of signal {name:?}"), fits).await?;
         let request_id = self.request_id(request_id)?;
-        self.take(target, Arrival::Signal(operations::Signaled { request_id, name: name.into(), payload })).await
+        self.take(target, Arrival::Signal(operations::Signaled { request_id, name: name.into(), payload })).await?;
+        Ok(SignaledBody { warning })
     }
 
     /// Asks a workflow to stop. Its code may clean up first, or refuse.
@@ -292,10 +296,11 @@ impl FrontDoor {
         check("the query's name", name)?;
         self.check_size("query argument", &input)?;
         let refused = |misfit| ApiError::DoesNotFit { what: format!("the argument of query {name:?}"), misfit };
-        self.ports.choices.declared.query(name, &input).map_err(refused)?;
+        self.ports.choices.declared.query(name, &input).map_err(&refused)?;
         let row = self.resolve(target).await?;
         let state = self.decided(&row).await?;
         match state.pending.published.values.get(name) {
+            Some(_) if input != Payload::NULL => Err(refused(Misfit::no_argument())),
             Some(value) => Ok(value.clone()),
             None => self.queries.query(row.run, name.to_owned(), input).await,
         }

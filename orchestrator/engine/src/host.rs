@@ -1,12 +1,10 @@
 //! The machine: where time, randomness, sleep and spawned work enter the engine. And [`Task`]: work that a host does,
 //! seen by whoever wants to know what came of it.
 
-use std::any::Any;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use dormouse_core::Timestamp;
+use dormouse_core::{Panic, Timestamp, catch_async};
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{AbortHandle, BoxFuture, abortable};
@@ -132,7 +130,7 @@ impl Host for Machine {
 #[derive(Debug)]
 pub enum Unfinished {
     /// It panicked, with this.
-    Panicked(Box<dyn Any + Send>),
+    Panicked(Panic),
     /// It was stopped, or the host was.
     Stopped,
 }
@@ -140,7 +138,7 @@ pub enum Unfinished {
 /// Work that a host does. A future of what comes of it; dropped, the work ends at its next await.
 #[derive(Debug)]
 pub struct Task<T> {
-    outcome: oneshot::Receiver<std::thread::Result<T>>,
+    outcome: oneshot::Receiver<Result<T, Panic>>,
     ends: AbortHandle,
 }
 
@@ -158,10 +156,9 @@ impl<T: Send + 'static> Task<T> {
     fn begin(work: impl Future<Output = T> + Send + 'static, spawn: impl FnOnce(BoxFuture<'static, ()>)) -> Self {
         let (tell, outcome) = oneshot::channel();
         // What a panic leaves behind is the work's own, and dropped.
-        let work = AssertUnwindSafe(work).catch_unwind();
         let work = async move {
             // Nobody may want to know any more.
-            drop(tell.send(work.await));
+            drop(tell.send(catch_async(work).await));
         };
         let (work, ends) = abortable(work);
         spawn(work.map(drop).boxed());

@@ -5,7 +5,7 @@
 //! `lost` and [`sweep`] for what may be lost on the way, [`parking`] for code that cannot go on.
 //!
 //! [`states`] is the one way to know a run without its code. [`intake`] takes inputs in without deciding, [`front`] is
-//! what callers may ask, [`describe`] what they are told of a run, `query` the questions that code answers, [`attempts`] and [`worker`] are activities, [`thread`] is
+//! what callers may ask, [`describe`] what they are told of a run, `journal` what the log says, `query` the questions that code answers, [`attempts`] and [`worker`] are activities, [`thread`] is
 //! where workflow code runs, [`host`] where time and chance come from. [`store`]
 //! and [`seams`] are the traits that a backend implements; [`stores`] and [`embedded`] are backends.
 
@@ -23,6 +23,7 @@ pub mod front;
 pub mod handle;
 pub mod host;
 pub mod intake;
+mod journal;
 mod know;
 mod lost;
 pub mod parking;

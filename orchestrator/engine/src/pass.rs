@@ -20,6 +20,7 @@ use crate::attempts::{SKEW, close_untaken};
 use crate::commit::{LoadError, Outcome, commit, entry};
 use crate::decider::{Decider, Surroundings};
 use crate::dispatch::discharge;
+use crate::journal;
 use crate::know::{Belief, Known};
 use crate::lost::{Lost, SWEPT_ACTIVITIES, losses};
 use crate::post::Post;
@@ -198,6 +199,7 @@ impl<'a, S: Surroundings + 'static> Pass<'a, S> {
             Outcome::Won => {
                 let before = self.live.state().events.saturating_sub(batch.events.len() as u64);
                 self.live.committed(&batch, &record);
+                journal::committed(self.live.state(), &batch);
                 if is_kept(self.live.state(), before) {
                     ports.states.keep(self.live.state());
                 }

@@ -16,6 +16,7 @@ use futures::lock::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::cache::Cache;
 use crate::commit::{LoadError, Outcome, commit};
+use crate::journal;
 use crate::seams::Host;
 use crate::store::{Entry, Store, StoreError};
 
@@ -170,6 +171,9 @@ impl Held<'_> {
         match commit(&**store, &**host, &self.run, &record, entry).await {
             Ok(Outcome::Won) => {
                 self.follow(&record);
+                if let Some(state) = self.state() {
+                    journal::committed(state, batch);
+                }
                 Ok(Commit::Won { sequence, record })
             }
             Ok(Outcome::Lost(found)) => {

@@ -6,14 +6,15 @@ use std::time::Duration;
 use dormouse_core::operations;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{
-    Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, CancelReason, DEFAULT_TASK_QUEUE, Failure,
-    Payload, RetryState, RunKey, TimeoutKind, Timestamp, Verdict, panic_message,
+    Activity, ActivityHost, ActivityInfo, ActivityTask, App, Arrival, CancelReason, DEFAULT_TASK_QUEUE, Failure, Panic,
+    Payload, RetryState, RunKey, TimeoutKind, Timestamp, Verdict,
 };
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::attempts::{Claim, Claiming, Standing, claim, lost_to};
 use crate::host::{Task, Unfinished};
+use crate::journal::Attempted;
 use crate::ports::Ports;
 use crate::seams::{Code, Delivery, RunMessage};
 use crate::stop::Stop;
@@ -273,11 +274,19 @@ impl<'a> Attempt<'a> {
         }
         let deadline =
             self.task.options.schedule_to_close_ms.map(|ms| self.task.scheduled_at + Duration::from_millis(ms));
+        let ActivityTask { run, activity_type, id: activity, .. } = self.task;
+        let attempted = Attempted { run, activity_type, activity: *activity, attempt: self.claim.attempt };
         let verdict = self.task.options.retry.after_failure(self.claim.attempt, &failure, self.ports.now(), deadline);
         match verdict {
-            Verdict::GiveUp(retry_state) => Ended::Failed(failure, retry_state),
+            Verdict::GiveUp(retry_state) => {
+                attempted.failed(&failure, None);
+                Ended::Failed(failure, retry_state)
+            }
             Verdict::RetryAt(at) => match self.claim.wait(self.ports, at, failure.clone()).await {
-                Ok(Standing::Held) => Ended::Retry(at),
+                Ok(Standing::Held) => {
+                    attempted.failed(&failure, Some(at));
+                    Ended::Retry(at)
+                }
                 Ok(Standing::Unwanted | Standing::Superseded) => Ended::Superseded,
                 Err(error) => {
                     // Whether the failure is recorded is unknown. The lease runs out, and the attempt counts as lost.
@@ -330,11 +339,12 @@ fn unknown(activity_type: &str, task_queue: Option<&str>) -> Failure {
 
 /// The failure of an activity whose code panicked.
 fn crashed(error: Unfinished) -> Failure {
-    let message = match error {
-        Unfinished::Panicked(panic) => format!("the activity panicked: {}", panic_message(&*panic)),
-        Unfinished::Stopped => "the activity was stopped".into(),
-    };
-    Failure::unplaced(message).with_type("Panic")
+    match error {
+        Unfinished::Panicked(panic) => {
+            Panic { message: format!("the activity panicked: {}", panic.message), ..panic }.into()
+        }
+        Unfinished::Stopped => Failure::unplaced("the activity was stopped").with_type("Panic"),
+    }
 }
 
 /// An activity's line to the engine.
@@ -415,7 +425,16 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask, until: Op
             }
         };
         let now = ports.now();
-        match call.retry().after_failure(attempt, &failure, now, None) {
+        let verdict = call.retry().after_failure(attempt, &failure, now, None);
+        let attempted = Attempted { run: &run, activity_type: &call.activity_type, activity: id, attempt };
+        attempted.failed(
+            &failure,
+            match verdict {
+                Verdict::RetryAt(at) => Some(at),
+                Verdict::GiveUp(_) => None,
+            },
+        );
+        match verdict {
             Verdict::GiveUp(retry_state) => {
                 return Arrival::LocalFailed(operations::LocalFailed { id, attempt, failure, retry_state });
             }

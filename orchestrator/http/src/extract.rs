@@ -110,7 +110,13 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 /// The run that a request means, its id checked.
 pub(crate) fn target(workflow_id: String, run_id: Option<RunId>) -> Result<Target, Refused> {
     check_id("the workflow id", &workflow_id)?;
+    is_about(&workflow_id);
     Ok(Target { workflow_id, run_id })
+}
+
+/// Names the workflow in the log of this request.
+pub(crate) fn is_about(workflow_id: &str) {
+    tracing::Span::current().record("workflow", workflow_id);
 }
 
 /// How many entries a page shall have.

@@ -1,16 +1,13 @@
 //! What holds for every request: it is logged without its payloads, a panic is an answer like others, it names a host
 //! of ours, and a page of another site cannot write.
 
-use std::panic::AssertUnwindSafe;
-
 use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use dormouse_core::{check_id, panic_message};
-use futures::FutureExt;
+use dormouse_core::{catch_async, check_id};
 use tracing::Instrument;
 
 use crate::hosts::{Hosts, only_ours};
@@ -32,7 +29,9 @@ async fn log(request: Request, next: Next) -> Response {
     let (id, header_value) = request_id(request.headers());
     let method = request.method().clone();
     let bytes = length(request.headers());
-    let span = tracing::info_span!("request", %id, %method, path = request.uri().path());
+    // The workflow's id is known once the path, or the body, is read.
+    let workflow = tracing::field::Empty;
+    let span = tracing::info_span!("request", %id, %method, path = request.uri().path(), workflow);
     let began = tokio::time::Instant::now();
     async move {
         let mut response = next.run(request).await;
@@ -74,10 +73,10 @@ fn length(headers: &HeaderMap) -> Option<u64> {
 }
 
 async fn catch_panics(request: Request, next: Next) -> Response {
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+    match catch_async(next.run(request)).await {
         Ok(response) => response,
         Err(panic) => {
-            tracing::error!(panic = %panic_message(&*panic), "a handler panicked");
+            tracing::error!(%panic, "a handler panicked");
             Kind::Internal
                 .because(
                     "the server met a defect of its own; its log says more under this response's x-request-id. \

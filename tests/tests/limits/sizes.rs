@@ -79,7 +79,7 @@ fn what_callers_bring() {
         drive(process.front.start(Some(id), body)).expect("an answer").map(drop)
     };
     let signal = |process: &Process, bytes| {
-        drive(process.front.signal(&latest("w"), None, "s", payload(bytes))).expect("an answer")
+        drive(process.front.signal(&latest("w"), None, "s", payload(bytes))).expect("an answer").map(drop)
     };
     let query = |bytes| drive(process.front.query(&latest("w"), "q", payload(bytes))).expect("an answer");
 

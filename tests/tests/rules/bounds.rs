@@ -1,6 +1,7 @@
 //! L1: everything has a bound, and the bound has a name, which is said before anything is written.
 
 use dormouse::{Payload, RunId, Status};
+use dormouse_core::api::SignaledBody;
 use dormouse_core::{Arrival, Limits, operations};
 use dormouse_engine::ApiError;
 use dormouse_engine::describe::MAX_DESCRIBED;
@@ -85,7 +86,7 @@ fn l1_a_full_inbox_says_so() {
         let before = world.records(&run).len();
         assert!(send(21).is_err());
         assert_eq!(world.records(&run).len(), before, "nothing was written");
-        assert_eq!(send(0), Ok(()), "a repeat is answered as the first time");
+        assert_eq!(send(0), Ok(SignaledBody::default()), "a repeat is answered as the first time");
         drive(process.front.terminate(&latest("w"), Some("t"), "too much")).unwrap().unwrap();
         assert_eq!(world.state(&run).status(), Status::Terminated);
     }

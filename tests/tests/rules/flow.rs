@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dormouse::{Payload, Status};
+use dormouse_core::api::SignaledBody;
 use dormouse_core::history::{BatchKind, Event};
 use dormouse_core::operations;
 use dormouse_core::{Arrival, TurnFailure};
@@ -227,7 +228,7 @@ fn f2_an_intent_survives_a_store_that_does_not_answer() {
     process.deliver();
     // The caller asks again, as it was told to.
     let answer = drive(process.front.signal(&target, Some("s"), "word", Payload::encode("heard").unwrap())).unwrap();
-    assert_eq!(answer, Ok(()), "it is answered as the first time");
+    assert_eq!(answer, Ok(SignaledBody::default()), "it is answered as the first time");
     assert_eq!(world.result(&run), Some(json!(["heard"])));
 }
 

@@ -104,7 +104,7 @@ impl Walk {
         let (target, word) = (latest(id), Payload::encode(&request).unwrap());
         match drive(self.processes[at].front.signal(&target, Some(&request), "word", word)) {
             None => self.replace(at),
-            Some(Ok(())) => drop(self.acknowledged.insert((id, request))),
+            Some(Ok(_)) => drop(self.acknowledged.insert((id, request))),
             Some(Err(_)) => {}
         }
     }

@@ -30,7 +30,11 @@ pub enum Event {
 impl Event {
     /// How many events people see of it (`readable`): a turn shows as the input that it brought.
     pub(crate) fn shown(&self) -> u64 {
-        u64::from(!matches!(self, Self::Turn(Turn { input: None, .. }) | Self::DecidedBy(_)))
+        u64::from(match self {
+            Self::Turn(turn) => turn.input.is_some(),
+            Self::DecidedBy(by) => by.changed.is_some(),
+            Self::Input(_) | Self::Command(_) => true,
+        })
     }
 }
 
@@ -64,7 +68,7 @@ impl Turn {
     }
 }
 
-/// Who decides, and by which behaviours of the engine.
+/// Who decides, how, and by which behaviours of the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct DecidedBy {
     /// The build, as its host names it; empty when it has no name.
@@ -73,6 +77,21 @@ pub struct DecidedBy {
     /// The behaviours that are in force from here on.
     #[n(1)]
     pub flags: Flags,
+    /// Where its code does not ask for what is recorded, without going astray.
+    #[n(2)]
+    pub changed: Option<ChangedArguments>,
+}
+
+/// Recorded commands that the code asks for with other arguments: the recorded ones stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct ChangedArguments {
+    /// How many commands, in the replay that met most of them.
+    #[n(0)]
+    pub commands: u64,
+    /// The first of them: what is recorded and what was asked for, with both places in the source, and each field that
+    /// differs.
+    #[n(1)]
+    pub first: String,
 }
 
 /// What `now()` was in a turn of a batch with this time.

@@ -5,7 +5,7 @@ mod flags;
 mod record;
 mod view;
 
-pub use event::{DecidedBy, Event, Turn, turn_time};
+pub use event::{ChangedArguments, DecidedBy, Event, Turn, turn_time};
 pub use flags::Flags;
 pub use record::{Batch, BatchKind, Damage, VERSION, is_closed};
 pub use view::readable;

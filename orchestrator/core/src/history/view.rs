@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{Event, Turn, turn_time};
+use super::event::{ChangedArguments, DecidedBy, Event, Turn, turn_time};
 use super::record::Batch;
 use crate::api::HistoryEvent;
+use crate::operations::kind::attributes;
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
 /// What one batch says about the workflow, numbered on from `first_id` without gaps. That the code ran, by which build, or that the
-/// sweep looked, is the engine's own affair and no event: a turn shows as the input that it brought, if it brought one.
+/// sweep looked, is the engine's own affair and no event, unless the build asks for other arguments than the recorded ones: a turn shows as the input that it brought, if it brought one.
 #[must_use]
 pub fn readable(batch: &Batch, first_id: u64) -> Vec<HistoryEvent> {
     let mut events = Vec::new();
@@ -24,7 +25,11 @@ pub fn readable(batch: &Batch, first_id: u64) -> Vec<HistoryEvent> {
             Event::Turn(Turn { at_offset_ms, input: Some(input), .. }) => {
                 push(turn_time(batch.time, *at_offset_ms), input.view());
             }
-            Event::Turn(Turn { input: None, .. }) | Event::DecidedBy(_) => {}
+            Event::DecidedBy(DecidedBy { changed: Some(changed), .. }) => {
+                let ChangedArguments { commands, first } = changed;
+                push(batch.time, ("ArgumentsChanged", attributes! { "commands": commands, "first": first }));
+            }
+            Event::Turn(Turn { input: None, .. }) | Event::DecidedBy(DecidedBy { changed: None, .. }) => {}
         }
     }
     events

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::history::Damage;
 use crate::operations::Command;
+use crate::panics::Panic;
 use crate::payload::Payload;
 
 /// What the history holds, or what the code asked for, at the place where the two part.
@@ -120,12 +121,12 @@ pub enum TurnFailure {
         differences: Vec<Difference>,
     },
     /// The code panicked.
-    #[error("the workflow's code panicked (turn {turn}): {message}{hint}")]
+    #[error("the workflow's code panicked (turn {turn}): {panic}{hint}")]
     Panicked {
         /// Which turn of the run, from 1.
         turn: u64,
-        /// What it said.
-        message: String,
+        /// What it said, and where.
+        panic: Panic,
         /// What to do about it, for panics that we know.
         hint: &'static str,
     },
@@ -179,23 +180,13 @@ pub enum TurnFailure {
 }
 
 impl TurnFailure {
-    pub(crate) fn panicked(turn: u64, payload: &(dyn std::any::Any + Send)) -> Self {
-        let message = panic_message(payload);
+    pub(crate) fn panicked(turn: u64, panic: Panic) -> Self {
+        let Panic { message, .. } = &panic;
         let hint = if message.contains("no reactor running") || message.contains("Tokio") {
             "\nWorkflow code runs without a tokio runtime: use cx.sleep for time, and activities for I/O and tasks."
         } else {
             ""
         };
-        Self::Panicked { turn, message, hint }
+        Self::Panicked { turn, panic, hint }
     }
-}
-
-/// What a panic said.
-#[must_use]
-pub fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
-    payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "(a panic without a message)".to_owned())
 }

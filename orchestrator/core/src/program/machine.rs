@@ -13,14 +13,15 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 use super::divergence::TurnFailure;
-use super::place::Place;
 use super::script::{Asking, Script};
 use crate::failure::{Canceled, Failure};
 use crate::ids::{CommandId, RunId, RunKey, derive};
 use crate::operations::kind::{Delivery, Outcome};
 use crate::operations::{CarriedSignal, Command, Input, NextRun, RecordMarker};
 use crate::options::RecordedRetry;
+use crate::panics::blame;
 use crate::payload::Payload;
+use crate::place::Place;
 use crate::time::{Moment, Timestamp};
 
 /// How a command ended.
@@ -127,14 +128,19 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    /// Says why nothing may change now, when it may not.
-    fn allow(self, what: &str) {
-        match self {
-            Self::Turn | Self::Unloading => {}
-            Self::Query => panic!("a query handler tried to act ({what}): queries are read-only"),
-            Self::SideEffect => panic!(
+    /// Says why nothing may change now, when it may not: to the code at this place, or to the caller.
+    #[track_caller]
+    fn allow(self, what: &str, place: Option<&Place>) {
+        let problem = match self {
+            Self::Turn | Self::Unloading => return,
+            Self::Query => format!("a query handler tried to act ({what}): queries are read-only"),
+            Self::SideEffect => format!(
                 "a side effect's closure tried to act ({what}): it does not run on replay, so it may only give a value"
             ),
+        };
+        match place {
+            Some(place) => blame(place, &problem),
+            None => panic!("{problem}"),
         }
     }
 }
@@ -168,7 +174,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(run: RunKey, run_id: RunId, workflow_type: &str, started_at: Timestamp) -> Self {
+    pub(crate) fn new(run: RunKey, run_id: RunId, workflow_type: &str, started_at: Timestamp, strict: bool) -> Self {
         Self {
             run,
             run_id,
@@ -177,7 +183,7 @@ impl Machine {
             at: Moment { now: started_at, clock: started_at },
             mode: Mode::Turn,
             issued: VecDeque::new(),
-            script: Script::default(),
+            script: Script::new(strict),
             local_calls: BTreeMap::new(),
             answers: BTreeMap::new(),
             next_run: None,
@@ -219,7 +225,7 @@ impl Machine {
     /// # Panics
     /// Inside a query handler or a side effect's closure: neither changes anything.
     pub(crate) fn issue(&mut self, command: Command, place: Option<&Place>) {
-        self.act(command.kind());
+        self.act(command.kind(), place);
         if self.mode == Mode::Unloading {
             return;
         }
@@ -234,7 +240,7 @@ impl Machine {
     /// # Panics
     /// Inside a query handler or a side effect's closure: neither changes anything.
     pub(crate) fn marker(&mut self, name: &str, place: &Place) -> Marker {
-        self.act("a side effect");
+        self.act("a side effect", Some(place));
         let attempted = RecordMarker { name: name.into(), value: Payload::NULL, place: place.to_string() };
         match self.script.ask(attempted.into(), Some(place)) {
             Asking::New(_) => Marker::New,
@@ -253,13 +259,14 @@ impl Machine {
     ///
     /// # Panics
     /// Inside a query handler or a side effect's closure: neither changes anything.
-    pub(crate) fn act(&self, what: &str) {
-        self.mode.allow(what);
+    #[track_caller]
+    pub(crate) fn act(&self, what: &str, place: Option<&Place>) {
+        self.mode.allow(what, place);
     }
 
     /// The outcome of a command, if it has one: once. Otherwise this is woken when it has.
     pub(crate) fn outcome(&mut self, id: CommandId, waker: Option<&Waker>) -> Option<Ended> {
-        self.act("await");
+        self.act("await", self.slots.get(&id).map(|slot| &slot.place));
         let slot = self.slots.get_mut(&id)?;
         if slot.ended.is_none() {
             slot.waker = waker.cloned();
@@ -285,8 +292,9 @@ impl Machine {
         }
     }
 
-    pub(crate) fn take_signal(&mut self, name: &str) -> Option<Payload> {
-        self.act("take a signal");
+    #[track_caller]
+    pub(crate) fn take_signal(&mut self, name: &str, place: Option<&Place>) -> Option<Payload> {
+        self.act("take a signal", place);
         let payload = self.signals.get_mut(name)?.pop_front()?;
         match self.read.get_mut(name) {
             Some(count) => *count += 1,
@@ -329,8 +337,9 @@ impl Machine {
         self.canceled
     }
 
+    #[track_caller]
     pub(crate) fn stream(&mut self, name: &str) -> &mut ChaCha8Rng {
-        self.act("draw a random number");
+        self.act("draw a random number", None);
         let run_id = self.run_id;
         self.streams.entry(name.to_owned()).or_insert_with(|| {
             let mut seed = [0; 32];
@@ -360,8 +369,10 @@ impl Machine {
                     Outcome::Value(value) => Ended::Value(value.clone()),
                     Outcome::Fired => Ended::Fired,
                     Outcome::Failed(attempt, retry_state, failure) => {
-                        let name = self.slots.get(&id).and_then(|slot| slot.name.as_deref()).unwrap_or_default();
-                        Ended::Failed(Failure::activity(name, id, attempt, retry_state, failure.clone()))
+                        let slot = self.slots.get(&id);
+                        let name = slot.and_then(|slot| slot.name.as_deref()).unwrap_or_default();
+                        let failure = Failure::activity(name, id, attempt, retry_state, failure.clone());
+                        Ended::Failed(failure.at(slot.map(|slot| &slot.place)))
                     }
                 };
                 self.resolve(id, ended);

@@ -6,19 +6,18 @@
 
 mod divergence;
 mod machine;
-mod place;
 mod raw;
 mod script;
 
-pub use divergence::{Asked, Difference, TurnFailure, panic_message};
+pub use divergence::{Asked, Difference, TurnFailure};
 pub use machine::{Ended, LocalCall};
 pub(crate) use machine::{Machine, Mode, Waiter};
-pub use place::Place;
 pub(crate) use raw::CONTINUE_AS_NEW;
 pub use raw::{Raw, SideEffect, WorkflowInfo};
 
 use crate::failure::Failure;
 use crate::payload::Payload;
+pub use crate::place::Place;
 
 /// A workflow's code, begun.
 pub trait Program {

@@ -10,7 +10,6 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 
 use super::machine::{Answer, Ended, LocalCall, Machine, Marker, Opening, Waiter};
-use super::place::Place;
 use crate::failure::{Canceled, Failure};
 use crate::ids::{CommandId, RunId, RunKey};
 use crate::operations::{
@@ -19,6 +18,7 @@ use crate::operations::{
 };
 use crate::options::{RecordedOptions, RecordedRetry};
 use crate::payload::Payload;
+use crate::place::Place;
 use crate::time::Timestamp;
 
 /// Who a workflow is.
@@ -78,7 +78,7 @@ impl Raw {
         options: RecordedOptions,
         place: Place,
     ) -> Result<CommandId, Failure> {
-        options.check()?;
+        options.check().map_err(|failure| failure.at(Some(&place)))?;
         let opening = Opening {
             name: Some(activity_type.into()),
             cancel: |id| CancelActivity { id }.into(),
@@ -86,10 +86,10 @@ impl Raw {
             place: place.clone(),
         };
         let activity_type = activity_type.to_owned();
-        let id = self.machine.borrow_mut().open(opening, |_, id| {
+        let opened = self.machine.borrow_mut().open(opening, |_, id| {
             ScheduleActivity { id, activity_type, input, options, place: place.to_string() }.into()
-        })?;
-        Ok(id)
+        });
+        opened.map_err(|canceled| Failure::from(canceled).at(Some(&place)))
     }
 
     /// Begins an activity where the workflow is decided.
@@ -104,7 +104,7 @@ impl Raw {
         retry: RecordedRetry,
         place: Place,
     ) -> Result<CommandId, Failure> {
-        retry.check()?;
+        retry.check().map_err(|failure| failure.at(Some(&place)))?;
         let opening = Opening {
             name: Some(activity_type.into()),
             cancel: |id| CancelLocal { id }.into(),
@@ -113,10 +113,11 @@ impl Raw {
         };
         let mut machine = self.machine.borrow_mut();
         let fingerprint = input.fingerprint();
-        let id = machine.open(opening, |_, id| {
+        let opened = machine.open(opening, |_, id| {
             let activity_type = activity_type.to_owned();
             ScheduleLocal { id, activity_type, fingerprint, place: place.to_string() }.into()
-        })?;
+        });
+        let id = opened.map_err(|canceled| Failure::from(canceled).at(Some(&place)))?;
         let scheduled_at = machine.at.clock;
         let call = LocalCall { activity_type: activity_type.into(), input, start_to_close, retry, scheduled_at };
         machine.local_calls.insert(id, call);
@@ -161,8 +162,13 @@ impl Raw {
 
     /// The next signal of this name, if it has arrived.
     #[must_use]
+    #[track_caller]
     pub fn take_signal(&self, name: &str) -> Option<Payload> {
-        self.machine.borrow_mut().take_signal(name)
+        self.machine.borrow_mut().take_signal(name, None)
+    }
+
+    pub(crate) fn take_signal_at(&self, name: &str, place: &Place) -> Option<Payload> {
+        self.machine.borrow_mut().take_signal(name, Some(place))
     }
 
     /// Publishes a query's value.
@@ -172,9 +178,10 @@ impl Raw {
     }
 
     /// Answers a query by running this on the program's present state. It may read, and nothing else.
+    #[track_caller]
     pub fn answer(&self, name: &str, handler: impl Fn(&Payload) -> Result<Payload, Failure> + 'static) {
         let answer: Answer = Rc::new(handler);
-        self.machine.borrow().act("answer");
+        self.machine.borrow().act("answer", None);
         // Bound to a name: what the former handler holds may need the machine when it is dropped.
         let _former = self.machine.borrow_mut().answers.insert(name.into(), answer);
     }
@@ -197,9 +204,10 @@ impl Raw {
 
     /// Ends this run and begins the next with a fresh history: end the program with the failure that this gives.
     #[must_use]
+    #[track_caller]
     pub fn continue_as_new(&self, call: Call) -> Failure {
         let mut machine = self.machine.borrow_mut();
-        machine.act("continue as new");
+        machine.act("continue as new", None);
         machine.next_run = Some(NextRun { call, request_id: None, carried: Vec::new() });
         Failure::unplaced("the workflow continues as new").with_type(CONTINUE_AS_NEW).non_retryable()
     }
@@ -229,6 +237,7 @@ impl Raw {
     }
 
     /// Draws from a named stream of random numbers, the same on every replay.
+    #[track_caller]
     pub fn draw<T>(&self, stream: &str, draw: impl FnOnce(&mut ChaCha8Rng) -> T) -> T {
         draw(self.machine.borrow_mut().stream(stream))
     }

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use super::divergence::{Asked, Difference, TurnFailure, differences};
-use super::place::Place;
+use crate::history::ChangedArguments;
 use crate::operations::Command;
+use crate::place::Place;
 
 /// The recorded commands of the turn that is being run again.
 #[derive(Debug, Default)]
@@ -14,9 +15,10 @@ pub(crate) struct Script {
     expected: VecDeque<Command>,
     /// Where history and code part, for the first time.
     diverged: Option<Parting>,
-    /// The first command that was repeated with other arguments.
-    changed: Option<Changed>,
-    told_of_changed: bool,
+    /// Commands that were repeated with other arguments.
+    changed: Option<ChangedArguments>,
+    /// Whether other arguments are divergence too.
+    strict: bool,
 }
 
 /// Where history and code part.
@@ -25,13 +27,6 @@ struct Parting {
     recorded: Asked,
     attempted: Asked,
     differences: Vec<Difference>,
-}
-
-/// A command that was repeated with other arguments: the recorded ones stand.
-#[derive(Debug)]
-pub(crate) struct Changed {
-    pub(crate) command: Asked,
-    pub(crate) differences: Vec<Difference>,
 }
 
 /// What becomes of a command that the code asks for.
@@ -45,6 +40,11 @@ pub(crate) enum Asking {
 }
 
 impl Script {
+    /// The script of a run whose code must ask for the very arguments that are recorded, or need not.
+    pub(crate) fn new(strict: bool) -> Self {
+        Self { strict, ..Self::default() }
+    }
+
     /// A recorded turn begins: these are its commands.
     pub(crate) fn begin(&mut self, expected: VecDeque<Command>) {
         self.recorded = true;
@@ -81,9 +81,9 @@ impl Script {
         self.diverged.is_some()
     }
 
-    /// The first command that was repeated with other arguments, once.
-    pub(crate) fn take_changed(&mut self) -> Option<Changed> {
-        self.changed.take()
+    /// Commands that were repeated with other arguments, so far.
+    pub(crate) fn changed(&self) -> Option<&ChangedArguments> {
+        self.changed.as_ref()
     }
 
     /// The code asks for this, at this place.
@@ -95,12 +95,13 @@ impl Script {
             return Asking::Diverged;
         }
         match self.expected.pop_front() {
-            Some(recorded) if recorded.is_same(&attempted) => {
-                if !self.told_of_changed && recorded.arguments_differ(&attempted) {
-                    self.told_of_changed = true;
-                    let differences = differences(&recorded, &attempted);
-                    self.changed = Some(Changed { command: Asked::command(attempted, place), differences });
-                }
+            Some(recorded) if recorded.is_same(&attempted) && !recorded.arguments_differ(&attempted) => {
+                Asking::Recorded(recorded)
+            }
+            Some(recorded) if recorded.is_same(&attempted) && !self.strict => {
+                let first = || first_change(&recorded, attempted, place);
+                let changed = self.changed.get_or_insert_with(|| ChangedArguments { commands: 0, first: first() });
+                changed.commands += 1;
                 Asking::Recorded(recorded)
             }
             recorded => {
@@ -113,6 +114,13 @@ impl Script {
             }
         }
     }
+}
+
+/// How a command was repeated with other arguments, in one line.
+fn first_change(recorded: &Command, attempted: Command, place: Option<&Place>) -> String {
+    let differences: Vec<_> = differences(recorded, &attempted).iter().map(ToString::to_string).collect();
+    let (recorded, attempted) = (Asked::command(recorded.clone(), None), Asked::command(attempted, place));
+    format!("recorded {recorded}, attempted {attempted}: {}", differences.join("; "))
 }
 
 impl Asked {

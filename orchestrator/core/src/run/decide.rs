@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +16,10 @@ use super::limits::{EVENT_BYTES, Limits};
 use super::state::{RunState, reckoned};
 use crate::app::App;
 use crate::failure::Failure;
-use crate::history::{Batch, BatchKind, Damage, DecidedBy, Event, Flags, Turn};
+use crate::history::{Batch, BatchKind, ChangedArguments, Damage, DecidedBy, Event, Flags, Turn};
 use crate::ids::{CommandId, CommitId, RunKey};
 use crate::operations::{Cancel, Command, Complete, ContinueAsNew, Fail, Input};
+use crate::panics::catch;
 use crate::payload::Payload;
 use crate::planted::{Bug, planted};
 use crate::program::{CONTINUE_AS_NEW, LocalCall, Machine, Mode, Program, Raw, TurnFailure, Turned};
@@ -110,7 +110,9 @@ impl LiveRun {
         };
         let (state, _) = RunState::begin(run.clone(), first)?;
         let started = &state.started;
-        let machine = Machine::new(run.clone(), started.run_id, &started.call.workflow_type, state.started_at);
+        let workflow_type = &started.call.workflow_type;
+        let strict = app.is_strict(workflow_type);
+        let machine = Machine::new(run.clone(), started.run_id, workflow_type, state.started_at, strict);
         let mut live = Self {
             draft_base: state.time,
             state,
@@ -123,9 +125,8 @@ impl LiveRun {
             draft: Vec::new(),
             take_all: false,
         };
-        let followed = without_logs(|| rest.iter().try_for_each(|record| live.follow(record)));
-        live.warn_of_changes();
-        followed.map(|()| live)
+        without_logs(|| rest.iter().try_for_each(|record| live.follow(record)))?;
+        Ok(live)
     }
 
     /// Follows one more recorded batch.
@@ -159,16 +160,6 @@ impl LiveRun {
         Ok(())
     }
 
-    /// Says what recorded turns did otherwise than before, without going astray. Not while logs are off.
-    fn warn_of_changes(&self) {
-        let Some(changed) = self.machine.borrow_mut().script.take_changed() else { return };
-        let differences: Vec<_> = changed.differences.iter().map(ToString::to_string).collect();
-        tracing::warn!(
-            run = %self.state.run, command = %changed.command, differences = differences.join("; "),
-            "a recorded command is repeated with other arguments; the recorded ones stand (told once)"
-        );
-    }
-
     /// One turn: deliver, then run the code until nothing stirs. What it asks for is in the machine afterwards.
     fn run_turn(&mut self, at: Moment, inputs: impl Iterator<Item = Input>) -> Result<(), TurnFailure> {
         self.turns += 1;
@@ -183,7 +174,7 @@ impl LiveRun {
             machine.mode = Mode::Turn;
             inputs.for_each(|input| machine.deliver(&input));
         }
-        let turned = catch_unwind(AssertUnwindSafe(|| self.run_code()));
+        let turned = catch(|| self.run_code());
         let closing = match turned {
             Ok(Ok(Turned::Ended(result))) => Some(self.closing_command(result)),
             // What diverged first is the failure, whatever the code did from then on.
@@ -191,7 +182,7 @@ impl LiveRun {
             Ok(Ok(Turned::Waits)) => None,
             Ok(Ok(Turned::Stuck)) => return Err(TurnFailure::ForeignFuture { turn }),
             Ok(Err(failure)) => return Err(failure),
-            Err(panic) => return Err(TurnFailure::panicked(turn, &*panic)),
+            Err(panic) => return Err(TurnFailure::panicked(turn, panic)),
         };
         let mut machine = self.machine.borrow_mut();
         if let Some(closing) = closing {
@@ -407,12 +398,21 @@ impl LiveRun {
         Batch { commit_id, previous: self.state.head, time, kind: BatchKind::Decided, events, due }
     }
 
-    /// Who decides from here on, where that is another build than before or one that knows more behaviours.
+    /// Who decides from here on, where that is another build than before, one that knows more behaviours, or one that is
+    /// seen to ask for other arguments than the recorded ones more often than before.
     fn takes_over(&self) -> Option<DecidedBy> {
         let before = &self.state.decided_by;
         let flags = before.flags.and(Flags::KNOWN);
         let build = &*self.terms.build;
-        (*before.build != *build || before.flags != flags).then(|| DecidedBy { build: build.to_owned(), flags })
+        let machine = self.machine.borrow();
+        let changed = machine.script.changed();
+        let commands = |changed: Option<&ChangedArguments>| changed.map_or(0, |changed| changed.commands);
+        let more = commands(changed) > commands(before.changed.as_ref());
+        (*before.build != *build || before.flags != flags || more).then(|| DecidedBy {
+            build: build.to_owned(),
+            flags,
+            changed: changed.cloned(),
+        })
     }
 
     /// The sealed draft is in the history.
@@ -466,9 +466,7 @@ impl LiveRun {
     pub fn catch_up(&mut self, records: &[Bytes]) -> bool {
         records.iter().all(|record| {
             if self.draft.is_empty() && self.arrived.is_empty() {
-                let followed = without_logs(|| self.follow(record)).is_ok();
-                self.warn_of_changes();
-                return followed;
+                return without_logs(|| self.follow(record)).is_ok();
             }
             matches!(self.merge(record), Merge::Merged)
         })
@@ -503,12 +501,13 @@ impl LiveRun {
             machine.mode = Mode::Query;
             answer
         };
-        let result = catch_unwind(AssertUnwindSafe(|| answer(input)));
+        let result = catch(|| answer(input));
         self.machine.borrow_mut().mode = Mode::Turn;
         match result {
             Ok(answer) => answer.map_err(QueryFailure::Failed),
             Err(panic) => {
-                Err(QueryFailure::Failed(Failure::unplaced(crate::panic_message(&*panic)).with_type("Panic")))
+                tracing::warn!(run = %self.state.run, query = name, %panic, "a query's handler panicked");
+                Err(QueryFailure::Failed(panic.into()))
             }
         }
     }
@@ -522,8 +521,8 @@ impl Drop for LiveRun {
         // Taken out first: what handlers hold may need the machine when it is dropped. They may also hold the machine,
         // which would keep both alive for ever.
         let answers = std::mem::take(&mut self.machine.borrow_mut().answers);
-        if catch_unwind(AssertUnwindSafe(|| drop((program, answers)))).is_err() {
-            tracing::warn!(run = %self.state.run, "the workflow's code panicked while it left memory");
+        if let Err(panic) = catch(|| drop((program, answers))) {
+            tracing::warn!(run = %self.state.run, %panic, "the workflow's code panicked while it left memory");
         }
     }
 }

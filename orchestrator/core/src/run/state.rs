@@ -182,7 +182,8 @@ impl RunState {
         // A draft knows its requests before it knows its time, and its decider when it is sealed.
         self.requests.committed(batch.time);
         self.drafted = 0;
-        if let Some(Event::DecidedBy(by)) = batch.events.first() {
+        if let Some(event @ Event::DecidedBy(by)) = batch.events.first() {
+            self.events += event.shown();
             self.decided_by = by.clone();
         }
         self.chain(batch, record);

@@ -16,6 +16,7 @@ use super::waits::Waiting;
 use crate::failure::{Canceled, Failure};
 use crate::ids::CommandId;
 use crate::options::{ActivityOptions, LocalActivityOptions, RecordedRetry, RetryPolicy};
+use crate::panics::blame;
 use crate::payload::Payload;
 use crate::program::{Ended, Waiter};
 
@@ -24,26 +25,38 @@ use crate::program::{Ended, Waiter};
 #[derive(Clone, Copy, Debug)]
 pub struct NeedsCloseLimit(());
 
-/// Options with which an activity may begin: those that hold a close limit.
+/// Options with which an activity may begin: those that hold a close limit. (The result's type is a parameter for the
+/// compiler's messages alone.)
 #[diagnostic::on_unimplemented(
-    message = "an activity needs a close limit before it can be awaited or started",
-    label = "this call has no close limit",
-    note = "add `.start_to_close(..)`, `.schedule_to_close(..)` or `.options(..)` to the call"
+    message = "this activity call has no close limit yet",
+    label = "the call needs a close limit before this",
+    note = "add `.options(..)`, `.start_to_close(..)` or `.schedule_to_close(..)` to the call first"
 )]
-pub trait CloseLimit: sealed::Sealed {
+pub trait CloseLimit<O>: sealed::Sealed {
     /// The options themselves.
     #[doc(hidden)]
     fn into_options(self) -> ActivityOptions;
+    /// Other options.
+    #[doc(hidden)]
+    fn change(self, change: impl FnOnce(ActivityOptions) -> ActivityOptions) -> Self;
 }
 
 mod sealed {
     pub trait Sealed {}
     impl Sealed for crate::options::ActivityOptions {}
+    // Not options with a limit: only so that the lack of one is what the compiler tells.
+    impl Sealed for super::NeedsCloseLimit {}
+    impl<O> Sealed for super::Unstarted<O> {}
 }
 
-impl CloseLimit for ActivityOptions {
+#[diagnostic::do_not_recommend]
+impl<O> CloseLimit<O> for ActivityOptions {
     fn into_options(self) -> ActivityOptions {
         self
+    }
+
+    fn change(self, change: impl FnOnce(ActivityOptions) -> ActivityOptions) -> Self {
+        change(self)
     }
 }
 
@@ -85,40 +98,47 @@ impl<O> ActivityCall<O, NeedsCloseLimit> {
     }
 }
 
-impl<O: DeserializeOwned> ActivityCall<O> {
+// The bounds stand at each method: on the whole block, the compiler would say that there is no such method.
+impl<O: DeserializeOwned, Options> ActivityCall<O, Options> {
     /// Replaces the retry policy.
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.options = self.options.retry(policy);
-        self
+    pub fn retry(self, policy: RetryPolicy) -> Self
+    where
+        Options: CloseLimit<O>,
+    {
+        Self { options: self.options.change(|options| options.retry(policy)), ..self }
     }
 
     /// The activity must heartbeat at least this often.
-    pub fn heartbeat(mut self, limit: Duration) -> Self {
-        self.options = self.options.heartbeat(limit);
-        self
+    pub fn heartbeat(self, limit: Duration) -> Self
+    where
+        Options: CloseLimit<O>,
+    {
+        Self { options: self.options.change(|options| options.heartbeat(limit)), ..self }
     }
 
     /// Workers of this task queue run it.
-    pub fn task_queue(mut self, name: &'static str) -> Self {
-        self.options = self.options.task_queue(name);
-        self
+    pub fn task_queue(self, name: &'static str) -> Self
+    where
+        Options: CloseLimit<O>,
+    {
+        Self { options: self.options.change(|options| options.task_queue(name)), ..self }
     }
-}
 
-impl<O: DeserializeOwned, Options> ActivityCall<O, Options> {
     /// Begins it now; await the result later.
     pub fn start(self) -> Pending<O>
     where
-        Options: CloseLimit,
+        Options: CloseLimit<O>,
     {
         let Self { cx, activity_type, input, options, place, .. } = self;
         let options = options.into_options();
-        let id = input.and_then(|input| cx.raw.activity(&activity_type, input, options.recorded(), place.into()));
-        Pending::new(cx, id, place)
+        let id = argument(&activity_type, input, place)
+            .and_then(|input| cx.raw.activity(&activity_type, input, options.recorded(), place.into()));
+        Pending::new(cx, activity_type, id, place)
     }
 }
 
-impl<O: DeserializeOwned, Options: CloseLimit> IntoFuture for ActivityCall<O, Options> {
+#[diagnostic::do_not_recommend]
+impl<O: DeserializeOwned> IntoFuture for ActivityCall<O> {
     type Output = Result<O, Failure>;
     type IntoFuture = Pending<O>;
     fn into_future(self) -> Pending<O> {
@@ -160,16 +180,17 @@ impl<O: DeserializeOwned> LocalActivityCall<O> {
     pub fn start(self) -> Pending<O> {
         let Self { cx, activity_type, input, options, place, .. } = self;
         let id = match options.problem() {
-            Some(problem) => Err(problem),
-            None => input.and_then(|input| {
+            Some(problem) => Err(problem.at(Some(&place.into()))),
+            None => argument(&activity_type, input, place).and_then(|input| {
                 let LocalActivityOptions { start_to_close, retry } = &options;
                 cx.raw.local_activity(&activity_type, input, *start_to_close, RecordedRetry::from(retry), place.into())
             }),
         };
-        Pending::new(cx, id, place)
+        Pending::new(cx, activity_type, id, place)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<O: DeserializeOwned> IntoFuture for LocalActivityCall<O> {
     type Output = Result<O, Failure>;
     type IntoFuture = Pending<O>;
@@ -178,18 +199,68 @@ impl<O: DeserializeOwned> IntoFuture for LocalActivityCall<O> {
     }
 }
 
+/// What makes a call a future. Nothing is, so no call ever is one; the compiler explains it with the words that stand here,
+/// where it would otherwise only say that a call is not a future.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a call of an activity is not a future before it is started",
+    label = "this call is not started: add `.start()` to it",
+    note = "`.start()` begins the activity now and gives a future of its result; `.await` and Dormouse's `join!`, `select!` \
+            and `cx.timeout(..)` start calls by themselves"
+)]
+pub trait Started: sealed::Sealed {}
+
+/// A call that is not started. Only named in bounds.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Unstarted<O>(PhantomData<O>);
+
+macro_rules! no_future {
+    ($call:ty: $($never:tt)+) => {
+        #[doc(hidden)]
+        impl<O: DeserializeOwned> Future for $call
+        where
+            $($never)+
+        {
+            type Output = Result<O, Failure>;
+            fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+                unreachable!("no call is a future")
+            }
+        }
+    };
+}
+no_future!(ActivityCall<O, NeedsCloseLimit>: NeedsCloseLimit: CloseLimit<O>);
+no_future!(ActivityCall<O>: Unstarted<O>: Started);
+no_future!(LocalActivityCall<O>: Unstarted<O>: Started);
+
+/// The argument, or why there is none.
+fn argument(
+    activity_type: &str,
+    input: Result<Payload, Failure>,
+    place: &'static Location<'static>,
+) -> Result<Payload, Failure> {
+    let what = format_args!("the argument of activity {activity_type:?}");
+    input.map_err(|failure| failure.about(what, Some(&place.into())))
+}
+
 /// An activity under way. Dropping it abandons the result, not the activity.
 #[must_use = "the activity runs, but nobody waits for its result"]
 pub struct Pending<O> {
     cx: Workflow,
+    activity_type: Cow<'static, str>,
     id: Result<CommandId, Option<Failure>>,
     waiting: Waiting,
     output: PhantomData<fn() -> O>,
 }
 
 impl<O> Pending<O> {
-    fn new(cx: Workflow, id: Result<CommandId, Failure>, place: &'static Location<'static>) -> Self {
-        Self { waiting: Waiting::new(&cx, place), cx, id: id.map_err(Some), output: PhantomData }
+    fn new(
+        cx: Workflow,
+        activity_type: Cow<'static, str>,
+        id: Result<CommandId, Failure>,
+        place: &'static Location<'static>,
+    ) -> Self {
+        Self { waiting: Waiting::new(&cx, place), cx, activity_type, id: id.map_err(Some), output: PhantomData }
     }
 }
 
@@ -201,7 +272,7 @@ impl<O: DeserializeOwned> Future for Pending<O> {
             Ok(id) => *id,
             Err(failure) => match failure.take() {
                 Some(failure) => return Poll::Ready(Err(failure)),
-                None => panic!("an activity was awaited again after it had ended"),
+                None => blame(self.waiting.place(), &"an activity was awaited again after it had ended"),
             },
         };
         let Some(ended) = self.cx.raw.outcome_or_wake(id, context.waker()) else {
@@ -210,10 +281,13 @@ impl<O: DeserializeOwned> Future for Pending<O> {
         };
         self.waiting.end();
         self.id = Err(None);
+        let place = Some(self.waiting.place());
         Poll::Ready(match ended {
-            Ended::Value(value) => value.decode(),
+            Ended::Value(value) => value.decode().map_err(|failure: Failure| {
+                failure.about(format_args!("the result of activity {:?}", self.activity_type), place)
+            }),
             Ended::Failed(failure) => Err(failure),
-            Ended::Canceled | Ended::Fired => Err(Canceled.into()),
+            Ended::Canceled | Ended::Fired => Err(Failure::from(Canceled).at(place)),
         })
     }
 }

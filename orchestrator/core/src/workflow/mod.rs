@@ -22,13 +22,16 @@ pub(crate) use future::FutureProgram;
 pub use random::Random;
 pub use waits::{Signals, Sleep, Timeout, WaitSignal, WaitUntil};
 
+use crate::declared::takes_none;
 use crate::failure::Failure;
 use crate::functions::{ActivityFunction, ActivityTarget, FunctionNames, wire_name_of};
 use crate::names::{Query, Signal};
 use crate::operations::Call;
 use crate::options::LocalActivityOptions;
+use crate::panics::blame;
 use crate::payload::Payload;
-use crate::program::{Mode, Place, Raw, SideEffect, WorkflowInfo};
+use crate::place::Place;
+use crate::program::{Mode, Raw, SideEffect, WorkflowInfo};
 use crate::time::Timestamp;
 
 /// A workflow's context. It stays on its thread: nothing that it gives can be sent elsewhere, so no other executor
@@ -146,12 +149,24 @@ impl Workflow {
     }
 
     /// Answers a query by running this closure on the workflow's present state. It may read, and nothing else.
+    #[track_caller]
     pub fn answer<T: Serialize + 'static, A: DeserializeOwned + 'static>(
         &self,
         query: Query<T, A>,
         handler: impl Fn(A) -> T + 'static,
     ) {
-        self.raw.answer(query.name(), move |input| Payload::encode(&handler(input.decode()?)));
+        let (name, place) = (query.name(), Location::caller());
+        let about = move |what: &str, failure: Failure| {
+            failure.about(format_args!("the {what} of query {name:?}"), Some(&place.into()))
+        };
+        self.raw.answer(name, move |input| {
+            let input = input.decode().map_err(|failure: Failure| {
+                let none =
+                    takes_none::<A>().then(|| Failure { message: "it takes no argument".into(), ..failure.clone() });
+                about("argument", none.unwrap_or(failure))
+            })?;
+            Payload::encode(&handler(input)).map_err(|failure| about("answer", failure))
+        });
     }
 
     /// The recorded time of this turn. It does not pass while code runs.
@@ -202,13 +217,14 @@ impl Workflow {
                 self.raw.machine().borrow_mut().mode = Mode::SideEffect;
                 let value = value();
                 self.raw.machine().borrow_mut().mode = Mode::Turn;
-                let recorded = Payload::encode(&value)
-                    .unwrap_or_else(|failure| panic!("the side effect {name:?} cannot be recorded: {failure}"));
+                let recorded = Payload::encode(&value).unwrap_or_else(|failure| {
+                    blame(&place, &format_args!("the side effect {name:?} cannot be recorded: {failure}"))
+                });
                 self.raw.record_side_effect(name, recorded, &place);
                 value
             }
             SideEffect::Recorded(recorded) => recorded.decode().unwrap_or_else(|failure| {
-                panic!("the recorded value of the side effect {name:?} does not fit: {failure}")
+                blame(&place, &format_args!("the recorded value of the side effect {name:?} does not fit: {failure}"))
             }),
             // There is no value to go on with. The divergence is known; this only ends the turn.
             SideEffect::Diverged => std::panic::resume_unwind(Box::new("the code no longer follows its history")),
@@ -237,9 +253,12 @@ impl Workflow {
     ///
     /// # Panics
     /// When the workflow is not registered: the run is parked with that message.
+    #[track_caller]
     pub fn continue_as_new<A, F: WorkflowFunction<A>, T>(&self, function: F, input: &F::Input) -> Result<T, Failure> {
         let _ = function;
-        let input = Payload::encode(input)?;
+        let place = Place::from(Location::caller());
+        let input =
+            Payload::encode(input).map_err(|failure| failure.about("the argument of the next run", Some(&place)))?;
         let Some(name) = self.names.of::<F>() else {
             panic!(
                 "workflow {} is not registered; add `.workflow(\"...\", ...)` to the App",
@@ -267,7 +286,7 @@ impl<T: Serialize + Clone> Published<T> {
     /// Changes the value.
     #[track_caller]
     pub fn set(&self, value: T) {
-        self.cx.raw.machine().borrow().act("publish");
+        self.cx.raw.machine().borrow().act("publish", None);
         self.value.replace(value);
         self.record(Location::caller());
     }
@@ -281,7 +300,10 @@ impl<T: Serialize + Clone> Published<T> {
     fn record(&self, place: &'static Location<'static>) {
         let value = match Payload::encode(&*self.value.borrow()) {
             Ok(value) => value,
-            Err(failure) => panic!("the value of query {:?} cannot be published: {failure}", self.query.name()),
+            Err(failure) => {
+                let name = self.query.name();
+                blame(place, &format_args!("the value of query {name:?} cannot be published: {failure}"))
+            }
         };
         self.cx.raw.publish(self.query.name(), value, &place.into());
     }

@@ -12,7 +12,9 @@ use super::Workflow;
 use crate::failure::Canceled;
 use crate::ids::CommandId;
 use crate::names::Signal;
-use crate::program::{Ended, Place, Raw, Waiter};
+use crate::panics::blame;
+use crate::place::Place;
+use crate::program::{Ended, Raw, Waiter};
 
 /// Counts a future among those that wait for the engine, from its first Pending until it ends or is dropped.
 pub(super) struct Waiting {
@@ -25,6 +27,10 @@ pub(super) struct Waiting {
 impl Waiting {
     pub(super) fn new(cx: &Workflow, place: &'static Location<'static>) -> Self {
         Self { raw: cx.raw.clone(), id: None, place: place.into() }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     pub(super) fn wait(&mut self, waiter: Waiter) {
@@ -110,11 +116,11 @@ impl<T: DeserializeOwned> WaitSignal<T> {
     fn take(&self) -> Option<T> {
         loop {
             // The borrow ends before the value's own code runs.
-            let payload = self.cx.raw.take_signal(self.signal.name())?;
+            let payload = self.cx.raw.take_signal_at(self.signal.name(), self.waiting.place())?;
             match payload.decode() {
                 Ok(value) => return Some(value),
                 Err(failure) => tracing::warn!(
-                    workflow = %self.cx.raw.info().run, signal = self.signal.name(), %failure,
+                    workflow = %self.cx.raw.info().run, signal = self.signal.name(), place = %self.waiting.place(), %failure,
                     "a signal does not fit its declared type and is passed over"
                 ),
             }
@@ -226,7 +232,7 @@ impl<T, E: From<Canceled>, F: Future<Output = Result<T, E>>> Future for Timeout<
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(future) = &mut this.future else {
-            panic!("a future with a time limit was awaited again after it had ended");
+            blame(this.place, &"a future with a time limit was awaited again after it had ended");
         };
         if let Poll::Ready(result) = future.as_mut().poll(context) {
             this.future = None;

@@ -13,7 +13,6 @@ mod tables;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::num::NonZeroU64;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -331,8 +330,8 @@ fn read_until_closed(connection: &Connection, inbox: &Mutex<mpsc::Receiver<ReadJ
         // The guard is gone before the job runs, so the other readers go on.
         let job = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        if catch_unwind(AssertUnwindSafe(|| job(connection))).is_err() {
-            tracing::error!("a read of the store has panicked");
+        if let Err(panic) = dormouse_core::catch(|| job(connection)) {
+            tracing::error!(%panic, "a read of the store has panicked");
         }
     }
 }

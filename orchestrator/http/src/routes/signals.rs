@@ -1,8 +1,9 @@
 //! Signals.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use dormouse_core::api::Problem;
+use dormouse_core::api::{Problem, SignaledBody};
 use dormouse_core::check_id;
 
 use crate::Api;
@@ -23,7 +24,7 @@ use crate::problem::Refused;
     ),
     request_body(content = Option<serde_json::Value>, description = "The argument; nothing at all means `null`"),
     responses(
-        (status = 202, description = "The signal is in the history"),
+        (status = 202, description = "The signal is in the history", body = SignaledBody),
         (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such workflow or run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The run is closed", body = Problem, content_type = "application/problem+json"),
@@ -38,9 +39,9 @@ pub(crate) async fn signal(
     Query(query): Query<RunQuery>,
     IdempotencyKey(key): IdempotencyKey,
     PayloadBody(argument): PayloadBody,
-) -> Result<StatusCode, Refused> {
+) -> Result<(StatusCode, Json<SignaledBody>), Refused> {
     let target = target(workflow_id, query.run_id)?;
     check_id("the signal's name", &name)?;
-    api.front()?.signal(&target, key.as_deref(), &name, argument).await?;
-    Ok(StatusCode::ACCEPTED)
+    let sent = api.front()?.signal(&target, key.as_deref(), &name, argument).await?;
+    Ok((StatusCode::ACCEPTED, Json(sent)))
 }

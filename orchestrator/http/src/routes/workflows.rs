@@ -9,7 +9,7 @@ use dormouse_engine::store::RunFilter;
 use serde::Deserialize;
 
 use crate::body::JsonBody;
-use crate::extract::{IdempotencyKey, NoQuery, Params, Query, RunQuery, page_size, target};
+use crate::extract::{IdempotencyKey, NoQuery, Params, Query, RunQuery, is_about, page_size, target};
 use crate::problem::{Kind, Refused};
 use crate::{Api, json, page_token};
 
@@ -38,10 +38,11 @@ pub(crate) async fn start(
     check_id("the workflow type", &body.workflow_type)?;
     if let Some(id) = &body.workflow_id {
         check_id("the workflow id", id)?;
+        is_about(id);
     }
     json::check(body.input.as_bytes())?;
     let (started, _) = api.front()?.start(key.as_deref(), body).await?;
-    tracing::debug!(workflow_id = started.workflow_id, run_id = %started.run_id, "started");
+    is_about(&started.workflow_id);
     Ok((StatusCode::CREATED, Json(started)))
 }
 

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::{Cell, Table};
+use dormouse_core::Failure;
 use dormouse_core::api::DescribeBody;
 
 use crate::error::CliError;
-use crate::output::{Format, cell, fitted, one_line, render, say, say_json, status_cell, table, tame_lines};
+use crate::output::{Format, cell, fitted, one_line, render, say, say_json, status_cell, table, tame, tame_lines};
 use crate::remote::Which;
 use crate::timeline::elapsed;
 use crate::verb::{Context, Verb};
@@ -43,7 +44,7 @@ fn sections(body: &DescribeBody, colour: bool, full: bool) -> Vec<String> {
         let mut table = table(&["ACTIVITY", "ID", "STATE", "ATTEMPT", "NEXT ATTEMPT", "LAST FAILURE"], colour);
         for activity in &body.pending_activities {
             let next = activity.next_attempt_at.map_or_else(String::new, |at| at.to_string());
-            let failure = activity.last_failure.as_ref().map_or_else(String::new, ToString::to_string);
+            let failure = activity.last_failure.as_ref().map_or_else(String::new, told);
             let queue = activity.task_queue.as_ref().map_or_else(String::new, |queue| format!(" (on {queue})"));
             table.add_row([
                 cell(&(activity.activity_type.clone() + &queue)),
@@ -85,6 +86,11 @@ fn sections(body: &DescribeBody, colour: bool, full: bool) -> Vec<String> {
     sections
 }
 
+/// What has failed, and where in the user's code.
+fn told(failure: &Failure) -> String {
+    failure.innermost_place().map_or_else(|| failure.to_string(), |place| format!("{failure} (at {place})"))
+}
+
 /// A line about those that the server did not list.
 fn more(listed: usize, total: u64) -> String {
     match total.saturating_sub(listed as u64) {
@@ -109,6 +115,14 @@ fn facts(body: &DescribeBody, colour: bool, full: bool) -> Table {
     }
     fact("input", Cell::new(fitted(&one_line(&body.input), 200, full)));
     fact("history", Cell::new(format!("{} events, {} bytes", body.history_events, body.history_bytes)));
+    if let Some(changed) = &body.changed_arguments {
+        let commands = changed.commands;
+        fact(
+            "arguments",
+            Cell::new(format!("recorded commands asked for with others: {commands}; the recorded ones stand")),
+        );
+        fact("", Cell::new(fitted(&tame(&changed.first), 200, full)));
+    }
     if body.ordinal > 0 {
         fact("earlier runs", Cell::new(body.ordinal));
     }
@@ -136,9 +150,10 @@ mod tests {
             "workflow_id": "order-1", "run_id": "67e55044-10b1-426f-9247-bb680e5fe0c8", "workflow_type": "orderWorkflow",
             "status": "Running", "started_at": "2026-03-01T09:00:00.000Z", "ordinal": 0, "input": {"item": "tea"},
             "history_events": 4, "history_bytes": 512, "cancel_requested": true,
+            "changed_arguments": {"commands": 2, "first": "input: recorded 1, attempted 2"},
             "pending_activities": [{
                 "activity_id": "1", "activity_type": "charge", "local": false, "state": "backing_off", "attempt": 2,
-                "last_failure": {"message": "no\u{1b}[2J money", "kind": "application"},
+                "last_failure": {"message": "no\u{1b}[2J money", "kind": "application", "place": "bank.rs:7"},
             }],
             "pending_activities_total": 10_000,
             "timers": [{"timer_id": "2", "fires_at": "2026-03-02T09:00:00.000Z"}],
@@ -148,17 +163,19 @@ mod tests {
         let text = sections(&body, false, false).join("\n\n");
         assert_eq!(
             text,
-            " WORKFLOW  order-1
- run       67e55044-10b1-426f-9247-bb680e5fe0c8
- type      orderWorkflow
- status    Running
- started   2026-03-01T09:00:00.000Z
- input     {\"item\":\"tea\"}
- history   4 events, 512 bytes
- cancel    requested
+            " WORKFLOW   order-1
+ run        67e55044-10b1-426f-9247-bb680e5fe0c8
+ type       orderWorkflow
+ status     Running
+ started    2026-03-01T09:00:00.000Z
+ input      {\"item\":\"tea\"}
+ history    4 events, 512 bytes
+ arguments  recorded commands asked for with others: 2; the recorded ones stand
+            input: recorded 1, attempted 2
+ cancel     requested
 
  ACTIVITY  ID  STATE        ATTEMPT  NEXT ATTEMPT  LAST FAILURE
- charge    1   backing_off  2                      no\\u{1b}[2J money
+ charge    1   backing_off  2                      no\\u{1b}[2J money (at bank.rs:7)
  ... and 9999 more
 
  TIMER  FIRES

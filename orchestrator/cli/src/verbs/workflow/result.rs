@@ -73,7 +73,7 @@ fn no_result(workflow_id: &str, outcome: &ResultBody) -> CliError {
         ));
     }
     let why = outcome.failure.as_ref().map_or_else(String::new, |failure| {
-        let place = failure.chain().find_map(|failure| failure.place.as_deref());
+        let place = failure.innermost_place();
         format!(
             ": {}{}",
             tame(&failure.to_string()),

@@ -18,7 +18,8 @@ Examples:
   workflow signal expense-7 approval --input true --request-id answer-1    safe to repeat
 
 Done when the signal is in the history. An argument that does not fit the type which the application declares for the
-signal is refused, and nothing is written (exit code 1).")]
+signal is refused, and nothing is written (exit code 1). A name that the application does not declare, while it declares
+others, is warned of on standard error.")]
 pub(crate) struct Signal {
     #[command(flatten)]
     which: Which,
@@ -36,12 +37,18 @@ impl Verb for Signal {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let argument = payload(self.input.as_deref())?;
         let parked = self.which.parked().await;
-        self.which.handle()?.signal(&self.name, &argument, self.request_id.as_deref()).await?;
+        let answer = self.which.handle()?.signal(&self.name, &argument, self.request_id.as_deref()).await?;
+        if let Some(warning) = &answer.warning {
+            eprintln!("warning: {}", tame(warning));
+        }
         let sent = format!("Sent {} to {}", tame(&self.name), tame(&self.which.workflow_id));
         match (cx.format, parked) {
             (Format::Json, parked) => {
                 let mut told = told(&self.which, parked);
                 told["signal"] = self.name.into();
+                if let Some(warning) = answer.warning {
+                    told["warning"] = warning.into();
+                }
                 say_json(&told)?;
             }
             (Format::Table, None) => say(&sent)?,

@@ -1,0 +1,100 @@
+//! What panicked, and where: what a panic carries has no place, so the process's panic hook remembers it.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, PanicHookInfo, catch_unwind, set_hook, take_hook};
+use std::pin::pin;
+use std::sync::Once;
+use std::task::Poll;
+
+/// A panic that was caught.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Panic {
+    /// What it said.
+    pub message: String,
+    /// Where in the source, as `file:line:column`. Not known when the program has replaced the panic hook since, and
+    /// did not call the former one.
+    pub place: Option<String>,
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.place.iter().try_for_each(|place| write!(f, ", at {place}"))
+    }
+}
+
+thread_local! {
+    /// Where this thread panicked last.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// On whose behalf this thread is about to panic.
+    static BLAMED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs code that may panic.
+///
+/// # Errors
+/// The panic. What it leaves behind must not be used any more, as after
+/// [`catch_unwind`](std::panic::catch_unwind).
+pub fn catch<T>(code: impl FnOnce() -> T) -> Result<T, Panic> {
+    listen();
+    // One that goes on unwinding without the hook must not be given the place of another.
+    PLACE.take();
+    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| Panic { message: said(&*payload), place: PLACE.take() })
+}
+
+/// Polls a future that may panic.
+///
+/// # Errors
+/// As [`catch`].
+pub async fn catch_async<T>(future: impl Future<Output = T>) -> Result<T, Panic> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| match catch(|| future.as_mut().poll(context)) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
+/// Panics for what the code at this place has done. A line of this crate would send people to the wrong house.
+pub(crate) fn blame(place: &impl fmt::Display, message: &dyn fmt::Display) -> ! {
+    BLAMED.replace(Some(place.to_string()));
+    panic!("{message}")
+}
+
+/// Has the hook remember places, once for the process. The hook that is there is called as before.
+fn listen() {
+    static LISTEN: Once = Once::new();
+    // No hook can be set meanwhile.
+    if !std::thread::panicking() {
+        LISTEN.call_once(|| {
+            let before = take_hook();
+            set_hook(Box::new(move |panic| {
+                remember(panic);
+                before(panic);
+            }));
+        });
+    }
+}
+
+fn remember(panic: &PanicHookInfo<'_>) {
+    let blamed = BLAMED.try_with(RefCell::take).ok().flatten();
+    let place = blamed.or_else(|| panic.location().filter(|place| !is_ours(place)).map(ToString::to_string));
+    // A thread that comes to its end has none any more.
+    let _ = PLACE.try_with(|last| last.replace(place));
+}
+
+/// Whether this is a line of this crate, as where one of its own functions uses `?` for somebody's code.
+pub(crate) fn is_ours(place: &Location<'_>) -> bool {
+    const OURS: &str = file!();
+    place.file().starts_with(&OURS[..OURS.len() - "panics.rs".len()])
+}
+
+fn said(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "(a panic without a message)".to_owned())
+}

@@ -1,0 +1,13 @@
+use dormouse_core::{Activity, Failure, Workflow};
+
+async fn charge(_: Activity, cents: u32) -> Result<u32, Failure> {
+    Ok(cents)
+}
+
+async fn order(cx: Workflow, cents: u32) -> Result<u32, Failure> {
+    charge(cx, cents).await
+}
+
+fn main() {
+    drop(order);
+}
