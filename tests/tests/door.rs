@@ -1,6 +1,11 @@
 //! The front door as callers meet it: what does not fit the application's types is refused before anything is
 //! written, histories have continuous numbers, problems explain themselves.
 
+#[path = "door/parked.rs"]
+mod parked_runs;
+#[path = "door/words.rs"]
+mod words;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,7 +233,7 @@ async fn the_command_line_says_when_a_run_is_parked() {
     says(cancel, 0, &["Asked b to stop", "parked", "three is not four", "workflow terminate b"]);
     parked(&workflow).await;
     let result = command_line(&door, &["workflow", "result", "b", "--wait", "0s"]).await;
-    says(result, 1, &["parked", "three is not four", "workflow terminate b"]);
+    says(result, 7, &["parked", "three is not four", "workflow terminate b"]);
     let full = command_line(&door, &["workflow", "show", "b", "--full"]).await;
     says(full, 0, &["   1  ", "   2  ", "   3  ", &"x".repeat(500)]);
     parked(&workflow).await;

@@ -4,8 +4,10 @@
 
 mod cli;
 mod error;
+mod exit;
 mod input;
 mod output;
+mod parked;
 mod place;
 mod remote;
 mod timeline;
@@ -17,7 +19,11 @@ use std::process::ExitCode;
 use dormouse_core::App;
 
 pub use cli::Cli;
-pub use error::{CliError, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE};
+pub use error::CliError;
+pub use exit::{
+    EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_PARKED, EXIT_REFUSED, EXIT_RUNNING, EXIT_UNREACHABLE, EXIT_USAGE,
+    EXIT_WORKFLOW_FAILED,
+};
 pub use output::Format;
 pub use remote::{AuthKind, Remote};
 pub use timeline::{Timeline, timeline};

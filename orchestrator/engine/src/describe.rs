@@ -35,12 +35,13 @@ pub(crate) async fn describe(store: &dyn Store, row: RunRow, state: &RunState) -
         timers: timers.map(|(id, fires_at)| TimerBody { timer_id: id.to_string(), fires_at: *fires_at }).collect(),
         timers_total: pending.timers.open.len() as u64,
         published: published.map(|(name, value)| (name.clone(), value.clone())).collect(),
-        // Parked is void after any later commit, unless the code may take its process along: it waits, whatever comes.
-        run: summary(RunRow {
-            parked: row.parked.filter(|p| p.ends_process || p.sequence >= state.next_sequence),
-            ..row
-        }),
+        run: summary(RunRow { parked: row.parked.filter(|parked| holds(parked, state)), ..row }),
     })
+}
+
+/// Parked is void after any later commit, unless the code may take its process along: it waits, whatever comes.
+pub(crate) fn holds(parked: &Parked, state: &RunState) -> bool {
+    parked.ends_process || parked.sequence >= state.next_sequence
 }
 
 /// The first of the activities that workers run, with what their records tell.

@@ -2,6 +2,7 @@
 
 use dormouse_core::{Failure, Misfit, RunId};
 
+use crate::commit::LoadError;
 use crate::store::StoreError;
 
 /// Why a request was not carried out.
@@ -10,9 +11,12 @@ pub enum ApiError {
     /// The request makes no sense; sending it again does not help.
     #[error("{0}")]
     Invalid(String),
-    /// There is no such workflow, run, query or route.
+    /// There is no such workflow or run.
     #[error("{0}")]
     NotFound(String),
+    /// The workflow answers no query of this name; the message says which it answers.
+    #[error("{0}")]
+    NoSuchQuery(String),
     /// This server has no such thing, whatever it is asked; another may.
     #[error("{0}")]
     NotHere(String),
@@ -38,6 +42,9 @@ pub enum ApiError {
         /// Where in it, and why.
         misfit: Misfit,
     },
+    /// The request's id was used before, for another request; nothing was written.
+    #[error("{0}")]
+    KeyReused(String),
     /// The workflow's code cannot answer now: its run is parked.
     #[error("{0}")]
     Parked(String),
@@ -48,6 +55,15 @@ pub enum ApiError {
     /// the same request id is safe.
     #[error("{0}; repeat the request with the same Idempotency-Key")]
     Unavailable(String),
+}
+
+impl From<LoadError> for ApiError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => error.into(),
+            LoadError::Turn(failure) => Self::Parked(failure.to_string()),
+        }
+    }
 }
 
 impl From<StoreError> for ApiError {

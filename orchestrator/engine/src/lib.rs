@@ -31,6 +31,7 @@ mod pass;
 pub mod ports;
 mod post;
 mod query;
+mod repeats;
 pub mod seams;
 pub mod states;
 pub mod store;

@@ -21,11 +21,12 @@ use crate::{Api, json, page_token};
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat")),
     request_body = StartBody,
     responses(
+        (status = 200, description = "A run was open, and is the answer (`UseExisting`): nothing was begun", body = StartedBody),
         (status = 201, description = "The run has begun, durably", body = StartedBody),
         (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The id is taken", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The input is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The input does not fit the type that the workflow takes: `pointer` says where", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The input does not fit the type that the workflow takes: `pointer` says where. Or the Idempotency-Key was used for another request", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Repeat it with the same Idempotency-Key", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -42,7 +43,8 @@ pub(crate) async fn start(
     json::check(body.input.as_bytes())?;
     let (started, _) = api.front()?.start(key.as_deref(), body).await?;
     tracing::debug!(workflow_id = started.workflow_id, run_id = %started.run_id, "started");
-    Ok((StatusCode::CREATED, Json(started)))
+    let status = if started.existing { StatusCode::OK } else { StatusCode::CREATED };
+    Ok((status, Json(started)))
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

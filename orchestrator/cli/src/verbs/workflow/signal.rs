@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
 use crate::error::CliError;
 use crate::input::payload;
-use crate::output::{Format, say, say_json, tame, tame_lines};
-use crate::remote::{Which, told};
+use crate::output::tame;
+use crate::remote::{Which, request_id, write_error};
 use crate::verb::{Context, Verb};
 
 /// Send a signal to a workflow
@@ -36,20 +37,11 @@ impl Verb for Signal {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let argument = payload(self.input.as_deref())?;
         let parked = self.which.parked().await;
-        self.which.handle()?.signal(&self.name, &argument, self.request_id.as_deref()).await?;
-        let sent = format!("Sent {} to {}", tame(&self.name), tame(&self.which.workflow_id));
-        match (cx.format, parked) {
-            (Format::Json, parked) => {
-                let mut told = told(&self.which, parked);
-                told["signal"] = self.name.into();
-                say_json(&told)?;
-            }
-            (Format::Table, None) => say(&sent)?,
-            (Format::Table, Some(parked)) => say(&format!(
-                "{sent}; it is parked and sees the signal when its code can go on. It stands still because:\n  {}",
-                tame_lines(&parked.reason, "  ")
-            ))?,
-        }
+        let request_id = request_id(self.request_id);
+        let sent = self.which.handle()?.signal(&self.name, &argument, Some(&request_id)).await;
+        sent.map_err(|error| write_error(error, &cx, &request_id))?;
+        let what = format!("Sent {} to {}", tame(&self.name), tame(&self.which.workflow_id));
+        self.which.told(&what, parked, json!({ "signal": self.name }), cx.format)?;
         Ok(ExitCode::SUCCESS)
     }
 }
