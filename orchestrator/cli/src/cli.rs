@@ -10,6 +10,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
 use crate::error::CliError;
+use crate::examples;
 use crate::exit::{self, EXIT_USAGE};
 use crate::output::{self, Format};
 use crate::verb::{Context, Entry, Verb, chosen};
@@ -18,9 +19,10 @@ use crate::verbs;
 const EXAMPLES: &str = "\
 Examples:
   dev                                            run everything here, kept in ./dormouse-data
-  workflow start --type orderWorkflow --id order-1 --input '{\"item\": \"tea\"}'
-  workflow show order-1                          what has happened to it
-  workflow result order-1 --wait 60s             wait for its result
+  workflow start --type {type} --id example-1 \\
+      --input {input}
+  workflow show example-1                        what has happened to it
+  workflow result example-1 --wait 60s           wait for its result
   workflow list --status Running --output json   for scripts
 
 ";
@@ -108,7 +110,7 @@ impl Cli {
             .after_help(format!("{EXAMPLES}{}", exit::table()))
             .subcommand_required(true)
             .arg_required_else_help(true);
-        self.entries.iter().fold(root, |root, entry| root.subcommand(&entry.command))
+        examples::fill(self.entries.iter().fold(root, |root, entry| root.subcommand(&entry.command)), &self.app)
     }
 
     fn run(&self, matches: &ArgMatches, line: &[OsString]) -> Result<ExitCode, CliError> {
@@ -194,7 +196,7 @@ mod tests {
             "--log debug dev",
             "workflow start --type t",
             "workflow start --type t --id a --input {} --wait --id-conflict-policy UseExisting",
-            "workflow list --status Running --type t --prefix order- --limit 5 --output json",
+            "workflow list --status Running --type t --id-prefix order- --limit 5 --output json",
             "workflow describe a --address http://localhost:1",
             "workflow list --address https://x.execute-api.eu-central-1.amazonaws.com --auth aws --region eu-central-1",
             "workflow list --auth bearer --token-file token",
@@ -259,7 +261,7 @@ mod tests {
     fn help_teaches() {
         let help = cli().command().render_help().to_string();
         assert!(help.starts_with("Durable workflows"), "{help}");
-        for word in ["dev", "workflow", "demo", "Exit codes", "Examples", "order-1"] {
+        for word in ["dev", "workflow", "demo", "Exit codes", "Examples", "--type TYPE"] {
             assert!(help.contains(word), "{word} is not in:\n{help}");
         }
     }

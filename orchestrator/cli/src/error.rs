@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::exit::{
     EXIT_NOT_FOUND, EXIT_PARKED, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, EXIT_WORKFLOW_FAILED, title,
 };
-use crate::output::Format;
+use crate::format::Format;
 
 /// Why a verb did not do what was asked. Any `std::error::Error` becomes one through `?`.
 #[derive(Debug)]

@@ -4,7 +4,9 @@
 
 mod cli;
 mod error;
+mod examples;
 mod exit;
+mod format;
 mod input;
 mod output;
 mod parked;
@@ -24,7 +26,7 @@ pub use exit::{
     EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_PARKED, EXIT_REFUSED, EXIT_RUNNING, EXIT_UNREACHABLE, EXIT_USAGE,
     EXIT_WORKFLOW_FAILED,
 };
-pub use output::Format;
+pub use format::Format;
 pub use remote::{AuthKind, Remote};
 pub use timeline::{Timeline, timeline};
 pub use verb::{Context, Verb};

@@ -7,18 +7,10 @@ use dormouse_core::{Payload, Status};
 use serde::Serialize;
 
 use crate::error::CliError;
+pub(crate) use crate::format::Format;
 
 /// How long a line of explanations becomes.
 const LINE_WIDTH: usize = 100;
-
-/// How answers are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// For people.
-    Table,
-    /// For scripts.
-    Json,
-}
 
 /// Whether somebody asked for no colours (<https://no-color.org>).
 pub(crate) fn no_colour() -> bool {

@@ -107,8 +107,8 @@ impl RawHandle {
     ///
     /// # Errors
     /// What the server says.
-    pub async fn history_page(&self, page_size: usize, token: Option<&str>) -> Result<HistoryBody, ClientError> {
-        let mut query = vec![("page_size", page_size.clamp(1, 1000).to_string())];
+    pub async fn history_page(&self, limit: usize, token: Option<&str>) -> Result<HistoryBody, ClientError> {
+        let mut query = vec![("limit", limit.clamp(1, 1000).to_string())];
         query.extend(token.map(|token| ("page_token", token.to_owned())));
         self.connection.read(self.url(&["history"], query)?).await?.decode()
     }

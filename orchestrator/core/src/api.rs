@@ -132,6 +132,14 @@ bodies! {
         /// Published query values.
         #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, serde_json::Value>))]
         pub published: BTreeMap<String, Payload>,
+        /// What it returned, once it has completed.
+        #[serde(default, deserialize_with = "Payload::some", skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
+        pub result: Option<Payload>,
+        /// Why it ended otherwise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+        pub failure: Option<Failure>,
     }
 
     /// An activity without an outcome.

@@ -1,8 +1,8 @@
 //! Everything about a run but its history, as people and programs see it.
 
 use dormouse_core::api::{DescribeBody, ParkedBody, PendingActivityBody, RunSummary, TimerBody};
-use dormouse_core::operations::{PendingActivity, PendingLocal};
-use dormouse_core::{CommandId, RunState, Timestamp};
+use dormouse_core::operations::{Closed, PendingActivity, PendingLocal};
+use dormouse_core::{CommandId, Failure, Payload, RunState, Timestamp};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::attempts::{AttemptRecord, AttemptState};
@@ -23,6 +23,7 @@ pub(crate) async fn describe(store: &dyn Store, row: RunRow, state: &RunState) -
     pending_activities.extend(locals.take(MAX_DESCRIBED - pending_activities.len()));
     let timers = pending.timers.open.iter().take(MAX_DESCRIBED);
     let published = pending.published.values.iter();
+    let (result, failure) = ending(state);
     Ok(DescribeBody {
         ordinal: row.run.ordinal,
         input: state.started.call.input.clone(),
@@ -35,8 +36,21 @@ pub(crate) async fn describe(store: &dyn Store, row: RunRow, state: &RunState) -
         timers: timers.map(|(id, fires_at)| TimerBody { timer_id: id.to_string(), fires_at: *fires_at }).collect(),
         timers_total: pending.timers.open.len() as u64,
         published: published.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        result,
+        failure,
         run: summary(RunRow { parked: row.parked.filter(|parked| holds(parked, state)), ..row }),
     })
+}
+
+/// What the run came to, if it has ended with a result or a failure.
+pub(crate) fn ending(state: &RunState) -> (Option<Payload>, Option<Failure>) {
+    match &state.closed {
+        Some(Closed::Completed(result)) => (Some(result.clone()), None),
+        Some(Closed::Failed(failure) | Closed::Canceled(failure) | Closed::Terminated(failure, _)) => {
+            (None, Some(failure.clone()))
+        }
+        Some(Closed::ContinuedAsNew(_)) | None => (None, None),
+    }
 }
 
 /// Parked is void after any later commit, unless the code may take its process along: it waits, whatever comes.

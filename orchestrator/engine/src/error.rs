@@ -2,7 +2,6 @@
 
 use dormouse_core::{Failure, Misfit, RunId};
 
-use crate::commit::LoadError;
 use crate::store::StoreError;
 
 /// Why a request was not carried out.
@@ -55,15 +54,6 @@ pub enum ApiError {
     /// the same request id is safe.
     #[error("{0}; repeat the request with the same Idempotency-Key")]
     Unavailable(String),
-}
-
-impl From<LoadError> for ApiError {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Store(error) => error.into(),
-            LoadError::Turn(failure) => Self::Parked(failure.to_string()),
-        }
-    }
 }
 
 impl From<StoreError> for ApiError {

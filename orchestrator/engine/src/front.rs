@@ -11,14 +11,14 @@ use dormouse_core::RunState;
 use dormouse_core::api::{
     DescribeBody, HistoryBody, LetterBody, ListBody, ParkedBody, RedrivenLetterBody, ResultBody, StartBody, StartedBody,
 };
-use dormouse_core::history::{Batch, Closed, readable};
+use dormouse_core::history::{Batch, readable};
 use dormouse_core::run::Place;
 use dormouse_core::{
     Arrival, MAX_ID_BYTES, Misfit, Payload, Refusal, RunId, RunKey, StartRequest, WorkflowKey, check_id, derive,
 };
 
 use crate::commit::LoadError;
-use crate::describe::{describe, holds, summary};
+use crate::describe::{describe, ending, holds, summary};
 use crate::error::ApiError;
 use crate::intake::{Announce, Begun, Intake, Taken};
 use crate::ports::Ports;
@@ -302,14 +302,7 @@ impl FrontDoor {
     }
 
     async fn outcome(&self, row: &RunRow) -> Result<ResultBody, ApiError> {
-        let state = self.state(row).await?;
-        let (result, failure) = match &state.closed {
-            Some(Closed::Completed(result)) => (Some(result.clone()), None),
-            Some(Closed::Failed(failure) | Closed::Canceled(failure) | Closed::Terminated(failure, _)) => {
-                (None, Some(failure.clone()))
-            }
-            Some(Closed::ContinuedAsNew(_)) | None => (None, None),
-        };
+        let (result, failure) = ending(&*self.state(row).await?);
         Ok(ResultBody { run_id: row.run_id, status: row.status, result, failure, parked: None })
     }
 

@@ -52,10 +52,10 @@ fn kind(problem: &Problem) -> &str {
 async fn sound_requests_reach_the_engine() {
     for path in [
         "/v1/workflows",
-        "/v1/workflows?status=running&workflow_type=a&id_prefix=%C3%A9&page_size=1000",
+        "/v1/workflows?status=running&workflow_type=a&id_prefix=%C3%A9&limit=1000",
         "/v1/workflows/order-1",
         "/v1/workflows/order-1?run_id=67e55044-10b1-426f-9247-bb680e5fe0c8",
-        "/v1/workflows/a%2Fb%252F%3F/history?page_size=1",
+        "/v1/workflows/a%2Fb%252F%3F/history?limit=1",
         "/v1/workflows/order-1/history?after=7",
         "/v1/workflows/%F0%9F%90%AD/result?wait=20s",
         "/v1/workflows/x/result?wait=25s&or_parked=true",
@@ -65,7 +65,7 @@ async fn sound_requests_reach_the_engine() {
         "/v1/workflows/~/result",
         "/v1/workflows/%2e%2e",
         "/v1/quarantine",
-        "/v1/quarantine?page_size=7&page_token=AzE3NjM4MjAjYQ",
+        "/v1/quarantine?limit=7&page_token=AzE3NjM4MjAjYQ",
     ] {
         let problem = get_problem(path).await;
         assert_eq!((problem.status, kind(&problem)), (503, "unavailable"), "{path}: {}", problem.detail);
@@ -125,11 +125,11 @@ async fn unsound_paths_and_queries_are_refused() {
         (&format!("/v1/workflows/{}", "%C3%A9".repeat(128)), "256 bytes"),
         ("/v1/workflows//history", "empty"),
         ("/v1/workflows?pagesize=3", "pagesize"),
-        ("/v1/workflows?page_size=0", "1 to 1000"),
-        ("/v1/workflows?page_size=1001", "1 to 1000"),
-        ("/v1/workflows?page_size=-1", "page_size"),
-        ("/v1/workflows?page_size=99999999999", "page_size"),
-        ("/v1/workflows?page_size=1&page_size=2", "duplicate"),
+        ("/v1/workflows?limit=0", "1 to 1000"),
+        ("/v1/workflows?limit=1001", "1 to 1000"),
+        ("/v1/workflows?limit=-1", "limit"),
+        ("/v1/workflows?limit=99999999999", "limit"),
+        ("/v1/workflows?limit=1&limit=2", "duplicate"),
         ("/v1/workflows?status=Dreaming", "Completed"),
         ("/v1/workflows?page_token=nonsense", "next_page_token"),
         ("/v1/workflows?id_prefix=%00", "control character"),
@@ -138,7 +138,7 @@ async fn unsound_paths_and_queries_are_refused() {
         ("/v1/workflows/a?wait=1s", "wait"),
         ("/v1/workflows/a/history?after=1&page_token=AgAAAAAAAAAB", "one of them"),
         ("/v1/workflows/a/history?page_token=AQ", "next_page_token"),
-        ("/v1/quarantine?page_size=0", "1 to 1000"),
+        ("/v1/quarantine?limit=0", "1 to 1000"),
         ("/v1/quarantine?page_token=AgAAAAAAAAAB", "next_page_token"),
         ("/v1/workflows/a/result?wait=20", "20s"),
         ("/v1/workflows/a/result?wait=500s", "25s at most"),

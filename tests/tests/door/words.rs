@@ -140,3 +140,87 @@ async fn when_an_outcome_is_unknown_a_command_is_shown_that_can_be_typed() {
         }
     }
 }
+
+/// Not the address at which the machine would give out credentials: that there are none.
+#[cfg(feature = "s3")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_without_credentials_says_so() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_oddities"));
+    command.args(["dev", "--store", "s3://bucket/prefix", "--listen", "127.0.0.1:0"]).env_clear();
+    command.env("AWS_REGION", "eu-central-1").env("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1");
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(err.contains("no AWS credentials were found") && err.contains("AWS_ACCESS_KEY_ID"), "{err}");
+    assert!(!err.contains("127.0.0.1:1") && output.status.code() == Some(1), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_tells_runs_apart_and_a_closed_run_says_how_it_ended() {
+    let door = Door::open(app()).await;
+    for (workflow_type, id, says) in [("eleven", "e", "result    11"), ("failing", "f", "failure   no tea")] {
+        let start = json!({ "workflow_type": workflow_type, "workflow_id": id });
+        let (_, began) = door.send("POST", "/v1/workflows", id, &start).await;
+        door.client().workflow(id, None).outcome(Some(Duration::from_secs(60))).await.unwrap();
+        let (out, _, _) = command_line(&door, &["workflow", "describe", id]).await;
+        assert!(out.contains(says), "{out}");
+        let (out, _, _) = command_line(&door, &["workflow", "list", "--id-prefix", id, "--limit", "1"]).await;
+        assert!(out.contains(began["run_id"].as_str().unwrap()) && out.contains("RUN"), "{out}");
+    }
+    // The same words over HTTP.
+    let (status, page) = door.send("GET", "/v1/workflows?id_prefix=e&limit=1", "k", &json!(null)).await;
+    assert_eq!((status, page["workflows"].as_array().map(Vec::len)), (200, Some(1)), "{page}");
+    door.server.stop(Duration::ZERO).await;
+}
+
+/// Where the child process finds of which verb to show the help.
+const HELP_OF: &str = "DORMOUSE_TEST_HELP_OF";
+
+/// Not a test of its own: the sample application's program, whose help the test below reads.
+#[test]
+fn child() {
+    if let Ok(verb) = std::env::var(HELP_OF) {
+        let sample = functions::app(functions::ledger::Ledger::at("/nowhere"));
+        let words = ["app"].into_iter().chain(verb.split_whitespace()).chain(["--help"]);
+        println!("\nended as {:?}", dormouse::cli(sample).main_from(words));
+    }
+}
+
+fn output(mut command: std::process::Command) -> String {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+/// The sample's line works when it is typed; another program's help does not speak of the sample.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_help_speaks_of_this_application() {
+    let dir = tempfile::tempdir().unwrap();
+    let door = Door::functions(&dir).await;
+    for verb in ["", "workflow start"] {
+        let mut sample = std::process::Command::new(std::env::current_exe().unwrap());
+        sample.args(["--exact", "words::child", "--nocapture"]).env(HELP_OF, verb);
+        let help = output(sample);
+        // Over two lines, as one types it.
+        let begins = help.find("workflow start --type orderWorkflow --id").unwrap_or_else(|| panic!("{help}"));
+        let line: String = help[begins..].lines().take(2).map(|line| line.trim().trim_end_matches('\\')).collect();
+        let mut typed = std::process::Command::new("sh");
+        let program = env!("CARGO_BIN_EXE_oddities");
+        typed.args([
+            "-c",
+            &format!("{program} {line} --id-conflict-policy UseExisting --address {}", door.server.url()),
+        ]);
+        assert!(output(typed).contains("example-1"), "{line}");
+    }
+    for verb in
+        [&[][..], &["workflow", "start"], &["workflow", "signal"], &["workflow", "query"], &["workflow", "list"]]
+    {
+        let mut other = std::process::Command::new(env!("CARGO_BIN_EXE_oddities"));
+        other.args(verb).arg("--help");
+        let help = output(other);
+        for theirs in ["orderWorkflow", "order-", "expense", "approval", "tea\"", "{type}", "{input}"] {
+            assert!(!help.contains(theirs), "{theirs} is in: {help}");
+        }
+    }
+    door.server.stop(Duration::ZERO).await;
+}

@@ -339,7 +339,7 @@ fn f3_a_listing_is_what_was_asked_for() {
         ("?workflow_type=nap", &["a2"]),
         ("?id_prefix=b", &["b2", "b1"]),
         ("?id_prefix=b&status=running&workflow_type=words", &["b2"]),
-        ("?page_size=3", &["b2", "b1", "a2"]),
+        ("?limit=3", &["b2", "b1", "a2"]),
     ] {
         let (status, page) = api.get(query);
         assert_eq!(
@@ -347,12 +347,12 @@ fn f3_a_listing_is_what_was_asked_for() {
             (StatusCode::OK, &expected.iter().map(|id| (*id).into()).collect::<Vec<String>>()[..]),
             "{query}"
         );
-        assert_eq!(page["next_page_token"].is_string(), query.contains("page_size"), "{query}");
+        assert_eq!(page["next_page_token"].is_string(), query.contains("limit"), "{query}");
     }
     // Two pages, both full: the second is the last.
-    let (_, page) = api.get("?page_size=2");
+    let (_, page) = api.get("?limit=2");
     let token = page["next_page_token"].as_str().expect("there is more");
-    let (_, last) = api.get(&format!("?page_size=2&page_token={token}"));
+    let (_, last) = api.get(&format!("?limit=2&page_token={token}"));
     assert_eq!((ids(&page), ids(&last)), (vec!["b2".into(), "b1".into()], vec!["a2".into(), "a1".into()]));
     assert_eq!(last.get("next_page_token"), None);
 
@@ -361,9 +361,9 @@ fn f3_a_listing_is_what_was_asked_for() {
     let (_, all) = api.get("/b2/history");
     let all = all["events"].as_array().expect("events");
     assert!(all.len() >= 2, "{all:?}");
-    let (_, exact) = api.get(&format!("/b2/history?page_size={}", all.len()));
+    let (_, exact) = api.get(&format!("/b2/history?limit={}", all.len()));
     assert_eq!((exact["events"].as_array(), exact.get("next_page_token")), (Some(all), None));
-    let (_, one) = api.get("/b2/history?page_size=1");
+    let (_, one) = api.get("/b2/history?limit=1");
     assert_eq!(one["events"].as_array(), Some(&all[..1].to_vec()));
     let token = one["next_page_token"].as_str().expect("there is more");
     let (_, rest) = api.get(&format!("/b2/history?page_token={token}"));
@@ -489,7 +489,7 @@ fn f3_letters_are_those_that_were_asked_for() {
     };
     let page = send("GET", "/v1/quarantine", Value::Null);
     let token = page["next_page_token"].as_str().expect("there is more");
-    send("GET", &format!("/v1/quarantine?page_size=7&page_token={token}"), Value::Null);
+    send("GET", &format!("/v1/quarantine?limit=7&page_token={token}"), Value::Null);
     let sent = send("POST", "/v1/quarantine/redrive", Value::Null);
     let last = send("POST", "/v1/quarantine/redrive", json!({ "page_token": sent["next_page_token"] }));
     assert_eq!(last.get("next_page_token"), None);

@@ -110,7 +110,7 @@ impl LiveRun {
         };
         let (state, _) = RunState::begin(run.clone(), first)?;
         let started = &state.started;
-        let machine = Machine::new(run.clone(), started.run_id, &started.call.workflow_type, state.started_at);
+        let machine = Machine::new(run.clone(), started, state.started_at);
         let mut live = Self {
             draft_base: state.time,
             state,

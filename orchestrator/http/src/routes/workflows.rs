@@ -9,7 +9,7 @@ use dormouse_engine::store::RunFilter;
 use serde::Deserialize;
 
 use crate::body::JsonBody;
-use crate::extract::{IdempotencyKey, NoQuery, Params, Query, RunQuery, page_size, target};
+use crate::extract::{IdempotencyKey, NoQuery, Params, Query, RunQuery, page_limit, target};
 use crate::problem::{Kind, Refused};
 use crate::{Api, json, page_token};
 
@@ -60,7 +60,7 @@ pub(crate) struct ListQuery {
     id_prefix: Option<String>,
     /// At most so many.
     #[param(minimum = 1, maximum = 1000, default = 100)]
-    page_size: Option<u32>,
+    limit: Option<u32>,
     /// `next_page_token` of the page before.
     page_token: Option<String>,
 }
@@ -77,7 +77,7 @@ pub(crate) struct ListQuery {
     ),
 )]
 pub(crate) async fn list(State(api): State<Api>, Query(query): Query<ListQuery>) -> Result<Json<ListBody>, Refused> {
-    let limit = page_size(query.page_size, 100)?;
+    let limit = page_limit(query.limit, 100)?;
     let status = query.status.map(|text| text.parse::<Status>()).transpose();
     let filter = RunFilter {
         status: status.map_err(|error| Kind::InvalidRequest.because(format!("status: {error}")))?,

@@ -14,9 +14,9 @@ use crate::verb::{Context, Verb};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  workflow cancel order-1 --reason 'the customer changed her mind'
+  workflow cancel example-1 --reason 'the customer changed her mind'
 
-Done when the request is in the history; what the workflow makes of it is its own affair: `workflow result order-1` tells
+Done when the request is in the history; what the workflow makes of it is its own affair: `workflow result example-1` tells
 how it ended. A run that is parked hears of it when its code can go on again. Exits with 1 when it has ended already.")]
 pub(crate) struct Cancel {
     #[command(flatten)]

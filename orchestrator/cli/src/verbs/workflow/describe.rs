@@ -17,8 +17,8 @@ use crate::verb::{Context, Verb};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  workflow describe order-1
-  workflow describe order-1 --full    input, failures and published values however long they are")]
+  workflow describe example-1
+  workflow describe example-1 --full    values and failures however long they are")]
 pub(crate) struct Describe {
     /// Show values and failures however long they are
     #[arg(long)]
@@ -74,6 +74,12 @@ fn sections(body: &DescribeBody, colour: bool, full: bool, now: Timestamp) -> Ve
     sections
 }
 
+/// A value or a failure, cut off unless all is wanted; then it is said how to see it.
+fn bounded(text: &str, full: bool) -> String {
+    let shown = fitted(text, 200, full);
+    if full || text.chars().count() <= 200 { shown } else { shown + " (all of it: --full)" }
+}
+
 /// A line about those that the server did not list.
 fn more(listed: usize, total: u64) -> String {
     match total.saturating_sub(listed as u64) {
@@ -108,7 +114,13 @@ fn facts(body: &DescribeBody, colour: bool, full: bool, now: Timestamp) -> Table
     if let Some(closed) = run.closed_at {
         fact("closed", Cell::new(format!("{closed}, after {}", elapsed(closed.since(run.started_at)))));
     }
-    fact("input", Cell::new(fitted(&one_line(&body.input), 200, full)));
+    fact("input", Cell::new(bounded(&one_line(&body.input), full)));
+    if let Some(result) = &body.result {
+        fact("result", Cell::new(bounded(&one_line(result), full)));
+    }
+    if let Some(failure) = body.failure.as_ref().map(ToString::to_string).filter(|why| !why.is_empty()) {
+        fact("failure", Cell::new(bounded(&failure, full)));
+    }
     fact("history", Cell::new(format!("{} events, {} bytes", body.history_events, body.history_bytes)));
     if body.ordinal > 0 {
         fact("earlier runs", Cell::new(body.ordinal));
@@ -191,14 +203,15 @@ mod tests {
                 "activity_id": "1", "activity_type": "charge", "local": false, "state": "backing_off", "attempt": 2,
                 "last_failure": {"message": long.clone() + "f", "kind": "application"},
             }],
-            "published": {"status": long.clone() + "p"},
+            "published": {"status": long.clone() + "p"}, "result": long.clone() + "r",
         }))
         .unwrap();
         let (cut, full) = (
             sections(&body, false, false, Timestamp::default()).concat(),
             sections(&body, false, true, Timestamp::default()).concat(),
         );
-        for end in ["i", "f", "p"] {
+        assert_eq!(cut.matches("--full").count(), 2, "{cut}");
+        for end in ["i", "f", "p", "r"] {
             let whole = long.clone() + end;
             assert!(full.contains(&whole) && !cut.contains(&whole), "{end}");
         }

@@ -14,7 +14,7 @@ use crate::verb::{Context, Verb};
 
 /// Ask a workflow a question, and print the answer
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  workflow query expense-7 status")]
+#[command(after_help = "Example:\n  workflow query example-1 {query}")]
 pub(crate) struct Query {
     #[command(flatten)]
     which: Which,

@@ -19,9 +19,9 @@ use crate::verb::{Context, Verb};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  workflow result order-1               however long it takes
-  workflow result order-1 --wait 60s    a minute at most
-  workflow result order-1 --wait 0s     as it stands
+  workflow result example-1               however long it takes
+  workflow result example-1 --wait 60s    a minute at most
+  workflow result example-1 --wait 0s     as it stands
 
 Exits with 0 when the workflow completed, with 5 when it failed, was canceled or terminated, with 6 when it was still
 running when the time was up, with 7 when its run is parked then, or was found so with --fail-if-parked.")]

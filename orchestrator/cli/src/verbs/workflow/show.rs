@@ -24,10 +24,10 @@ const LOOKS: u32 = 4;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  workflow show order-1
-  workflow show order-1 --full                    inputs and results however long they are
-  workflow show order-1 --follow                  until it has ended
-  workflow show order-1 --follow --output json    a JSON object for each event, on a line of its own")]
+  workflow show example-1
+  workflow show example-1 --full                    inputs and results however long they are
+  workflow show example-1 --follow                  until it has ended
+  workflow show example-1 --follow --output json    a JSON object for each event, on a line of its own")]
 pub(crate) struct Show {
     /// Go on showing events as they come, until the run has ended
     #[arg(long, short)]

@@ -15,8 +15,8 @@ use crate::verb::{Context, Verb};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  workflow signal expense-7 approval --input true
-  workflow signal expense-7 approval --input true --request-id answer-1    safe to repeat
+  workflow signal example-1 {signal} --input 'JSON'
+  workflow signal example-1 {signal} --input 'JSON' --request-id answer-1    safe to repeat
 
 Done when the signal is in the history. An argument that does not fit the type which the application declares for the
 signal is refused, and nothing is written (exit code 1).")]

@@ -20,9 +20,11 @@ use crate::verbs::workflow::result::say_outcome;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  workflow start --type orderWorkflow --id order-1 --input '{\"item\": \"tea\"}'
-  workflow start --type orderWorkflow --id order-2 --input @order.json --wait
-  echo '{\"item\": \"tea\"}' | workflow start --type orderWorkflow --input -")]
+  workflow start --type {type} --id example-1 \\
+      --input {input}
+  workflow start --type {type} --id example-2 --input @input.json --wait
+  echo {input} |
+      workflow start --type {type} --input -")]
 pub(crate) struct Start {
     /// The workflow's name, as the application registers it
     #[arg(long = "type", value_name = "NAME")]

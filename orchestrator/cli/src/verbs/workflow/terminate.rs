@@ -14,7 +14,7 @@ use crate::verb::{Context, Verb};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  workflow terminate order-1 --reason 'started by mistake'
+  workflow terminate example-1 --reason 'started by mistake'
   workflow list --status Running                  shows which runs are parked
 
 What was under way is told that nobody waits for it any more; nothing is undone. To let the workflow clean up first,
