@@ -137,7 +137,8 @@ impl<E: Error + 'static> From<E> for CliError {
 }
 
 fn from_client(error: &ClientError) -> CliError {
-    let said = CliError { problem: problem(error).cloned(), ..CliError::new(in_flags(&error.to_string())) };
+    let said =
+        CliError { problem: problem(error).cloned().map(Box::new), ..CliError::new(in_flags(&error.to_string())) };
     match error {
         ClientError::Transport { reached: false, .. } => said
             .code(EXIT_UNREACHABLE)
@@ -170,7 +171,7 @@ fn from_client(error: &ClientError) -> CliError {
 
 const NO_SUCH_QUERY: &str = "/problems/no-such-query";
 
-fn problem(error: &ClientError) -> Option<&Box<Problem>> {
+fn problem(error: &ClientError) -> Option<&Problem> {
     match error {
         ClientError::NotFound(problem)
         | ClientError::AlreadyStarted(problem)

@@ -8,7 +8,7 @@ pub const EXIT_REFUSED: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// The server could not be reached, or did not answer: what was asked for may have happened.
 pub const EXIT_UNREACHABLE: u8 = 3;
-/// There is no such workflow, run, query or letter.
+/// There is no such workflow, run or query.
 pub const EXIT_NOT_FOUND: u8 = 4;
 /// The workflow ended without a result.
 pub const EXIT_WORKFLOW_FAILED: u8 = 5;
@@ -29,7 +29,7 @@ pub(crate) const EXIT_CODES: &[(u8, &str, &str)] = &[
         "The server could not be reached",
         "the server did not answer: what was asked for may have happened",
     ),
-    (EXIT_NOT_FOUND, "Not found", "there is no such workflow, run, query or letter"),
+    (EXIT_NOT_FOUND, "Not found", "there is no such workflow, run or query"),
     (EXIT_WORKFLOW_FAILED, "The workflow ended without a result", "the workflow failed, or was canceled or terminated"),
     (EXIT_RUNNING, "The workflow is still running", "the workflow was still running when the time was up"),
     (EXIT_PARKED, "The run is parked", "the run is parked: its code cannot go on"),
