@@ -11,7 +11,7 @@ use dormouse::{ActivityOptions, App, RetryPolicy};
 
 use expenses::{APPROVAL, STATUS, expense_approval_workflow, pay, reject};
 use ledger::Ledger;
-use orders::{charge, order_workflow, send_confirmation, ship};
+use orders::{Order, charge, order_workflow, send_confirmation, ship};
 use statements::{render_statement, send_statement, statements_workflow};
 
 /// A minute for each attempt, five attempts, one second between the first two and twice as long each time.
@@ -25,6 +25,7 @@ pub fn app(ledger: Ledger) -> App {
         .workflow("orderWorkflow", order_workflow)
         .workflow("expenseApprovalWorkflow", expense_approval_workflow)
         .workflow("statementsWorkflow", statements_workflow)
+        .example(order_workflow, &Order::example())
         .signal(APPROVAL)
         .query(STATUS)
         .activity("charge", charge)

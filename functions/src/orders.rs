@@ -23,6 +23,14 @@ pub struct Order {
     pub flaky: f64,
 }
 
+impl Order {
+    /// One to show: it is shipped ten seconds after the charge, which may take a second attempt.
+    #[must_use]
+    pub fn example() -> Self {
+        Self { order_id: "example-1".into(), amount_cents: 4200, fulfilment_delay_ms: 10_000, flaky: 0.3 }
+    }
+}
+
 fn one_day_ms() -> u64 {
     24 * 60 * 60 * 1000
 }

@@ -125,9 +125,9 @@ fn paths() -> Vec<Hostile> {
         "id_prefix=%00",
         "id_prefix=%FF",
         "workflow_type=a%0Ab",
-        "page_size=99999999999999999999",
-        "page_size=-1",
-        "page_size=0",
+        "limit=99999999999999999999",
+        "limit=-1",
+        "limit=0",
         "status=%27%20OR%201=1",
     ] {
         all.push(get(format!("/v1/workflows?{query}"), REFUSED));
@@ -228,7 +228,7 @@ fn beyond_gateways() -> Vec<Hostile> {
 /// When one is not refused with a problem document, or the listing has changed.
 pub fn assail(target: &Target<'_>) -> usize {
     let listing = || {
-        let answer = send(target, &get("/v1/workflows?page_size=1000", &[200]));
+        let answer = send(target, &get("/v1/workflows?limit=1000", &[200]));
         let page: ListBody = serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
         page.workflows.into_iter().map(|run| run.run_id).collect::<Vec<_>>()
     };

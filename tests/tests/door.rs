@@ -3,6 +3,10 @@
 
 #[path = "door/names.rs"]
 mod names;
+#[path = "door/parked.rs"]
+mod parked_runs;
+#[path = "door/words.rs"]
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -231,7 +235,7 @@ async fn the_command_line_says_when_a_run_is_parked() {
     says(cancel, 0, &["Asked b to stop", "parked", "three is not four", "workflow terminate b"]);
     parked(&workflow).await;
     let result = command_line(&door, &["workflow", "result", "b", "--wait", "0s"]).await;
-    says(result, 1, &["parked", "three is not four", "workflow terminate b"]);
+    says(result, 7, &["parked", "three is not four", "workflow terminate b"]);
     let full = command_line(&door, &["workflow", "show", "b", "--full"]).await;
     says(full, 0, &["   1  ", "   2  ", "   3  ", &"x".repeat(500)]);
     parked(&workflow).await;

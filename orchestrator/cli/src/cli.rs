@@ -9,24 +9,20 @@ use dormouse_core::App;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
-use crate::error::{CliError, EXIT_USAGE};
+use crate::error::CliError;
+use crate::examples;
+use crate::exit::{self, EXIT_USAGE};
 use crate::output::{self, Format};
 use crate::verb::{Context, Entry, Verb, chosen};
 use crate::verbs;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done; for results: the workflow completed
-  1  the workflow failed or is still running, or the request was refused
-  2  the command line makes no sense
-  3  the server could not be reached";
-
 const EXAMPLES: &str = "\
 Examples:
   dev                                            run everything here, kept in ./dormouse-data
-  workflow start --type orderWorkflow --id order-1 --input '{\"item\": \"tea\"}'
-  workflow show order-1                          what has happened to it
-  workflow result order-1 --wait 60s             wait for its result
+  workflow start --type {type} --id example-1 \\
+      --input {input}
+  workflow show example-1                        what has happened to it
+  workflow result example-1 --wait 60s           wait for its result
   workflow list --status Running --output json   for scripts
 
 ";
@@ -89,8 +85,13 @@ impl Cli {
     /// The same with these arguments; the first is the program's name.
     #[must_use]
     pub fn main_from<I: IntoIterator<Item = T>, T: Into<OsString> + Clone>(self, arguments: I) -> ExitCode {
-        match self.command().try_get_matches_from(arguments) {
-            Ok(matches) => self.run(&matches).unwrap_or_else(|error| error.report()),
+        let line: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+        let format = asked_format(&line);
+        match self.command().try_get_matches_from(&line) {
+            Ok(matches) => self.run(&matches, &line).unwrap_or_else(|error| error.report(format)),
+            Err(error) if error.use_stderr() && format == Format::Json => {
+                CliError::usage(error.render().to_string().trim_end()).report(format)
+            }
             Err(error) => {
                 // Help goes to standard output; if nobody reads it, there is nobody to tell.
                 let _ = error.print();
@@ -106,13 +107,13 @@ impl Cli {
         let root = Shared::augment_args(Command::new(name))
             .version(concat!("(Dormouse ", env!("CARGO_PKG_VERSION"), ")"))
             .about("Durable workflows: code that survives crashes, restarts and waits of any length")
-            .after_help(format!("{EXAMPLES}{EXIT_CODES}"))
+            .after_help(format!("{EXAMPLES}{}", exit::table()))
             .subcommand_required(true)
             .arg_required_else_help(true);
-        self.entries.iter().fold(root, |root, entry| root.subcommand(&entry.command))
+        examples::fill(self.entries.iter().fold(root, |root, entry| root.subcommand(&entry.command)), &self.app)
     }
 
-    fn run(&self, matches: &ArgMatches) -> Result<ExitCode, CliError> {
+    fn run(&self, matches: &ArgMatches, line: &[OsString]) -> Result<ExitCode, CliError> {
         self.app.check().map_err(|error| CliError::usage(error.to_string()))?;
         let (entry, matches) =
             chosen(&self.entries, matches).ok_or_else(|| CliError::usage("no verb was given; --help lists them"))?;
@@ -121,13 +122,21 @@ impl Cli {
         }
         let shared = Shared::from_arg_matches(matches).map_err(|error| CliError::usage(error.to_string()))?;
         start_logging(shared.log.as_deref().unwrap_or(entry.log()))?;
-        let cx = Context { app: self.app.clone(), format: shared.output, colour: output::colours() };
+        let line = line.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let cx = Context { app: self.app.clone(), format: shared.output, colour: output::colours(), line };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let outcome = runtime.block_on(entry.run(matches, cx));
         // A verb that is done waits for nobody: what still runs in the background is not worth a delay.
         runtime.shutdown_background();
         outcome
     }
+}
+
+/// How errors are to be written, also where the line is not understood.
+fn asked_format(line: &[OsString]) -> Format {
+    let json = |words: &[OsString]| words[0] == "--output" && words[1] == "json";
+    let joined = line.iter().any(|word| word == "--output=json");
+    if joined || line.windows(2).any(json) { Format::Json } else { Format::Table }
 }
 
 fn start_logging(filter: &str) -> Result<(), CliError> {
@@ -187,14 +196,15 @@ mod tests {
             "--log debug dev",
             "workflow start --type t",
             "workflow start --type t --id a --input {} --wait --id-conflict-policy UseExisting",
-            "workflow list --status Running --type t --prefix order- --limit 5 --output json",
+            "workflow list --status Running --type t --id-prefix order- --limit 5 --output json",
             "workflow describe a --address http://localhost:1",
             "workflow list --address https://x.execute-api.eu-central-1.amazonaws.com --auth aws --region eu-central-1",
             "workflow list --auth bearer --token-file token",
             "workflow show a --follow --full",
             "workflow describe a --full",
             "dev --allow-host orders.internal --allow-host 10.0.0.7",
-            "workflow result a --wait 60s",
+            "workflow result a --wait 60s --fail-if-parked",
+            "workflow start --type t --wait --fail-if-parked",
             "workflow signal a approval --input true",
             "workflow query a status",
             "workflow cancel a --reason enough --run-id 67e55044-10b1-426f-9247-bb680e5fe0c8",
@@ -251,7 +261,7 @@ mod tests {
     fn help_teaches() {
         let help = cli().command().render_help().to_string();
         assert!(help.starts_with("Durable workflows"), "{help}");
-        for word in ["dev", "workflow", "demo", "Exit codes", "Examples", "order-1"] {
+        for word in ["dev", "workflow", "demo", "Exit codes", "Examples", "--type TYPE"] {
             assert!(help.contains(word), "{word} is not in:\n{help}");
         }
     }

@@ -1,16 +1,17 @@
-//! What a verb says when it did not do what was asked: one message, a hint, an exit code.
+//! What a verb says when it did not do what was asked: one message, a hint, an exit code; for scripts, a problem.
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use dormouse_client::ClientError;
+use dormouse_core::api::Problem;
+use dormouse_core::{Failure, RunId};
+use serde::Serialize;
 
-/// The workflow failed, or the request was refused.
-pub const EXIT_REFUSED: u8 = 1;
-/// The command line makes no sense.
-pub const EXIT_USAGE: u8 = 2;
-/// The server could not be reached.
-pub const EXIT_UNREACHABLE: u8 = 3;
+use crate::exit::{
+    EXIT_NOT_FOUND, EXIT_PARKED, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, EXIT_WORKFLOW_FAILED, title,
+};
+use crate::format::Format;
 
 /// Why a verb did not do what was asked. Any `std::error::Error` becomes one through `?`.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct CliError {
     message: String,
     hint: Option<String>,
     code: u8,
+    /// What the server said.
+    problem: Option<Box<Problem>>,
     quiet: bool,
 }
 
@@ -25,16 +28,22 @@ impl CliError {
     /// A refusal with this message.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: EXIT_REFUSED, quiet: false }
+        Self { message: message.into(), hint: None, code: EXIT_REFUSED, problem: None, quiet: false }
     }
 
     /// A command line that makes no sense.
     #[must_use]
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { code: EXIT_USAGE, ..Self::new(message) }
+        Self::new(message).code(EXIT_USAGE)
     }
 
-    /// Adds what to do about it.
+    /// With another exit code than that of a refusal.
+    #[must_use]
+    pub fn code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
+    /// Adds what to do about it, or says something better than was known before.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -43,21 +52,67 @@ impl CliError {
 
     /// The reader of our output has gone; that is no failure.
     pub(crate) fn nobody_reads() -> Self {
-        Self { message: String::new(), hint: None, code: 0, quiet: true }
+        Self { quiet: true, ..Self::new("").code(0) }
     }
 
     pub(crate) fn is_nobody_reads(&self) -> bool {
         self.quiet
     }
 
-    pub(crate) fn report(&self) -> ExitCode {
-        if !self.quiet {
-            eprintln!("error: {}", self.message);
-            if let Some(hint) = &self.hint {
-                eprintln!("hint: {hint}");
+    /// Says it on standard error: in prose, or as a problem (RFC 9457) on a line of its own, the last one.
+    pub(crate) fn report(&self, format: Format) -> ExitCode {
+        match format {
+            _ if self.quiet => {}
+            // What cannot be written as JSON is said all the same.
+            Format::Json => {
+                let said = Said::of(self);
+                eprintln!("{}", serde_json::to_string(&said).unwrap_or_else(|_| self.message.clone()));
+            }
+            Format::Table => {
+                eprintln!("error: {}", self.message);
+                if let Some(hint) = &self.hint {
+                    eprintln!("hint: {hint}");
+                }
             }
         }
         ExitCode::from(self.code)
+    }
+}
+
+/// An error, for scripts: what the server said, where it was the server, and our exit code.
+#[derive(Serialize)]
+struct Said<'a> {
+    #[serde(rename = "type")]
+    problem_type: &'a str,
+    title: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    exit_code: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_id: Option<RunId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<&'a Failure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    fn of(error: &'a CliError) -> Self {
+        let problem = error.problem.as_deref();
+        Self {
+            problem_type: problem.map_or("about:blank", |problem| &problem.problem_type),
+            title: problem.map_or_else(|| title(error.code), |problem| &problem.title),
+            status: problem.map(|problem| problem.status),
+            detail: &error.message,
+            hint: error.hint.as_deref(),
+            exit_code: error.code,
+            run_id: problem.and_then(|problem| problem.run_id),
+            failure: problem.and_then(|problem| problem.failure.as_ref()),
+            pointer: problem.and_then(|problem| problem.pointer.as_deref()),
+        }
     }
 }
 
@@ -82,24 +137,63 @@ impl<E: Error + 'static> From<E> for CliError {
 }
 
 fn from_client(error: &ClientError) -> CliError {
-    let message = CliError::new(error.to_string());
+    let said =
+        CliError { problem: problem(error).cloned().map(Box::new), ..CliError::new(in_flags(&error.to_string())) };
     match error {
-        ClientError::Transport { .. } => CliError { code: EXIT_UNREACHABLE, ..message }
+        ClientError::Transport { reached: false, .. } => said
+            .code(EXIT_UNREACHABLE)
             .hint("is the server running? Start it with `dev`, or name another with --address or DORMOUSE_ADDRESS"),
-        ClientError::Invalid(_) => CliError { code: EXIT_USAGE, ..message },
+        ClientError::Transport { reached: true, .. } => {
+            said.code(EXIT_UNREACHABLE).hint("the server was there, and did not answer to the end; ask again")
+        }
+        ClientError::Problem(problem) if problem.status >= 500 => said.code(EXIT_UNREACHABLE),
+        ClientError::Invalid(_) => said.code(EXIT_USAGE),
         ClientError::AlreadyStarted(_) => {
-            message.hint("choose another --id, or say what shall happen with --id-conflict-policy or --id-reuse-policy")
+            said.hint("choose another --id, or say what shall happen with --id-conflict-policy or --id-reuse-policy")
         }
         ClientError::Denied(_) => {
-            message.hint("--auth, --token-file, --region and AWS_PROFILE say as whom to ask; --help tells more")
+            said.hint("--auth, --token-file, --region and AWS_PROFILE say as whom to ask; --help tells more")
         }
-        ClientError::DoesNotFit(problem) => message.hint(match problem.pointer.as_deref() {
+        ClientError::DoesNotFit(problem) => said.hint(match problem.pointer.as_deref() {
             None | Some("") => "nothing was written; correct the value (--input) and send it again".to_owned(),
             Some(pointer) => format!("nothing was written; correct {pointer} in the value (--input) and send it again"),
         }),
-        ClientError::NotFound(_) => message.hint("`workflow list` shows the workflows that there are"),
-        _ => message,
+        // The message says which queries there are.
+        ClientError::NotFound(problem) if problem.problem_type == NO_SUCH_QUERY => said.code(EXIT_NOT_FOUND),
+        ClientError::NotFound(_) => {
+            said.code(EXIT_NOT_FOUND).hint("`workflow list` shows the workflows that there are")
+        }
+        ClientError::Parked(_) => said.code(EXIT_PARKED),
+        ClientError::WorkflowFailed { .. } => said.code(EXIT_WORKFLOW_FAILED),
+        _ => said,
     }
+}
+
+const NO_SUCH_QUERY: &str = "/problems/no-such-query";
+
+fn problem(error: &ClientError) -> Option<&Problem> {
+    match error {
+        ClientError::NotFound(problem)
+        | ClientError::AlreadyStarted(problem)
+        | ClientError::Closed(problem)
+        | ClientError::DoesNotFit(problem)
+        | ClientError::Parked(problem)
+        | ClientError::Problem(problem)
+        | ClientError::Denied(problem) => Some(problem),
+        _ => None,
+    }
+}
+
+/// What the server calls by the names of its headers and fields, by those of our options.
+fn in_flags(detail: &str) -> String {
+    let names = [
+        ("the same Idempotency-Key", "the same --request-id"),
+        ("the Idempotency-Key", "--request-id"),
+        ("Idempotency-Key", "--request-id"),
+        ("an id_conflict_policy of", "an --id-conflict-policy of"),
+        ("the request's id_reuse_policy", "--id-reuse-policy"),
+    ];
+    names.iter().fold(detail.to_owned(), |detail, (theirs, ours)| detail.replace(theirs, ours))
 }
 
 #[cfg(test)]
@@ -121,6 +215,8 @@ mod tests {
             "type": "/problems/does-not-fit", "title": "t", "status": 422, "detail": "d", "pointer": "/amount_cents",
         }));
         let error = CliError::from(ClientError::DoesNotFit(Box::new(problem.unwrap())));
+        let said = serde_json::to_value(Said::of(&error)).unwrap();
+        assert_eq!((&said["pointer"], &said["status"]), (&"/amount_cents".into(), &422.into()));
         assert_eq!((error.code, error.hint.unwrap().contains("/amount_cents")), (EXIT_REFUSED, true));
     }
 }

@@ -4,8 +4,12 @@
 
 mod cli;
 mod error;
+mod examples;
+mod exit;
+mod format;
 mod input;
 mod output;
+mod parked;
 mod place;
 mod remote;
 mod timeline;
@@ -17,8 +21,12 @@ use std::process::ExitCode;
 use dormouse_core::App;
 
 pub use cli::Cli;
-pub use error::{CliError, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE};
-pub use output::Format;
+pub use error::CliError;
+pub use exit::{
+    EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_PARKED, EXIT_REFUSED, EXIT_RUNNING, EXIT_UNREACHABLE, EXIT_USAGE,
+    EXIT_WORKFLOW_FAILED,
+};
+pub use format::Format;
 pub use remote::{AuthKind, Remote};
 pub use timeline::{Timeline, timeline};
 pub use verb::{Context, Verb};

@@ -7,15 +7,10 @@ use dormouse_core::{Payload, Status};
 use serde::Serialize;
 
 use crate::error::CliError;
+pub(crate) use crate::format::Format;
 
-/// How answers are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// For people.
-    Table,
-    /// For scripts.
-    Json,
-}
+/// How long a line of explanations becomes.
+const LINE_WIDTH: usize = 100;
 
 /// Whether somebody asked for no colours (<https://no-color.org>).
 pub(crate) fn no_colour() -> bool {
@@ -83,9 +78,19 @@ pub(crate) fn fitted(text: &str, most: usize, full: bool) -> String {
     if full { tame(text) } else { short(text, most) }
 }
 
-/// Text of several lines from elsewhere, each tamed, those behind the first indented.
-pub(crate) fn tame_lines(text: &str, indent: &str) -> String {
-    text.lines().map(tame).collect::<Vec<_>>().join(&format!("\n{indent}"))
+/// Text of several lines from elsewhere, each tamed and broken where it would become too long to read; those behind the
+/// first are indented.
+pub(crate) fn wrapped(text: &str, indent: &str) -> String {
+    let lines: Vec<String> = text
+        .lines()
+        .flat_map(|line| {
+            let line = tame(line);
+            let deeper = " ".repeat(line.len() - line.trim_start().len() + 2);
+            let options = textwrap::Options::new(LINE_WIDTH).subsequent_indent(&deeper).break_words(false);
+            textwrap::wrap(&line, options).into_iter().map(|part| part.into_owned()).collect::<Vec<_>>()
+        })
+        .collect();
+    lines.join(&format!("\n{indent}"))
 }
 
 /// An id as it is written on a command line.
@@ -149,7 +154,19 @@ mod tests {
         assert_eq!(short("abcdef", 4), "abc…");
         assert_eq!(short("abcd", 4), "abcd");
         assert_eq!(fitted("ab\u{1b}cdef", 4, true), "ab\\u{1b}cdef");
-        assert_eq!(tame_lines("a\u{1b}\nb", "  "), "a\\u{1b}\n  b");
+        assert_eq!(wrapped("a\u{1b}\nb", "  "), "a\\u{1b}\n  b");
+    }
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        let words = "word ".repeat(40);
+        let text = wrapped(&format!("why:\n  {words}"), "");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines.len(), lines[0]), (4, "why:"), "{text}");
+        assert!(lines[1].starts_with("  word") && lines[2].starts_with("    word"), "{text}");
+        assert!(lines.iter().all(|line| line.len() <= LINE_WIDTH), "{text}");
+        let one_word = "x".repeat(300);
+        assert_eq!(wrapped(&one_word, ""), one_word, "a place or an id is copied whole");
     }
 
     #[test]

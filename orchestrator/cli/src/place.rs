@@ -103,7 +103,8 @@ impl Place {
                     let left = left.as_secs_f64().ceil();
                     tracing::warn!("owned by {holder}; waiting {left} s to see whether it lives");
                 };
-                let (store, ownership) = store.own(&url.to_string(), settings, waiting).await.map_err(explain)?;
+                let (store, ownership) =
+                    store.own(&url.to_string(), settings, waiting).await.map_err(|error| explain(url, error))?;
                 tracing::info!(epoch = ownership.epoch(), "{url} is ours");
                 Ok((Arc::new(store), Ours { ownership: Some(ownership) }))
             }
@@ -149,11 +150,25 @@ impl Ours {
     }
 }
 
+/// Where credentials are looked for last: what the machine itself gives out.
 #[cfg(feature = "s3")]
-fn explain(error: OwnError) -> CliError {
+const LAST_RESORT: &str = "/latest/api/token";
+
+#[cfg(feature = "s3")]
+fn explain(url: &StoreUrl, error: OwnError) -> CliError {
     let unreachable = matches!(error, OwnError::Store(_));
+    let said = error.to_string();
     let error = CliError::from(error);
-    if unreachable {
+    if said.contains(LAST_RESORT) {
+        CliError::new(format!(
+            "no AWS credentials were found for {url}: there are none in the environment, and this machine gives out none"
+        ))
+        .hint(
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, if there is one), or run this where \
+             the machine or container has a role. Profiles are not read here: eval \"$(aws configure \
+             export-credentials --format env)\" sets the variables from one",
+        )
+    } else if unreachable {
         error.hint(
             "look at AWS_ENDPOINT_URL, AWS_REGION, the bucket, and the credentials (AWS_ACCESS_KEY_ID and \
              AWS_SECRET_ACCESS_KEY, or the role of the machine or container)",

@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use dormouse_client::{Auth, RawClient, RawHandle};
+use dormouse_client::{Auth, ClientError, RawClient, RawHandle, fresh_request_id};
 use dormouse_core::RunId;
 use dormouse_core::api::ParkedBody;
 use serde_json::{Value, json};
 
 use crate::error::CliError;
+use crate::output::{Format, say, say_json};
+use crate::parked;
+use crate::verb::Context;
 
 /// Where a token is looked for unless a file is named.
 const TOKEN_VARIABLE: &str = "DORMOUSE_TOKEN";
@@ -117,20 +120,51 @@ impl Which {
     }
 
     /// Why the run stands still, if its code cannot go on. Asked to say more about a request than that it was taken in,
-    /// and before it is sent: what arrives has the run tried again, and nothing is parked that has ended. Without an
-    /// answer there is nothing more to say.
+    /// and before it is sent: what arrives has the run tried again, and nothing is parked that has ended.
     pub(crate) async fn parked(&self) -> Option<ParkedBody> {
-        self.handle().ok()?.describe().await.ok()?.run.parked
+        parked::now(&self.handle().ok()?).await
+    }
+
+    /// Says what a request that was taken in comes to: to scripts whom it went to, and why that one stands still, if it
+    /// does; to people as much.
+    pub(crate) fn told(
+        &self,
+        what: &str,
+        parked: Option<ParkedBody>,
+        mut json: Value,
+        format: Format,
+    ) -> Result<(), CliError> {
+        match (format, parked) {
+            (Format::Json, parked) => {
+                json["workflow_id"] = self.workflow_id.as_str().into();
+                if let Some(parked) = parked {
+                    json["parked"] = json!(parked);
+                }
+                say_json(&json)
+            }
+            (Format::Table, None) => say(what),
+            (Format::Table, Some(parked)) => {
+                say(&format!("{what}; it is parked, and its code learns of it only when it can go on"))?;
+                parked::note(&self.workflow_id, &parked, format);
+                Ok(())
+            }
+        }
     }
 }
 
-/// What a request that was taken in comes to, for scripts: whom it went to, and why that one stands still, if it does.
-pub(crate) fn told(which: &Which, parked: Option<ParkedBody>) -> Value {
-    let mut told = json!({ "workflow_id": which.workflow_id });
-    if let Some(parked) = parked {
-        told["parked"] = json!(parked);
+/// An id for a write, to be shown should its outcome be unknown.
+pub(crate) fn request_id(given: Option<String>) -> String {
+    given.unwrap_or_else(fresh_request_id)
+}
+
+/// Of a write whose outcome is unknown: how to type it again, harmlessly.
+pub(crate) fn write_error(error: ClientError, cx: &Context, request_id: &str) -> CliError {
+    let unknown = error.is_outcome_unknown();
+    let error = CliError::from(error);
+    if !unknown {
+        return error;
     }
-    told
+    error.hint(format!("it may have been carried out. To ask again does nothing twice:\n  {}", cx.again(request_id)))
 }
 
 #[cfg(test)]

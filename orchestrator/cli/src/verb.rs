@@ -1,6 +1,7 @@
 //! Verbs: what the binary can be told to do.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{ArgMatches, Args, Command};
 use dormouse_core::App;
@@ -8,7 +9,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use crate::error::CliError;
-use crate::output::Format;
+use crate::output::{Format, quoted};
 
 /// What a verb finds around it.
 #[derive(Debug, Clone)]
@@ -19,6 +20,19 @@ pub struct Context {
     pub format: Format,
     /// Whether standard output shows colours.
     pub colour: bool,
+    /// The command line as it was typed.
+    pub(crate) line: Arc<[String]>,
+}
+
+impl Context {
+    /// The command line, to be typed once more under this request id.
+    pub(crate) fn again(&self, request_id: &str) -> String {
+        let mut line: Vec<String> = self.line.iter().map(|word| quoted(word)).collect();
+        if !line.iter().any(|word| word == "--request-id" || word.starts_with("--request-id=")) {
+            line.extend(["--request-id".to_owned(), quoted(request_id)]);
+        }
+        line.join(" ")
+    }
 }
 
 /// Warnings, but for those of the search for AWS credentials and a region: what it comes to is said as an error, with

@@ -158,9 +158,8 @@ mod tests {
     #[test]
     fn queries_hold_unreserved_characters_only() {
         let address = Address::parse("http://localhost:7780").unwrap();
-        let url =
-            address.url(&["workflows"], &[("id_prefix", "a b+c*~é&=%".into()), ("page_size", "3".into())]).unwrap();
-        assert_eq!(url.query(), Some("id_prefix=a%20b%2Bc%2A~%C3%A9%26%3D%25&page_size=3"));
+        let url = address.url(&["workflows"], &[("id_prefix", "a b+c*~é&=%".into()), ("limit", "3".into())]).unwrap();
+        assert_eq!(url.query(), Some("id_prefix=a%20b%2Bc%2A~%C3%A9%26%3D%25&limit=3"));
         let read: Vec<_> = url.query_pairs().collect();
         assert_eq!((read[0].1.as_ref(), read[1].1.as_ref()), ("a b+c*~é&=%", "3"));
     }

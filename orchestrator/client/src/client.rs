@@ -153,7 +153,8 @@ impl<O: 'static> IntoFuture for StartCall<O> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let started = self.raw.start(&self.body?, self.request_id.as_deref()).await?;
-            Ok(WorkflowHandle::new(self.raw.workflow(started.workflow_id, None), Some(started.run_id)))
+            let handle = WorkflowHandle::new(self.raw.workflow(started.workflow_id, None), Some(started.run_id));
+            Ok(handle.found(started.existing))
         })
     }
 }

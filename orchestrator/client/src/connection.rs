@@ -59,7 +59,7 @@ impl Connection {
 
     /// A request that changes something, once, however often it is sent: by its id, or by one that is drawn.
     pub(crate) async fn write(&self, url: Url, body: Vec<u8>, request_id: Option<&str>) -> Result<Answer, ClientError> {
-        let key = request_id.map_or_else(fresh_key, ToOwned::to_owned);
+        let key = request_id.map_or_else(fresh_request_id, ToOwned::to_owned);
         self.send(|| self.post(&url, &body).header("Idempotency-Key", &key)).await
     }
 
@@ -72,8 +72,9 @@ impl Connection {
     }
 }
 
-/// The one place where the client draws at random.
+/// An id for a request that nobody has sent: for those who want to repeat it themselves, should its outcome be unknown.
+#[must_use]
 #[expect(clippy::disallowed_methods, reason = "a caller's request, outside of workflows and engine alike")]
-fn fresh_key() -> String {
+pub fn fresh_request_id() -> String {
     Uuid::new_v4().to_string()
 }

@@ -1,6 +1,6 @@
 //! Why a call did not give what was asked for. One kind wherever callers act differently.
 
-use dormouse_core::api::Problem;
+use dormouse_core::api::{ParkedBody, Problem};
 use dormouse_core::{Failure, RunId, Status};
 
 /// The type of problems that no Dormouse server described.
@@ -23,6 +23,10 @@ pub enum ClientError {
     /// problem's `pointer` is the way to the place in it.
     #[error("{}", .0.detail)]
     DoesNotFit(Box<Problem>),
+    /// The run's code cannot go on, so it answers no query and comes to no end; the detail says why. It goes on when
+    /// code that can is deployed, and terminating it needs none of its code.
+    #[error("{}", .0.detail)]
+    Parked(Box<Problem>),
     /// The server refused for another reason; the problem says which, and what to do.
     #[error("{}", .0.detail)]
     Problem(Box<Problem>),
@@ -67,19 +71,43 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether a write may have taken effect all the same: repeat it with the same request id.
+    #[must_use]
+    pub fn is_outcome_unknown(&self) -> bool {
+        match self {
+            Self::Transport { reached, .. } => *reached,
+            Self::Problem(problem) => problem.status >= 500,
+            _ => false,
+        }
+    }
+
     /// Whether the server could not be reached at all, as against having refused.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Transport { .. })
     }
 
+    /// Somebody waited for this run, and waits no more.
+    pub(crate) fn parked(workflow_id: &str, run_id: RunId, parked: &ParkedBody) -> Self {
+        Self::Parked(Box::new(Problem {
+            problem_type: "/problems/parked".into(),
+            title: "The run is parked".into(),
+            status: 409,
+            detail: format!("workflow {workflow_id:?} is parked: {}", parked.line()),
+            run_id: Some(run_id),
+            failure: None,
+            pointer: None,
+        }))
+    }
+
     pub(crate) fn from_problem(problem: Problem) -> Self {
         let kind = problem.problem_type.rsplit('/').next().unwrap_or_default();
         let wrap = match kind {
-            "not-found" => Self::NotFound,
+            "not-found" | "no-such-query" => Self::NotFound,
             "already-started" => Self::AlreadyStarted,
             "closed" => Self::Closed,
             "does-not-fit" => Self::DoesNotFit,
+            "parked" => Self::Parked,
             // The server itself has no such opinion; this comes from something before it.
             FOREIGN if matches!(problem.status, 401 | 403) => Self::Denied,
             _ => Self::Problem,
@@ -89,5 +117,6 @@ impl ClientError {
 }
 
 fn failure_text(failure: Option<&Failure>) -> String {
-    failure.map_or_else(String::new, |failure| format!(": {failure}"))
+    // Whoever terminates need not say why.
+    failure.map(ToString::to_string).filter(|why| !why.is_empty()).map_or_else(String::new, |why| format!(": {why}"))
 }

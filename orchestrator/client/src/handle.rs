@@ -1,8 +1,9 @@
 //! A workflow from afar, with its types.
 
 use std::marker::PhantomData;
+use std::ops::ControlFlow;
 
-use dormouse_core::api::{DescribeBody, HistoryEvent};
+use dormouse_core::api::{DescribeBody, HistoryEvent, ResultBody};
 use dormouse_core::{Payload, Query, RunId, Signal, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,16 +19,29 @@ use crate::raw_handle::RawHandle;
 pub struct WorkflowHandle<O> {
     raw: RawHandle,
     result_of: Option<RunId>,
+    existing: bool,
     output: PhantomData<fn() -> O>,
 }
 
-/// *Wait*: [`result`](WorkflowHandle::result). *Influence*: [`signal`](WorkflowHandle::signal),
+/// *Wait*: [`result`](WorkflowHandle::result), [`result_unless_parked`](WorkflowHandle::result_unless_parked). *Influence*: [`signal`](WorkflowHandle::signal),
 /// [`cancel`](WorkflowHandle::cancel), [`terminate`](WorkflowHandle::terminate). *Look*:
 /// [`query`](WorkflowHandle::query), [`query_with`](WorkflowHandle::query_with),
 /// [`describe`](WorkflowHandle::describe), [`history`](WorkflowHandle::history).
 impl<O> WorkflowHandle<O> {
     pub(crate) fn new(raw: RawHandle, result_of: Option<RunId>) -> Self {
-        Self { raw, result_of, output: PhantomData }
+        Self { raw, result_of, existing: false, output: PhantomData }
+    }
+
+    /// The same, of a run that a start found.
+    pub(crate) fn found(self, existing: bool) -> Self {
+        Self { existing, ..self }
+    }
+
+    /// Whether the start that gave this handle found the run open and began nothing
+    /// ([`UseExisting`](dormouse_core::IdConflictPolicy::UseExisting)).
+    #[must_use]
+    pub fn is_existing(&self) -> bool {
+        self.existing
     }
 
     /// The workflow's id.
@@ -49,7 +63,8 @@ impl<O> WorkflowHandle<O> {
     }
 
     /// Waits until the workflow has ended, however long that takes, and gives its result. Dropping the future and
-    /// asking again, also from another process, loses nothing.
+    /// asking again, also from another process, loses nothing. That its run is parked is logged, and waited out:
+    /// [`result_unless_parked`](Self::result_unless_parked) gives up.
     ///
     /// # Errors
     /// [`ClientError::WorkflowFailed`] when it ended without a result; [`ClientError::Transport`] when the server was
@@ -58,7 +73,24 @@ impl<O> WorkflowHandle<O> {
     where
         O: DeserializeOwned,
     {
-        let outcome = self.raw.of_run(self.result_of).outcome(None).await?;
+        self.read(self.raw.of_run(self.result_of).outcome(None).await?)
+    }
+
+    /// As [`result`](Self::result), but gives up on a run whose code cannot go on.
+    ///
+    /// # Errors
+    /// [`ClientError::Parked`] with the reason, as soon as the run is parked; else as [`result`](Self::result).
+    pub async fn result_unless_parked(&self) -> Result<O, ClientError>
+    where
+        O: DeserializeOwned,
+    {
+        self.read(self.raw.of_run(self.result_of).outcome_with(None, |_| ControlFlow::Break(())).await?)
+    }
+
+    fn read(&self, outcome: ResultBody) -> Result<O, ClientError>
+    where
+        O: DeserializeOwned,
+    {
         match outcome.status {
             Status::Completed => outcome.result.unwrap_or_default().read().map_err(|misfit| {
                 ClientError::Decode(format!(
@@ -149,7 +181,7 @@ fn encode<T: Serialize>(value: &T) -> Result<Payload, ClientError> {
 
 impl<O> Clone for WorkflowHandle<O> {
     fn clone(&self) -> Self {
-        Self::new(self.raw.clone(), self.result_of)
+        Self::new(self.raw.clone(), self.result_of).found(self.existing)
     }
 }
 

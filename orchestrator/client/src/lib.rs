@@ -27,6 +27,7 @@ pub use auth::{Auth, BearerToken};
 #[cfg(feature = "aws")]
 pub use aws::AwsSigner;
 pub use client::{Client, StartCall};
+pub use connection::fresh_request_id;
 pub use error::ClientError;
 pub use handle::WorkflowHandle;
 pub use patience::Patience;

@@ -16,8 +16,8 @@ impl RawClient {
     ///
     /// # Errors
     /// What the server says.
-    pub async fn quarantine_page(&self, page_size: usize, token: Option<&str>) -> Result<QuarantineBody, ClientError> {
-        let mut query = vec![("page_size", page_size.clamp(1, 1000).to_string())];
+    pub async fn quarantine_page(&self, limit: usize, token: Option<&str>) -> Result<QuarantineBody, ClientError> {
+        let mut query = vec![("limit", limit.clamp(1, 1000).to_string())];
         query.extend(token.map(|token| ("page_token", token.to_owned())));
         self.connection.read(self.connection.url(&["quarantine"], &query)?).await?.decode()
     }

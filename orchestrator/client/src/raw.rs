@@ -84,7 +84,7 @@ impl RawClient {
     pub async fn list_page(
         &self,
         filter: &ListFilter,
-        page_size: usize,
+        limit: usize,
         token: Option<&str>,
     ) -> Result<ListBody, ClientError> {
         let optional = [
@@ -93,7 +93,7 @@ impl RawClient {
             ("id_prefix", filter.id_prefix.as_deref()),
             ("page_token", token),
         ];
-        let mut query = vec![("page_size", page_size.clamp(1, 1000).to_string())];
+        let mut query = vec![("limit", limit.clamp(1, 1000).to_string())];
         query.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))));
         self.connection.read(self.connection.url(&["workflows"], &query)?).await?.decode()
     }

@@ -1,8 +1,11 @@
 //! A workflow from afar, without types.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use dormouse_core::api::{DescribeBody, HistoryBody, HistoryEvent, QueryBody, ReasonBody, ResultBody, SignaledBody};
+use dormouse_core::api::{
+    DescribeBody, HistoryBody, HistoryEvent, ParkedBody, QueryBody, ReasonBody, ResultBody, SignaledBody,
+};
 use dormouse_core::{Payload, RunId, Status};
 
 use crate::connection::Connection;
@@ -11,6 +14,9 @@ use crate::patience::Patience;
 
 /// How long one request for a result waits; a next one follows.
 const POLL: Duration = Duration::from_secs(20);
+
+/// The longest that the server grants one request.
+const LONGEST_WAIT: Duration = Duration::from_secs(25);
 
 /// A workflow, or one run of it, in names and JSON. Making one sends nothing.
 #[derive(Debug, Clone)]
@@ -22,7 +28,9 @@ pub struct RawHandle {
 
 /// *Influence*: [`signal`](RawHandle::signal), [`cancel`](RawHandle::cancel), [`terminate`](RawHandle::terminate).
 /// *Look*: [`query`](RawHandle::query), [`describe`](RawHandle::describe), [`history`](RawHandle::history),
-/// [`history_page`](RawHandle::history_page), [`history_after`](RawHandle::history_after). *Wait*: [`result`](RawHandle::result), [`outcome`](RawHandle::outcome).
+/// [`history_page`](RawHandle::history_page), [`history_after`](RawHandle::history_after). *Wait*: [`result`](RawHandle::result),
+/// [`result_or_parked`](RawHandle::result_or_parked), [`outcome`](RawHandle::outcome),
+/// [`outcome_with`](RawHandle::outcome_with).
 impl RawHandle {
     pub(crate) fn new(connection: Connection, workflow_id: String, run_id: Option<RunId>) -> Self {
         Self { connection, workflow_id, run_id }
@@ -109,8 +117,8 @@ impl RawHandle {
     ///
     /// # Errors
     /// What the server says.
-    pub async fn history_page(&self, page_size: usize, token: Option<&str>) -> Result<HistoryBody, ClientError> {
-        let mut query = vec![("page_size", page_size.clamp(1, 1000).to_string())];
+    pub async fn history_page(&self, limit: usize, token: Option<&str>) -> Result<HistoryBody, ClientError> {
+        let mut query = vec![("limit", limit.clamp(1, 1000).to_string())];
         query.extend(token.map(|token| ("page_token", token.to_owned())));
         self.connection.read(self.url(&["history"], query)?).await?.decode()
     }
@@ -142,36 +150,82 @@ impl RawHandle {
         }
     }
 
-    /// How the run stands; waits up to `wait` (the server grants 25 seconds) for it to close.
+    /// How the run stands; waits up to `wait` (25 seconds at most) for it to close.
     ///
     /// # Errors
     /// What the server says.
     pub async fn result(&self, wait: Duration) -> Result<ResultBody, ClientError> {
-        let url = self.url(&["result"], vec![("wait", format!("{}ms", wait.as_millis().min(60_000)))])?;
-        self.connection.read(url).await?.decode()
+        self.stands(wait, &[]).await
+    }
+
+    /// As [`result`](Self::result), but no longer than until the run is parked.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn result_or_parked(&self, wait: Duration) -> Result<ResultBody, ClientError> {
+        self.stands(wait, &[("or_parked", "true")]).await
+    }
+
+    async fn stands(&self, wait: Duration, more: &[(&'static str, &str)]) -> Result<ResultBody, ClientError> {
+        let mut query = vec![("wait", format!("{}ms", wait.min(LONGEST_WAIT).as_millis()))];
+        query.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        self.connection.read(self.url(&["result"], query)?).await?.decode()
     }
 
     /// Waits until the workflow has ended, or `limit` has passed; the answer tells which. A run that continued as new
     /// is followed into the run that took its place. A server that is away once it has been met is waited for, within
-    /// the limit; without one, for five minutes ([`Patience`]).
+    /// the limit; without one, for five minutes ([`Patience`]). That a run is parked is logged, once, and waited out.
     ///
     /// Dropping the future and asking again loses nothing.
     ///
     /// # Errors
     /// What the server says.
     pub async fn outcome(&self, limit: Option<Duration>) -> Result<ResultBody, ClientError> {
+        let warn = |parked: &ParkedBody| {
+            tracing::warn!(
+                workflow_id = self.workflow_id,
+                "waiting for a run that is parked: {}. It goes on when code is deployed that can; terminating it needs \
+                 none of its code",
+                parked.line()
+            );
+            ControlFlow::Continue(())
+        };
+        self.outcome_with(limit, warn).await
+    }
+
+    /// As [`outcome`](Self::outcome), but asks once for each run that is found parked whether to wait on.
+    ///
+    /// # Errors
+    /// [`ClientError::Parked`] when the answer is to break; what the server says.
+    pub async fn outcome_with(
+        &self,
+        limit: Option<Duration>,
+        mut on_parked: impl FnMut(&ParkedBody) -> ControlFlow<()>,
+    ) -> Result<ResultBody, ClientError> {
         let mut run = self.clone();
         let ends = limit.map(|limit| tokio::time::Instant::now() + limit);
         let mut patience = Patience::until(ends);
+        let mut told = None;
         loop {
             let left = ends.map_or(POLL, |ends| ends.saturating_duration_since(tokio::time::Instant::now()));
-            let Some(result) = patience.with(run.result(left.min(POLL)).await).await? else { continue };
+            let answer = match told {
+                None => run.result_or_parked(left.min(POLL)).await,
+                Some(_) => run.result(left.min(POLL)).await,
+            };
+            let Some(result) = patience.with(answer).await? else { continue };
+            if let Some(parked) = result.parked.as_ref().filter(|_| told != Some(result.run_id)) {
+                told = Some(result.run_id);
+                if on_parked(parked).is_break() {
+                    return Err(ClientError::parked(&self.workflow_id, result.run_id, parked));
+                }
+            }
             let time_is_up = ends.is_some_and(|ends| tokio::time::Instant::now() >= ends);
             match result.status {
                 Status::Running if !time_is_up => {}
                 Status::ContinuedAsNew if !time_is_up => {
                     // The successor is the latest run; it begins with the same write, or a moment later.
                     run.run_id = None;
+                    told = None;
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 _ => return Ok(result),

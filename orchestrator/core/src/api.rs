@@ -51,6 +51,9 @@ bodies! {
         /// Its identity.
         #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
         pub run_id: RunId,
+        /// Whether it was there already: nothing was begun for this request. Missing: no.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub existing: bool,
     }
 
     /// A signal that was recorded.
@@ -143,6 +146,14 @@ bodies! {
         /// Published query values.
         #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, serde_json::Value>))]
         pub published: BTreeMap<String, Payload>,
+        /// What it returned, once it has completed.
+        #[serde(default, deserialize_with = "Payload::some", skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
+        pub result: Option<Payload>,
+        /// Why it ended otherwise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+        pub failure: Option<Failure>,
     }
 
     /// Signals of one name that the workflow's code has not taken.
@@ -248,6 +259,9 @@ bodies! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
         pub failure: Option<Failure>,
+        /// Why it stands still, if its code cannot go on: waiting alone does not help.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub parked: Option<ParkedBody>,
     }
 
     /// A query's answer.
@@ -352,6 +366,23 @@ bodies! {
         /// (RFC 6901); empty for all of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub pointer: Option<String>,
+    }
+}
+
+impl ParkedBody {
+    /// The reason on one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut line = String::new();
+        for part in self.reason.lines().map(str::trim).filter(|part| !part.is_empty()) {
+            line.push_str(match line.chars().last() {
+                None => "",
+                Some(last) if last.is_ascii_punctuation() => " ",
+                Some(_) => "; ",
+            });
+            line.push_str(part);
+        }
+        line
     }
 }
 

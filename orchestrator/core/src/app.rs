@@ -44,6 +44,7 @@ pub struct App {
     tools: Tools,
     declared: Declared,
     strict: Strict,
+    examples: Vec<(&'static str, Payload)>,
     mistakes: Vec<String>,
 }
 
@@ -75,6 +76,28 @@ impl App {
         });
         self.declared.add_workflow::<F::Input>(name);
         self.workflows.insert(name.into(), entry);
+        self
+    }
+
+    /// Gives an input of a workflow to show: the program's help then has a line that works when typed. Optional; comes
+    /// after the workflow itself.
+    ///
+    /// ```
+    /// # use dormouse_core::{App, Failure, Workflow};
+    /// # async fn greet(_: Workflow, name: String) -> Result<String, Failure> { Ok(name) }
+    /// let app = App::new().workflow("greet", greet).example(greet, &"Ann".to_owned());
+    /// ```
+    #[must_use]
+    pub fn example<A, F: WorkflowFunction<A>>(mut self, workflow: F, input: &F::Input) -> Self {
+        let _ = workflow;
+        let function = std::any::type_name::<F>();
+        match (self.names.of::<F>(), Payload::encode(input)) {
+            (Some(name), Ok(input)) => self.examples.push((name, input)),
+            (None, _) => {
+                self.mistakes.push(format!("an example is given of {function}, which is not registered before"))
+            }
+            (_, Err(failure)) => self.mistakes.push(format!("the example of {function} is no input: {failure}")),
+        }
         self
     }
 
@@ -256,6 +279,11 @@ impl App {
     /// The names of all workflows.
     pub fn workflow_types(&self) -> impl Iterator<Item = &str> + '_ {
         self.workflows.keys().map(AsRef::as_ref)
+    }
+
+    /// Inputs to show, by workflow type, in the order in which they were given.
+    pub fn examples(&self) -> impl Iterator<Item = (&'static str, &Payload)> + '_ {
+        self.examples.iter().map(|(name, input)| (*name, input))
     }
 
     /// The names of all activities.

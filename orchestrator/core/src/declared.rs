@@ -71,6 +71,16 @@ impl Declared {
         self.inputs.keys().map(AsRef::as_ref)
     }
 
+    /// The names of all declared signals, in order.
+    pub fn signals(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.signals.keys().copied()
+    }
+
+    /// The names of all declared queries, in order.
+    pub fn queries(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.queries.keys().copied()
+    }
+
     /// Whether this can be the input of a workflow of this type. What is not declared is not checked.
     ///
     /// # Errors

@@ -7,11 +7,11 @@ use common::{
     terminate,
 };
 use dormouse_core::operations;
-use dormouse_core::operations::Input;
+use dormouse_core::operations::{Closed, Input};
 use dormouse_core::run::request_hash;
 use dormouse_core::{
-    ActivityOptions, Arrival, CommitId, Failure, IdConflictPolicy, IdReusePolicy, Refusal, RetryPolicy, RetryState,
-    RunId, StartRequest, StartVerdict, Status, TimeoutKind, Timestamp, Workflow, join,
+    ActivityOptions, Arrival, CommitId, Failure, IdConflictPolicy, IdReusePolicy, Payload, Refusal, RetryPolicy,
+    RetryState, RunId, StartRequest, StartVerdict, Status, TimeoutKind, Timestamp, Workflow, join,
 };
 
 const LIMITED: ActivityOptions = ActivityOptions::start_to_close(secs_const(10))
@@ -336,6 +336,21 @@ fn the_next_run_and_what_it_remembers_never_change() {
     assert_eq!(derived, golden.map(|(run_id, commit_id)| (run_id.to_owned(), commit_id.to_owned())));
     let hashes = [request_hash("r"), request_hash(&"k".repeat(255))];
     assert_eq!(hashes.map(|hash| format!("{hash:016x}")), ["02eb56845a26772a", "6fbfaef816e61984"]);
+}
+
+#[test]
+fn a_run_knows_which_one_it_continues() {
+    async fn knows(cx: Workflow, left: u32) -> Result<Option<RunId>, Failure> {
+        if left > 0 { cx.continue_as_new(knows, &(left - 1)) } else { Ok(cx.info().continued_from) }
+    }
+    let first = World::run(knows, &1);
+    let next = first.state().next_run().unwrap();
+    let mut second = World::of(first.app.clone(), run_key(1), vec![next.encode()]);
+    second.settle();
+    let told = Closed::Completed(Payload::encode(&Some(first.state().run_id())).unwrap());
+    assert_eq!(second.state().closed, Some(told));
+    let alone = World::run(knows, &0);
+    assert_eq!(alone.state().closed, Some(Closed::Completed(Payload::NULL)));
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl<S: Surroundings + 'static> Decider<S> {
                 Taken::Recorded { run, sequence, record } => {
                     self.ports.runs.send(RunMessage::Accepted { run, sequence, record }).await?;
                 }
-                Taken::Duplicate(_) | Taken::Refused(_) | Taken::NoSuchRun => {}
+                Taken::Duplicate(_) | Taken::Carried | Taken::Refused(_) | Taken::NoSuchRun => {}
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ use dormouse_core::operations::Started;
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{RunKey, TurnFailure};
 
+use crate::error::ApiError;
 use crate::seams::Host;
 use crate::store::{Creation, Entry, Opening, Patience, RowUpdate, Store, StoreError, Try, insist};
 
@@ -95,4 +96,13 @@ pub enum LoadError {
     /// The history is damaged, or the code does not follow it.
     #[error(transparent)]
     Turn(#[from] TurnFailure),
+}
+
+impl From<LoadError> for ApiError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => error.into(),
+            LoadError::Turn(failure) => ApiError::Parked(failure.to_string()),
+        }
+    }
 }

@@ -4,8 +4,8 @@ use dormouse_core::api::{
     ChangedArgumentsBody, DescribeBody, ParkedBody, PendingActivityBody, RunSummary, TimerBody, UnreadSignalsBody,
 };
 use dormouse_core::history::ChangedArguments;
-use dormouse_core::operations::{PendingActivity, PendingLocal};
-use dormouse_core::{CommandId, RunState, Timestamp};
+use dormouse_core::operations::{Closed, PendingActivity, PendingLocal};
+use dormouse_core::{CommandId, Failure, Payload, RunState, Timestamp};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::attempts::{AttemptRecord, AttemptState};
@@ -26,6 +26,7 @@ pub(crate) async fn describe(store: &dyn Store, row: RunRow, state: &RunState) -
     pending_activities.extend(locals.take(MAX_DESCRIBED - pending_activities.len()));
     let timers = pending.timers.open.iter().take(MAX_DESCRIBED);
     let published = pending.published.values.iter();
+    let (result, failure) = ending(state);
     Ok(DescribeBody {
         ordinal: row.run.ordinal,
         input: state.started.call.input.clone(),
@@ -44,11 +45,9 @@ pub(crate) async fn describe(store: &dyn Store, row: RunRow, state: &RunState) -
         timers_total: pending.timers.open.len() as u64,
         unread_signals: unread(state),
         published: published.map(|(name, value)| (name.clone(), value.clone())).collect(),
-        // Parked is void after any later commit, unless the code may take its process along: it waits, whatever comes.
-        run: summary(RunRow {
-            parked: row.parked.filter(|p| p.ends_process || p.sequence >= state.next_sequence),
-            ..row
-        }),
+        result,
+        failure,
+        run: summary(RunRow { parked: row.parked.filter(|parked| holds(parked, state)), ..row }),
     })
 }
 
@@ -63,6 +62,22 @@ fn unread(state: &RunState) -> Vec<UnreadSignalsBody> {
         name,
     });
     named.take(MAX_DESCRIBED).collect()
+}
+
+/// What the run came to, if it has ended with a result or a failure.
+pub(crate) fn ending(state: &RunState) -> (Option<Payload>, Option<Failure>) {
+    match &state.closed {
+        Some(Closed::Completed(result)) => (Some(result.clone()), None),
+        Some(Closed::Failed(failure) | Closed::Canceled(failure) | Closed::Terminated(failure, _)) => {
+            (None, Some(failure.clone()))
+        }
+        Some(Closed::ContinuedAsNew(_)) | None => (None, None),
+    }
+}
+
+/// Parked is void after any later commit, unless the code may take its process along: it waits, whatever comes.
+pub(crate) fn holds(parked: &Parked, state: &RunState) -> bool {
+    parked.ends_process || parked.sequence >= state.next_sequence
 }
 
 /// The first of the activities that workers run, with what their records tell.

@@ -10,9 +10,12 @@ pub enum ApiError {
     /// The request makes no sense; sending it again does not help.
     #[error("{0}")]
     Invalid(String),
-    /// There is no such workflow, run, query or route.
+    /// There is no such workflow or run.
     #[error("{0}")]
     NotFound(String),
+    /// The workflow answers no query of this name; the message says which it answers.
+    #[error("{0}")]
+    NoSuchQuery(String),
     /// This server has no such thing, whatever it is asked; another may.
     #[error("{0}")]
     NotHere(String),
@@ -38,6 +41,9 @@ pub enum ApiError {
         /// Where in it, and why.
         misfit: Misfit,
     },
+    /// The request's id was used before, for another request; nothing was written.
+    #[error("{0}")]
+    KeyReused(String),
     /// The workflow's code cannot answer now: its run is parked.
     #[error("{0}")]
     Parked(String),

@@ -9,20 +9,21 @@ use dormouse_core::operations;
 
 use dormouse_core::RunState;
 use dormouse_core::api::{
-    DescribeBody, HistoryBody, LetterBody, ListBody, RedrivenLetterBody, ResultBody, SignaledBody, StartBody,
-    StartedBody,
+    DescribeBody, HistoryBody, LetterBody, ListBody, ParkedBody, RedrivenLetterBody, ResultBody, SignaledBody,
+    StartBody, StartedBody,
 };
-use dormouse_core::history::{Batch, Closed, readable};
+use dormouse_core::history::{Batch, readable};
 use dormouse_core::run::Place;
 use dormouse_core::{
     Arrival, MAX_ID_BYTES, Misfit, Payload, Refusal, RunId, RunKey, StartRequest, WorkflowKey, check_id, derive,
 };
 
 use crate::commit::LoadError;
-use crate::describe::{describe, summary};
+use crate::describe::{describe, ending, holds, summary};
 use crate::error::ApiError;
 use crate::intake::{Announce, Begun, Intake, Taken};
 use crate::ports::Ports;
+use crate::repeats;
 use crate::seams::{Letters, QueryRunner, Redrive};
 use crate::store::{ListCursor, Newest, RunFilter, RunRow};
 
@@ -67,7 +68,8 @@ impl FrontDoor {
         Self { redrive: Some(redrive), ..self }
     }
 
-    /// Begins a run. The bool is true when this request created it, false when it is an earlier answer.
+    /// Begins a run. The bool is true when this request created it just now; false when it was answered before, or joins an
+    /// open run, which the answer then says (`existing`).
     ///
     /// # Errors
     /// [`ApiError`]; after `Unavailable`, the run may have begun: repeat with the same request id.
@@ -97,10 +99,16 @@ impl FrontDoor {
             reuse: body.id_reuse_policy,
             conflict: body.id_conflict_policy,
         };
-        let answer = |run_id| StartedBody { workflow_id: workflow_id.clone(), run_id };
-        match self.intake.start(&workflow, &request, None).await.map_err(unreadable)? {
-            Some(Begun::Created(_, run_id)) => Ok((answer(run_id), true)),
-            Some(Begun::Existing(run)) => Ok((answer(self.row(&run).await?.run_id), false)),
+        let answer = |run_id, existing| StartedBody { workflow_id: workflow_id.clone(), run_id, existing };
+        match self.intake.start(&workflow, &request, None).await? {
+            Some(Begun::Created(_, run_id)) => Ok((answer(run_id, false), true)),
+            Some(Begun::Joined(run)) => Ok((answer(self.row(&run).await?.run_id, true), false)),
+            Some(Begun::Existing(run)) => {
+                let row = self.row(&run).await?;
+                let state = self.state(&row).await?;
+                let began = repeats::began(&*self.ports.store, &state, &request.request_id, &request.call).await?;
+                Ok((answer(row.run_id, !began), false))
+            }
             Some(Begun::AlreadyOpen(run_id)) => Err(ApiError::AlreadyStarted {
                 run_id,
                 detail: format!(
@@ -164,8 +172,12 @@ impl FrontDoor {
     async fn take(&self, target: &Target, arrival: Arrival) -> Result<(), ApiError> {
         let row = self.resolve(target).await?;
         let announce = if target.run_id.is_some() { Announce::Pinned } else { Announce::Following };
-        match self.intake.follow(&row.run, &arrival, announce).await.map_err(unreadable)? {
-            Taken::Recorded { .. } | Taken::Duplicate(_) => Ok(()),
+        match self.intake.follow(&row.run, &arrival, announce).await? {
+            Taken::Recorded { .. } | Taken::Carried => Ok(()),
+            Taken::Duplicate(ordinal) => {
+                let answered = row.run.workflow.run(ordinal);
+                repeats::arrived(&*self.ports.store, &answered, &arrival).await
+            }
             Taken::Refused(Refusal::Closed(status)) => Err(ApiError::Closed(format!(
                 "run {} of workflow {:?} is closed ({status})",
                 row.run_id, target.workflow_id
@@ -254,6 +266,18 @@ impl FrontDoor {
     /// # Errors
     /// [`ApiError`].
     pub async fn result(&self, target: &Target, wait: Duration) -> Result<ResultBody, ApiError> {
+        self.stands(target, wait, false).await
+    }
+
+    /// As [`result`](Self::result), but no longer than until the run is parked: nobody knows when one closes that is.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn result_or_parked(&self, target: &Target, wait: Duration) -> Result<ResultBody, ApiError> {
+        self.stands(target, wait, true).await
+    }
+
+    async fn stands(&self, target: &Target, wait: Duration, or_parked: bool) -> Result<ResultBody, ApiError> {
         let deadline = self.ports.host.instant() + wait;
         let mut row = self.resolve(target).await?;
         let mut look = FIRST_LOOK;
@@ -266,8 +290,13 @@ impl FrontDoor {
                 return self.outcome(&row).await;
             }
             let left = deadline.since(self.ports.host.instant());
-            if left.is_zero() {
-                return Ok(ResultBody { run_id: row.run_id, status: row.status, result: None, failure: None });
+            let ends = left.is_zero();
+            if ends || or_parked {
+                let parked = self.parked(&row).await?;
+                if ends || parked.is_some() {
+                    let RunRow { run_id, status, .. } = row;
+                    return Ok(ResultBody { run_id, status, result: None, failure: None, parked });
+                }
             }
             // Noticed or not, look again.
             let _ = self.ports.host.timeout(left.min(look), notice).await;
@@ -277,15 +306,20 @@ impl FrontDoor {
     }
 
     async fn outcome(&self, row: &RunRow) -> Result<ResultBody, ApiError> {
-        let state = self.state(row).await?;
-        let (result, failure) = match &state.closed {
-            Some(Closed::Completed(result)) => (Some(result.clone()), None),
-            Some(Closed::Failed(failure) | Closed::Canceled(failure) | Closed::Terminated(failure, _)) => {
-                (None, Some(failure.clone()))
-            }
-            Some(Closed::ContinuedAsNew(_)) | None => (None, None),
+        let (result, failure) = ending(&*self.state(row).await?);
+        Ok(ResultBody { run_id: row.run_id, status: row.status, result, failure, parked: None })
+    }
+
+    /// Why the run of this row stands still, by the row alone: any process can tell.
+    async fn parked(&self, row: &RunRow) -> Result<Option<ParkedBody>, ApiError> {
+        let Some(parked) = &row.parked else { return Ok(None) };
+        let holds = match self.ports.states.fresh(&row.run).await {
+            Ok(state) => state.is_some_and(|state| holds(parked, &state)),
+            // That it cannot be read is why.
+            Err(LoadError::Turn(_)) => true,
+            Err(LoadError::Store(error)) => return Err(error.into()),
         };
-        Ok(ResultBody { run_id: row.run_id, status: row.status, result, failure })
+        Ok(summary(row.clone()).parked.filter(|_| holds))
     }
 
     /// Asks a query: a published value is answered from storage, anything else by the workflow's handler.
@@ -302,7 +336,14 @@ impl FrontDoor {
         match state.pending.published.values.get(name) {
             Some(_) if input != Payload::NULL => Err(refused(Misfit::no_argument())),
             Some(value) => Ok(value.clone()),
-            None => self.queries.query(row.run, name.to_owned(), input).await,
+            None => match self.queries.query(row.run.clone(), name.to_owned(), input).await {
+                // Its code may not have come to the place where it would.
+                Err(ApiError::NoSuchQuery(detail)) => Err(match self.parked(&row).await? {
+                    Some(parked) => ApiError::Parked(format!("{detail}. Its run is parked: {}", parked.line())),
+                    None => ApiError::NoSuchQuery(detail),
+                }),
+                answer => answer,
+            },
         }
     }
 
@@ -379,7 +420,7 @@ impl FrontDoor {
     }
 
     async fn state(&self, row: &RunRow) -> Result<Arc<RunState>, ApiError> {
-        let state = self.ports.states.fresh(&row.run).await.map_err(unreadable)?;
+        let state = self.ports.states.fresh(&row.run).await?;
         state.ok_or_else(|| ApiError::NotFound(format!("there is no run {}", row.run)))
     }
 
@@ -430,13 +471,6 @@ fn derived_id(request_id: &str) -> String {
 
 fn check(what: &'static str, text: &str) -> Result<(), ApiError> {
     check_id(what, text).map_err(|problem| ApiError::Invalid(problem.to_string()))
-}
-
-fn unreadable(error: LoadError) -> ApiError {
-    match error {
-        LoadError::Store(error) => error.into(),
-        LoadError::Turn(failure) => ApiError::Parked(failure.to_string()),
-    }
 }
 
 fn no_such(target: &Target) -> ApiError {

@@ -50,6 +50,8 @@ pub enum Taken {
     },
     /// It was there already, in the run with this ordinal.
     Duplicate(u64),
+    /// The copy of it that this call put on the queue was taken in first.
+    Carried,
     /// It is not taken in, by a state that was freshly read.
     Refused(Refusal),
     /// There is no such run.
@@ -61,8 +63,10 @@ pub enum Taken {
 pub enum Begun {
     /// This run was created.
     Created(RunKey, RunId),
-    /// This run is the answer: the request was answered before, or joins the open run.
+    /// The request was answered before, by this run.
     Existing(RunKey),
+    /// This run was open, and is the answer from now on.
+    Joined(RunKey),
     /// The id has an open run: this one.
     AlreadyOpen(RunId),
     /// The id may not be used again; this was its last run.
@@ -109,6 +113,7 @@ impl Intake {
                     behind = true;
                     continue;
                 }
+                Err(Refusal::Duplicate(_)) if ticket.is_some() => return Ok(Taken::Carried),
                 Err(Refusal::Duplicate(ordinal)) => return Ok(Taken::Duplicate(ordinal)),
                 Err(refusal) => return Ok(Taken::Refused(refusal)),
             };
@@ -240,9 +245,9 @@ impl Intake {
                 (StartVerdict::Join(join), Some(_)) if strict.is_none_or(is) => {
                     if let Some(latest) = &latest {
                         match self.take(&latest.run, None, &join, Announce::No).await? {
-                            Taken::Recorded { run, .. } => return Ok(Some(Begun::Existing(run))),
+                            Taken::Recorded { run, .. } => return Ok(Some(Begun::Joined(run))),
                             // It closed meanwhile, or knows the request by now: look again.
-                            Taken::Duplicate(_) | Taken::Refused(_) | Taken::NoSuchRun => {}
+                            Taken::Duplicate(_) | Taken::Carried | Taken::Refused(_) | Taken::NoSuchRun => {}
                         }
                     }
                 }

@@ -32,6 +32,7 @@ mod pass;
 pub mod ports;
 mod post;
 mod query;
+mod repeats;
 pub mod seams;
 pub mod states;
 pub mod stop;

@@ -19,15 +19,11 @@ impl<S: Surroundings + 'static> Decider<S> {
             self.keep_warm(run, live);
             return answer;
         }
-        let refused = |error| match error {
-            LoadError::Store(error) => ApiError::from(error),
-            LoadError::Turn(failure) => ApiError::Parked(failure.to_string()),
-        };
-        let records = read_history(&*self.ports.store, run).await.map_err(refused)?;
+        let records = read_history(&*self.ports.store, run).await?;
         if records.is_empty() {
             return Err(ApiError::NotFound(format!("there is no run {run}")));
         }
-        let live = self.replay(run, &records).map_err(|failure| refused(failure.into()))?;
+        let live = self.replay(run, &records).map_err(LoadError::from)?;
         self.ask(&live, name, input)
     }
 
@@ -53,7 +49,7 @@ impl<S: Surroundings + 'static> Decider<S> {
         let answer = live.query(name, input);
         self.surroundings.code_ends();
         answer.map_err(|failure| match failure {
-            QueryFailure::Unknown(known) => ApiError::NotFound(format!(
+            QueryFailure::Unknown(known) => ApiError::NoSuchQuery(format!(
                 "the workflow answers no query {name:?}; it answers: {}",
                 if known.is_empty() { "none".to_owned() } else { known.join(", ") }
             )),

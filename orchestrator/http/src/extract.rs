@@ -120,10 +120,10 @@ pub(crate) fn is_about(workflow_id: &str) {
 }
 
 /// How many entries a page shall have.
-pub(crate) fn page_size(asked: Option<u32>, default: usize) -> Result<usize, Refused> {
+pub(crate) fn page_limit(asked: Option<u32>, default: usize) -> Result<usize, Refused> {
     match asked {
         None => Ok(default),
         Some(size @ 1..=1000) => Ok(size as usize),
-        Some(size) => Err(Kind::InvalidRequest.because(format!("page_size is {size}; it may be 1 to 1000"))),
+        Some(size) => Err(Kind::InvalidRequest.because(format!("limit is {size}; it may be 1 to 1000"))),
     }
 }

@@ -57,8 +57,11 @@ kinds! {
          to. Any name can be made to lead to this machine, and a page under it could then do here whatever it likes (DNS \
          rebinding). Ask for localhost or 127.0.0.1; if the name is your own, start the server with --allow-host NAME."
     NotFound NOT_FOUND "not-found" "Not found"
-        "There is no such workflow, run or query; the detail says which. `workflow list` shows the workflows that there \
+        "There is no such workflow or run; the detail says which. `workflow list` shows the workflows that there \
          are. Ids are case-sensitive, and in paths a `/` within one is written ~2F."
+    NoSuchQuery NOT_FOUND "no-such-query" "No such query"
+        "The workflow is there, and answers no query of this name: its code neither publishes a value nor has a handler \
+         under it, or has not come to that yet. The detail says which queries it answers. Names are case-sensitive."
     NotHere NOT_FOUND "not-here" "Not on this server"
         "Only APIs that are deployed to AWS have this. Ask one of those: --address."
     NoSuchRoute NOT_FOUND "no-such-route" "No such route"
@@ -90,6 +93,11 @@ kinds! {
          have, and the value is not of it. The member pointer is the way to the place (a JSON Pointer, from the value's \
          root; empty for all of it), the detail says what was expected. Nothing was written: correct it and send it \
          again."
+    KeyReused UNPROCESSABLE_ENTITY "key-reused" "The Idempotency-Key was used before"
+        "The workflow has answered a request with this Idempotency-Key, and that was another one: of another kind, or with \
+         another type, name, input, argument or reason. Nothing was written. A key names one request: repeat that very \
+         request with it, and give every other request a key of its own. Keys are told apart within a workflow id; the \
+         policies of a start, and the input of one that joined an open run, are not compared."
     QueryFailed UNPROCESSABLE_ENTITY "query-failed" "The query failed"
         "The workflow has a handler for this query, and the handler failed; the member failure says how. Nothing has \
          changed."
@@ -169,6 +177,7 @@ impl From<ApiError> for Refused {
         let kind = match &error {
             ApiError::Invalid(_) => Kind::InvalidRequest,
             ApiError::NotFound(_) => Kind::NotFound,
+            ApiError::NoSuchQuery(_) => Kind::NoSuchQuery,
             ApiError::NotHere(_) => Kind::NotHere,
             ApiError::AlreadyStarted { .. } => Kind::AlreadyStarted,
             ApiError::Closed(_) => Kind::Closed,
@@ -176,6 +185,7 @@ impl From<ApiError> for Refused {
             // Not 503: repeating helps nobody until another build is deployed.
             ApiError::Parked(_) => Kind::Parked,
             ApiError::DoesNotFit { .. } => Kind::DoesNotFit,
+            ApiError::KeyReused(_) => Kind::KeyReused,
             ApiError::QueryFailed(_) => Kind::QueryFailed,
             ApiError::Unavailable(_) => Kind::Unavailable,
         };
@@ -186,6 +196,8 @@ impl From<ApiError> for Refused {
             ApiError::DoesNotFit { misfit, .. } => refused.pointer = Some(misfit.pointer),
             ApiError::Invalid(_)
             | ApiError::NotFound(_)
+            | ApiError::NoSuchQuery(_)
+            | ApiError::KeyReused(_)
             | ApiError::NotHere(_)
             | ApiError::Closed(_)
             | ApiError::TooLarge(_)

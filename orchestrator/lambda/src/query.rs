@@ -44,6 +44,7 @@ impl Question {
 pub(crate) enum Reply {
     Answer(Payload),
     NotFound(String),
+    NoSuchQuery(String),
     Parked(String),
     QueryFailed(Box<Failure>),
     Unavailable(String),
@@ -54,6 +55,7 @@ impl From<Result<Payload, ApiError>> for Reply {
         match answer {
             Ok(value) => Self::Answer(value),
             Err(ApiError::NotFound(detail)) => Self::NotFound(detail),
+            Err(ApiError::NoSuchQuery(detail)) => Self::NoSuchQuery(detail),
             Err(ApiError::Parked(detail)) => Self::Parked(detail),
             Err(ApiError::QueryFailed(failure)) => Self::QueryFailed(failure),
             Err(error) => Self::Unavailable(error.to_string()),
@@ -66,6 +68,7 @@ impl From<Reply> for Result<Payload, ApiError> {
         Err(match reply {
             Reply::Answer(value) => return Ok(value),
             Reply::NotFound(detail) => ApiError::NotFound(detail),
+            Reply::NoSuchQuery(detail) => ApiError::NoSuchQuery(detail),
             Reply::Parked(detail) => ApiError::Parked(detail),
             Reply::QueryFailed(failure) => ApiError::QueryFailed(failure),
             Reply::Unavailable(detail) => ApiError::Unavailable(detail),

@@ -96,7 +96,9 @@ async fn a_writer() {
                 match intake.take(&run, None, &signal, Announce::Pinned).await {
                     // On standard output, which is a pipe: whoever reads it knows what was acknowledged, also of the
                     // dead.
-                    Ok(Taken::Recorded { .. } | Taken::Duplicate(_)) => return println!("acknowledged {request_id}"),
+                    Ok(Taken::Recorded { .. } | Taken::Duplicate(_) | Taken::Carried) => {
+                        return println!("acknowledged {request_id}");
+                    }
                     Ok(refused) => panic!("{request_id}: {refused:?}"),
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                 }

@@ -43,7 +43,7 @@ async fn a_query_is_answered_by_any_process() {
         assert_eq!(ask(function, &there, "heard", json!(10)).await.unwrap().to_value(), json!(12));
     }
     assert!(
-        matches!(ask(&cold, &there, "weather", json!(0)).await, Err(ApiError::NotFound(why)) if why.contains("heard"))
+        matches!(ask(&cold, &there, "weather", json!(0)).await, Err(ApiError::NoSuchQuery(why)) if why.contains("heard"))
     );
     assert!(matches!(ask(&cold, &there, "heard", json!("ten")).await, Err(ApiError::QueryFailed(_))));
     let nowhere = ask(&cold, &run("nobody", 0), "heard", json!(0)).await;

@@ -363,8 +363,8 @@ fn f4_a_message_follows_the_chain() {
     }
     // What an earlier run of the chain has heard is not heard again.
     let again = process.start("chain", "w", "r2", &0);
-    for request_id in ["a", "b", "c"] {
-        process.signal("w", request_id, "word", &"again");
+    for (request_id, word) in [("a", "on"), ("b", "on"), ("c", "c")] {
+        process.signal("w", request_id, "word", &word);
     }
     process.deliver();
     assert_eq!(world.state(&again).status(), Status::Running, "known from runs before");

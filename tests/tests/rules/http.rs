@@ -20,7 +20,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::workflows::app;
+use super::workflows::{FOLLOWS, app};
 
 /// Answers each question with what it was asked.
 struct Echo;
@@ -173,14 +173,32 @@ fn f3_a_write_with_a_key_is_recorded_once() {
     assert_eq!((&terminated["request_id"], &terminated["reason"]), (&json!("k"), &json!("enough")));
 }
 
-/// A key of another kind of write, or of an earlier run of the id, is taken too.
+/// The same request again gets the first answer, from an earlier run too; another request with its key is refused,
+/// whichever kind it is of, and nothing is written.
 #[test]
-fn f3_a_key_is_used_once_per_workflow() {
+fn f3_a_key_is_for_one_request_of_a_workflow() {
     let api = api();
     api.two_runs();
-    assert_eq!(api.post("/w/signals/word", Some("s1"), json!("again")).0, StatusCode::ACCEPTED, "as the first time");
-    assert_eq!(api.post("/w/cancel", Some("s1"), Value::Null).0, StatusCode::ACCEPTED);
-    assert_eq!(api.post("/w/terminate", Some("r2"), Value::Null).0, StatusCode::OK);
+    let start = |workflow_type: &str, input: Value| json!({ "workflow_type": workflow_type, "workflow_id": "w", "input": input });
+    for (path, key, body, expected) in [
+        ("/w/signals/word", "s1", json!("first"), 202),
+        ("/w/signals/word", "s1", json!("again"), 422),
+        ("/w/signals/other", "s1", json!("first"), 422),
+        ("/w/cancel", "s1", Value::Null, 422),
+        ("/w/terminate", "r2", Value::Null, 422),
+        ("", "s1", start("words", json!(1)), 422),
+        ("", "r1", start("words", json!(1)), 201),
+        ("", "r1", start("words", json!(2)), 422),
+        ("", "r1", start("nap", json!(1)), 422),
+        ("", "r2", start("words", json!(5)), 201),
+    ] {
+        let (status, answer) = api.post(path, Some(key), body.clone());
+        assert_eq!(status, expected, "{path} with {key} and {body}: {answer}");
+        if expected == 422 {
+            assert_eq!(answer["type"], "/problems/key-reused", "{answer}");
+            assert!(answer["detail"].as_str().is_some_and(|detail| detail.contains(key)), "{answer}");
+        }
+    }
     api.process.deliver();
     assert_eq!(api.world.state(&run("w", 1)).status(), Status::Running);
     for event in ["SignalReceived", "CancelRequested", "WorkflowTerminated"] {
@@ -280,7 +298,9 @@ fn f3_a_start_brings_its_policies() {
     let open = api.events(0, "WorkflowStarted");
     assert_eq!((&open[0]["workflow_type"], &open[0]["input"]), (&json!("words"), &json!(1)));
     assert_eq!(start(json!(1), &[("id_conflict_policy", "Fail")]).0, StatusCode::CONFLICT);
-    assert_eq!(start(json!(1), &[("id_conflict_policy", "UseExisting")]), first);
+    let joined = start(json!(1), &[("id_conflict_policy", "UseExisting")]);
+    assert_eq!((joined.0, &joined.1["run_id"]), (StatusCode::OK, &first.1["run_id"]));
+    assert_eq!((joined.1["existing"].as_bool(), first.1.get("existing")), (Some(true), None), "who began it");
     let second = start(json!(1), &[("id_conflict_policy", "TerminateExisting")]);
     assert_eq!(
         (second.0, api.run_id(1).to_string()),
@@ -319,7 +339,7 @@ fn f3_a_listing_is_what_was_asked_for() {
         ("?workflow_type=nap", &["a2"]),
         ("?id_prefix=b", &["b2", "b1"]),
         ("?id_prefix=b&status=running&workflow_type=words", &["b2"]),
-        ("?page_size=3", &["b2", "b1", "a2"]),
+        ("?limit=3", &["b2", "b1", "a2"]),
     ] {
         let (status, page) = api.get(query);
         assert_eq!(
@@ -327,12 +347,12 @@ fn f3_a_listing_is_what_was_asked_for() {
             (StatusCode::OK, &expected.iter().map(|id| (*id).into()).collect::<Vec<String>>()[..]),
             "{query}"
         );
-        assert_eq!(page["next_page_token"].is_string(), query.contains("page_size"), "{query}");
+        assert_eq!(page["next_page_token"].is_string(), query.contains("limit"), "{query}");
     }
     // Two pages, both full: the second is the last.
-    let (_, page) = api.get("?page_size=2");
+    let (_, page) = api.get("?limit=2");
     let token = page["next_page_token"].as_str().expect("there is more");
-    let (_, last) = api.get(&format!("?page_size=2&page_token={token}"));
+    let (_, last) = api.get(&format!("?limit=2&page_token={token}"));
     assert_eq!((ids(&page), ids(&last)), (vec!["b2".into(), "b1".into()], vec!["a2".into(), "a1".into()]));
     assert_eq!(last.get("next_page_token"), None);
 
@@ -341,9 +361,9 @@ fn f3_a_listing_is_what_was_asked_for() {
     let (_, all) = api.get("/b2/history");
     let all = all["events"].as_array().expect("events");
     assert!(all.len() >= 2, "{all:?}");
-    let (_, exact) = api.get(&format!("/b2/history?page_size={}", all.len()));
+    let (_, exact) = api.get(&format!("/b2/history?limit={}", all.len()));
     assert_eq!((exact["events"].as_array(), exact.get("next_page_token")), (Some(all), None));
-    let (_, one) = api.get("/b2/history?page_size=1");
+    let (_, one) = api.get("/b2/history?limit=1");
     assert_eq!(one["events"].as_array(), Some(&all[..1].to_vec()));
     let token = one["next_page_token"].as_str().expect("there is more");
     let (_, rest) = api.get(&format!("/b2/history?page_token={token}"));
@@ -363,7 +383,7 @@ fn f3_a_result_is_waited_for_as_long_as_was_asked() {
         let (status, _) = api.get(path);
         (status, api.world.now().since(begun).as_millis())
     };
-    for (path, ms) in [("/w/result", 0), ("/w/result?wait=700ms", 700), ("/w/result?wait=2h", 25_000)] {
+    for (path, ms) in [("/w/result", 0), ("/w/result?wait=700ms", 700), ("/w/result?wait=25s", 25_000)] {
         let (status, waited) = waited(path);
         assert_eq!(status, StatusCode::ACCEPTED);
         assert_eq!(waited, ms, "{path}");
@@ -380,6 +400,41 @@ fn f3_a_result_is_waited_for_as_long_as_was_asked() {
     let waited = api.world.now().since(begun);
     assert_eq!(status, StatusCode::OK);
     assert!(waited < Duration::from_secs(4), "{waited:?}: it looks by itself, without notice");
+}
+
+/// By a process that has not parked it: the row tells. Who waits for an end until then is told at once, who waits on is
+/// told when the time is up.
+#[test]
+fn o1_a_waiter_learns_that_a_run_is_parked_while_he_waits() {
+    let mut api = api();
+    let code = api.world.process();
+    api.process = api.world.process();
+    api.router = router(&api.process, |front| front);
+    FOLLOWS.set(true);
+    code.start("fragile", "w", "r1", &());
+    code.deliver();
+    for (path, within) in [("/w/result?wait=20s&or_parked=true", 4), ("/w/result?wait=20s", 21)] {
+        FOLLOWS.set(true);
+        let full = format!("/v1/workflows{path}");
+        let begun = api.world.now();
+        let ((status, answer), ()) = in_time(&api.world, async {
+            let parks = async {
+                code.ports.host.sleep(Duration::from_secs(1)).await;
+                FOLLOWS.set(false);
+                let other = api.world.process();
+                other.signal("w", path, "word", &"a");
+                other.deliver();
+            };
+            futures::join!(ask(api.router.clone(), "GET", &full, None, Value::Null), parks)
+        });
+        let waited = api.world.now().since(begun);
+        assert!(waited < Duration::from_secs(within), "{path}: {waited:?}");
+        assert_eq!((status, &answer["status"]), (StatusCode::ACCEPTED, &json!("Running")));
+        assert!(answer["parked"]["reason"].as_str().is_some_and(|why| why.contains("no longer matches")), "{answer}");
+    }
+    // What has come to its history since makes the parking void.
+    api.process.signal("w", "late", "word", &"b");
+    assert_eq!(api.get("/w/result").1.get("parked"), None);
 }
 
 /// Notes what it is asked.
@@ -434,7 +489,7 @@ fn f3_letters_are_those_that_were_asked_for() {
     };
     let page = send("GET", "/v1/quarantine", Value::Null);
     let token = page["next_page_token"].as_str().expect("there is more");
-    send("GET", &format!("/v1/quarantine?page_size=7&page_token={token}"), Value::Null);
+    send("GET", &format!("/v1/quarantine?limit=7&page_token={token}"), Value::Null);
     let sent = send("POST", "/v1/quarantine/redrive", Value::Null);
     let last = send("POST", "/v1/quarantine/redrive", json!({ "page_token": sent["next_page_token"] }));
     assert_eq!(last.get("next_page_token"), None);

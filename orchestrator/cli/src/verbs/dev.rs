@@ -11,6 +11,7 @@ use dormouse_http::{AllowedHost, Listen, Server, StartError, parse_duration};
 use serde_json::json;
 
 use crate::error::CliError;
+use crate::exit::EXIT_INTERRUPTED;
 use crate::output::{Format, say};
 use crate::place::{Place, StoreUrl};
 use crate::verb::{Context, Verb};
@@ -83,7 +84,7 @@ impl Verb for Dev {
         let listen = Listen::at(&self.listen).allow(self.allow_host.clone());
         let (store, ours) = tokio::select! {
             opened = place.open() => opened?,
-            () = stop.next() => return Ok(ExitCode::from(130)),
+            () = stop.next() => return Ok(ExitCode::from(EXIT_INTERRUPTED)),
         };
         let Self { turn_limit, concurrent_activities, .. } = self;
         let trials = Some(place.trials());
@@ -122,7 +123,7 @@ impl Verb for Dev {
             error = ours.lost() => return Err(error),
             () = stop.next() => {
                 tracing::warn!("stopped at once; what was under way begins again at the next start");
-                return Ok(ExitCode::from(130));
+                return Ok(ExitCode::from(EXIT_INTERRUPTED));
             }
         }
         tracing::info!("stopped");

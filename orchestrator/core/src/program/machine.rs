@@ -17,7 +17,7 @@ use super::script::{Asking, Script};
 use crate::failure::{Canceled, Failure};
 use crate::ids::{CommandId, RunId, RunKey, derive};
 use crate::operations::kind::{Delivery, Outcome};
-use crate::operations::{CarriedSignal, Command, Input, NextRun, RecordMarker};
+use crate::operations::{CarriedSignal, Command, Input, NextRun, RecordMarker, Started};
 use crate::options::RecordedRetry;
 use crate::panics::blame;
 use crate::payload::Payload;
@@ -150,6 +150,7 @@ pub(crate) struct Machine {
     pub(crate) run_id: RunId,
     pub(crate) workflow_type: Rc<str>,
     pub(crate) started_at: Timestamp,
+    pub(crate) continued_from: Option<RunId>,
     pub(crate) at: Moment,
     pub(crate) mode: Mode,
     /// What the code asked for in this turn and no history holds yet.
@@ -174,12 +175,14 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(run: RunKey, run_id: RunId, workflow_type: &str, started_at: Timestamp, strict: bool) -> Self {
+    /// For the run that began so, at this recorded time.
+    pub(crate) fn new(run: RunKey, started: &Started, started_at: Timestamp, strict: bool) -> Self {
         Self {
             run,
-            run_id,
-            workflow_type: workflow_type.into(),
+            run_id: started.run_id,
+            workflow_type: started.call.workflow_type.as_str().into(),
             started_at,
+            continued_from: started.continued_from,
             at: Moment { now: started_at, clock: started_at },
             mode: Mode::Turn,
             issued: VecDeque::new(),

@@ -32,6 +32,9 @@ pub struct WorkflowInfo {
     pub workflow_type: String,
     /// When the run began.
     pub started_at: Timestamp,
+    /// The run that this one continues, when it began by [`continue_as_new`](crate::Workflow::continue_as_new). What that
+    /// run published was its own: publish anew what the input says of it.
+    pub continued_from: Option<RunId>,
 }
 
 /// What the history knows of a side effect.
@@ -251,6 +254,7 @@ impl Raw {
             run_id: machine.run_id,
             workflow_type: machine.workflow_type.to_string(),
             started_at: machine.started_at,
+            continued_from: machine.continued_from,
         }
     }
 

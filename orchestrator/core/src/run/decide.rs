@@ -110,9 +110,8 @@ impl LiveRun {
         };
         let (state, _) = RunState::begin(run.clone(), first)?;
         let started = &state.started;
-        let workflow_type = &started.call.workflow_type;
-        let strict = app.is_strict(workflow_type);
-        let machine = Machine::new(run.clone(), started.run_id, workflow_type, state.started_at, strict);
+        let strict = app.is_strict(&started.call.workflow_type);
+        let machine = Machine::new(run.clone(), started, state.started_at, strict);
         let mut live = Self {
             draft_base: state.time,
             state,

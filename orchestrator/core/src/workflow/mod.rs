@@ -246,7 +246,20 @@ impl Workflow {
     }
 
     /// Ends this run and begins the next with a fresh history, in one write: `return cx.continue_as_new(me, &input)`.
-    /// Signals that were not consumed go along.
+    /// Signals that were not consumed go along; published values do not. A next run that must not publish its first
+    /// status again takes it from its input where [`info`](Self::info) says that it continues another:
+    ///
+    /// ```
+    /// # use dormouse_core::{Failure, Query, Workflow};
+    /// const STATUS: Query<String> = Query::new("status");
+    ///
+    /// async fn counting(cx: Workflow, (round, status): (u32, String)) -> Result<u32, Failure> {
+    ///     let is_first = cx.info().continued_from.is_none();
+    ///     let status = cx.publish(STATUS, if is_first { "begun".into() } else { status });
+    ///     status.set(format!("round {round} is done"));
+    ///     if round < 3 { cx.continue_as_new(counting, &(round + 1, status.get())) } else { Ok(round) }
+    /// }
+    /// ```
     ///
     /// # Errors
     /// Always: return it. `T` is whatever the workflow returns.

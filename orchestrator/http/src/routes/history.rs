@@ -6,7 +6,7 @@ use dormouse_core::RunId;
 use dormouse_core::api::{HistoryBody, Problem};
 use serde::Deserialize;
 
-use crate::extract::{Params, Query, page_size, target};
+use crate::extract::{Params, Query, page_limit, target};
 use crate::problem::{Kind, Refused};
 use crate::{Api, page_token};
 
@@ -19,7 +19,7 @@ pub(crate) struct HistoryQuery {
     run_id: Option<RunId>,
     /// At most so many.
     #[param(minimum = 1, maximum = 1000, default = 1000)]
-    page_size: Option<u32>,
+    limit: Option<u32>,
     /// Only events behind the one with this id: to follow a history as it grows. Not with `page_token`.
     after: Option<u64>,
     /// `next_page_token` of the page before.
@@ -44,7 +44,7 @@ pub(crate) async fn history(
     Query(query): Query<HistoryQuery>,
 ) -> Result<Json<HistoryBody>, Refused> {
     let target = target(workflow_id, query.run_id)?;
-    let limit = page_size(query.page_size, 1000)?;
+    let limit = page_limit(query.limit, 1000)?;
     let after = match (query.after, query.page_token) {
         (None, None) => 0,
         (Some(after), None) => after,

@@ -7,7 +7,7 @@ use dormouse_core::check_id;
 use serde::Deserialize;
 
 use crate::body::OptionalJsonBody;
-use crate::extract::{NoQuery, Query, page_size};
+use crate::extract::{NoQuery, Query, page_limit};
 use crate::problem::{Kind, Refused};
 use crate::{Api, page_token};
 
@@ -20,7 +20,7 @@ const MOST_IDS: usize = 50;
 pub(crate) struct ListQuery {
     /// At most so many; a page may hold fewer.
     #[param(minimum = 1, maximum = 1000, default = 100)]
-    page_size: Option<u32>,
+    limit: Option<u32>,
     /// `next_page_token` of the page before.
     page_token: Option<String>,
 }
@@ -42,7 +42,7 @@ pub(crate) async fn list(
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<QuarantineBody>, Refused> {
-    let limit = page_size(query.page_size, 100)?;
+    let limit = page_limit(query.limit, 100)?;
     let after = query.page_token.as_deref().map(page_token::read_quarantine).transpose()?;
     let (letters, next) = api.front()?.quarantine(after, limit).await?;
     Ok(Json(QuarantineBody { letters, next_page_token: next.as_deref().map(page_token::quarantine) }))

@@ -29,7 +29,7 @@ use crate::problem::Refused;
         (status = 404, description = "There is no such workflow or run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The run is closed", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The argument is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The argument does not fit the type that the application declares: `pointer` says where", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The argument does not fit the type that the application declares: `pointer` says where. Or the Idempotency-Key was used for another request", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Repeat it with the same Idempotency-Key", body = Problem, content_type = "application/problem+json"),
     ),
 )]

@@ -25,6 +25,7 @@ use crate::problem::Refused;
         (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such workflow or run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The run is closed", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The Idempotency-Key was used for another request", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Repeat it with the same Idempotency-Key", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -56,6 +57,7 @@ pub(crate) async fn cancel(
         (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such workflow or run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The run is closed", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The Idempotency-Key was used for another request", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Repeat it with the same Idempotency-Key", body = Problem, content_type = "application/problem+json"),
     ),
 )]

@@ -9,7 +9,7 @@ use dormouse_engine::store::RunFilter;
 use serde::Deserialize;
 
 use crate::body::JsonBody;
-use crate::extract::{IdempotencyKey, NoQuery, Params, Query, RunQuery, is_about, page_size, target};
+use crate::extract::{IdempotencyKey, NoQuery, Params, Query, RunQuery, is_about, page_limit, target};
 use crate::problem::{Kind, Refused};
 use crate::{Api, json, page_token};
 
@@ -21,11 +21,12 @@ use crate::{Api, json, page_token};
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat")),
     request_body = StartBody,
     responses(
+        (status = 200, description = "A run was open, and is the answer (`UseExisting`): nothing was begun", body = StartedBody),
         (status = 201, description = "The run has begun, durably", body = StartedBody),
         (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The id is taken", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The input is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The input does not fit the type that the workflow takes: `pointer` says where", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The input does not fit the type that the workflow takes: `pointer` says where. Or the Idempotency-Key was used for another request", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Repeat it with the same Idempotency-Key", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -43,7 +44,8 @@ pub(crate) async fn start(
     json::check(body.input.as_bytes())?;
     let (started, _) = api.front()?.start(key.as_deref(), body).await?;
     is_about(&started.workflow_id);
-    Ok((StatusCode::CREATED, Json(started)))
+    let status = if started.existing { StatusCode::OK } else { StatusCode::CREATED };
+    Ok((status, Json(started)))
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -59,7 +61,7 @@ pub(crate) struct ListQuery {
     id_prefix: Option<String>,
     /// At most so many.
     #[param(minimum = 1, maximum = 1000, default = 100)]
-    page_size: Option<u32>,
+    limit: Option<u32>,
     /// `next_page_token` of the page before.
     page_token: Option<String>,
 }
@@ -76,7 +78,7 @@ pub(crate) struct ListQuery {
     ),
 )]
 pub(crate) async fn list(State(api): State<Api>, Query(query): Query<ListQuery>) -> Result<Json<ListBody>, Refused> {
-    let limit = page_size(query.page_size, 100)?;
+    let limit = page_limit(query.limit, 100)?;
     let status = query.status.map(|text| text.parse::<Status>()).transpose();
     let filter = RunFilter {
         status: status.map_err(|error| Kind::InvalidRequest.because(format!("status: {error}")))?,

@@ -6,7 +6,8 @@ use clap::{ArgGroup, Args};
 use dormouse_client::RawClient;
 use dormouse_core::api::{Redriven, RedrivenBody, RedrivenLetterBody};
 
-use crate::error::{CliError, EXIT_REFUSED};
+use crate::error::CliError;
+use crate::exit::EXIT_REFUSED;
 use crate::output::{Format, cell, render, say, say_json, table};
 use crate::remote::Remote;
 use crate::verb::{Context, Verb};

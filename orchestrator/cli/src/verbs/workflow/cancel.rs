@@ -3,20 +3,21 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
 use crate::error::CliError;
-use crate::output::{Format, quoted, say, say_json, tame, tame_lines};
-use crate::remote::{Which, told};
+use crate::output::tame;
+use crate::remote::{Which, request_id, write_error};
 use crate::verb::{Context, Verb};
 
 /// Ask a workflow to stop; it may clean up first
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  workflow cancel order-1 --reason 'the customer changed her mind'
+  workflow cancel example-1 --reason 'the customer changed her mind'
 
-Done when the request is in the history; what the workflow makes of it is its own affair: `workflow result order-1` tells
-how it ended. Exits with 1 when it has ended already.")]
+Done when the request is in the history; what the workflow makes of it is its own affair: `workflow result example-1` tells
+how it ended. A run that is parked hears of it when its code can go on again. Exits with 1 when it has ended already.")]
 pub(crate) struct Cancel {
     #[command(flatten)]
     which: Which,
@@ -31,18 +32,11 @@ pub(crate) struct Cancel {
 impl Verb for Cancel {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let parked = self.which.parked().await;
-        self.which.handle()?.cancel(&self.reason, self.request_id.as_deref()).await?;
-        let id = tame(&self.which.workflow_id);
-        match (cx.format, parked) {
-            (Format::Json, parked) => say_json(&told(&self.which, parked))?,
-            (Format::Table, None) => say(&format!("Asked {id} to stop"))?,
-            (Format::Table, Some(parked)) => say(&format!(
-                "Asked {id} to stop; it is parked, so its code learns of it only when that can go on. `workflow \
-                 terminate {}` ends it without its code. It stands still because:\n  {}",
-                quoted(&self.which.workflow_id),
-                tame_lines(&parked.reason, "  ")
-            ))?,
-        }
+        let request_id = request_id(self.request_id);
+        let sent = self.which.handle()?.cancel(&self.reason, Some(&request_id)).await;
+        sent.map_err(|error| write_error(error, &cx, &request_id))?;
+        let what = format!("Asked {} to stop", tame(&self.which.workflow_id));
+        self.which.told(&what, parked, json!({}), cx.format)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::{Cell, Table};
-use dormouse_core::Failure;
-use dormouse_core::api::DescribeBody;
+use dormouse_core::api::{DescribeBody, ParkedBody};
+use dormouse_core::{Failure, Timestamp};
 
 use crate::error::CliError;
-use crate::output::{Format, cell, fitted, one_line, render, say, say_json, status_cell, table, tame, tame_lines};
+use crate::output::{Format, cell, fitted, one_line, quoted, render, say, say_json, status_cell, table, tame, wrapped};
 use crate::remote::Which;
 use crate::timeline::elapsed;
 use crate::verb::{Context, Verb};
@@ -17,8 +17,8 @@ use crate::verb::{Context, Verb};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  workflow describe order-1
-  workflow describe order-1 --full    input, failures and published values however long they are")]
+  workflow describe example-1
+  workflow describe example-1 --full    values and failures however long they are")]
 pub(crate) struct Describe {
     /// Show values and failures however long they are
     #[arg(long)]
@@ -32,14 +32,14 @@ impl Verb for Describe {
         let run = self.which.handle()?.describe().await?;
         match cx.format {
             Format::Json => say_json(&run)?,
-            Format::Table => say(&sections(&run, cx.colour, self.full).join("\n\n"))?,
+            Format::Table => say(&sections(&run, cx.colour, self.full, now()).join("\n\n"))?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn sections(body: &DescribeBody, colour: bool, full: bool) -> Vec<String> {
-    let mut sections = vec![render(&facts(body, colour, full))];
+fn sections(body: &DescribeBody, colour: bool, full: bool, now: Timestamp) -> Vec<String> {
+    let mut sections = vec![render(&facts(body, colour, full, now))];
     if !body.pending_activities.is_empty() {
         let mut table = table(&["ACTIVITY", "ID", "STATE", "ATTEMPT", "NEXT ATTEMPT", "LAST FAILURE"], colour);
         for activity in &body.pending_activities {
@@ -91,6 +91,12 @@ fn told(failure: &Failure) -> String {
     failure.innermost_place().map_or_else(|| failure.to_string(), |place| format!("{failure} (at {place})"))
 }
 
+/// A value or a failure, cut off unless all is wanted; then it is said how to see it.
+fn bounded(text: &str, full: bool) -> String {
+    let shown = fitted(text, 200, full);
+    if full || text.chars().count() <= 200 { shown } else { shown + " (all of it: --full)" }
+}
+
 /// A line about those that the server did not list.
 fn more(listed: usize, total: u64) -> String {
     match total.saturating_sub(listed as u64) {
@@ -99,7 +105,19 @@ fn more(listed: usize, total: u64) -> String {
     }
 }
 
-fn facts(body: &DescribeBody, colour: bool, full: bool) -> Table {
+fn now() -> Timestamp {
+    Timestamp::from_millis(jiff::Timestamp::now().as_millisecond().try_into().unwrap_or_default())
+}
+
+fn next_try(parked: &ParkedBody, now: Timestamp) -> String {
+    let ParkedBody { build, retry_at, .. } = parked;
+    if *retry_at > now {
+        return format!("build {build}; tried again at {retry_at}");
+    }
+    format!("build {build}; due to be tried again since {retry_at}: in its turn, at the latest after a restart")
+}
+
+fn facts(body: &DescribeBody, colour: bool, full: bool, now: Timestamp) -> Table {
     let run = &body.run;
     let mut facts = table(&["WORKFLOW", ""], colour);
     facts.set_header([cell("WORKFLOW"), cell(&run.workflow_id)]);
@@ -113,7 +131,13 @@ fn facts(body: &DescribeBody, colour: bool, full: bool) -> Table {
     if let Some(closed) = run.closed_at {
         fact("closed", Cell::new(format!("{closed}, after {}", elapsed(closed.since(run.started_at)))));
     }
-    fact("input", Cell::new(fitted(&one_line(&body.input), 200, full)));
+    fact("input", Cell::new(bounded(&one_line(&body.input), full)));
+    if let Some(result) = &body.result {
+        fact("result", Cell::new(bounded(&one_line(result), full)));
+    }
+    if let Some(failure) = body.failure.as_ref().map(ToString::to_string).filter(|why| !why.is_empty()) {
+        fact("failure", Cell::new(bounded(&failure, full)));
+    }
     fact("history", Cell::new(format!("{} events, {} bytes", body.history_events, body.history_bytes)));
     if let Some(changed) = &body.changed_arguments {
         let commands = changed.commands;
@@ -133,8 +157,10 @@ fn facts(body: &DescribeBody, colour: bool, full: bool) -> Table {
         fact("cancel", Cell::new("requested"));
     }
     if let Some(parked) = &run.parked {
-        fact("parked", Cell::new(tame_lines(&parked.reason, "")));
-        fact("", cell(&format!("build {}; tried again at {}", parked.build, parked.retry_at)));
+        fact("parked", Cell::new(wrapped(&parked.reason, "")));
+        fact("", cell(&next_try(parked, now)));
+        let id = quoted(&run.workflow_id);
+        fact("", cell(&format!("deploy code that can go on from its history, or end it: workflow terminate {id}")));
     }
     facts
 }
@@ -160,7 +186,7 @@ mod tests {
             "published": {"status": "Paid"},
         }))
         .unwrap();
-        let text = sections(&body, false, false).join("\n\n");
+        let text = sections(&body, false, false, Timestamp::default()).join("\n\n");
         assert_eq!(
             text,
             " WORKFLOW   order-1
@@ -187,6 +213,14 @@ mod tests {
     }
 
     #[test]
+    fn no_try_is_announced_for_a_time_that_has_passed() {
+        let at = Timestamp::from_millis;
+        let parked = ParkedBody { reason: "r".into(), build: "b".into(), retry_at: at(1_000) };
+        assert_eq!(next_try(&parked, at(999)), "build b; tried again at 1970-01-01T00:00:01.000Z");
+        assert!(next_try(&parked, at(1_000)).contains("due to be tried again since 1970-01-01T00:00:01.000Z"));
+    }
+
+    #[test]
     fn everything_is_shown_to_whoever_asks() {
         let long = "x".repeat(500);
         let body: DescribeBody = serde_json::from_value(json!({
@@ -197,11 +231,15 @@ mod tests {
                 "activity_id": "1", "activity_type": "charge", "local": false, "state": "backing_off", "attempt": 2,
                 "last_failure": {"message": long.clone() + "f", "kind": "application"},
             }],
-            "published": {"status": long.clone() + "p"},
+            "published": {"status": long.clone() + "p"}, "result": long.clone() + "r",
         }))
         .unwrap();
-        let (cut, full) = (sections(&body, false, false).concat(), sections(&body, false, true).concat());
-        for end in ["i", "f", "p"] {
+        let (cut, full) = (
+            sections(&body, false, false, Timestamp::default()).concat(),
+            sections(&body, false, true, Timestamp::default()).concat(),
+        );
+        assert_eq!(cut.matches("--full").count(), 2, "{cut}");
+        for end in ["i", "f", "p", "r"] {
             let whole = long.clone() + end;
             assert!(full.contains(&whole) && !cut.contains(&whole), "{end}");
         }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use comfy_table::Cell;
 use dormouse_client::ListFilter;
 use dormouse_core::Status;
 use dormouse_core::api::RunSummary;
@@ -19,7 +20,7 @@ use crate::verb::{Context, Verb};
 #[command(after_help = "\
 Examples:
   workflow list --status Running
-  workflow list --type orderWorkflow --prefix order- --limit 20
+  workflow list --type {type} --id-prefix example- --limit 20
   workflow list --output json | jq -r '.workflows[].workflow_id'")]
 pub(crate) struct List {
     /// Only this status: Running, Completed, Failed, Canceled, Terminated, ContinuedAsNew
@@ -29,8 +30,8 @@ pub(crate) struct List {
     #[arg(long = "type", value_name = "NAME")]
     workflow_type: Option<String>,
     /// Only workflow ids that begin so
-    #[arg(long)]
-    prefix: Option<String>,
+    #[arg(long, value_name = "PREFIX")]
+    id_prefix: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 100, value_parser = at_least_one)]
     limit: usize,
@@ -47,7 +48,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 impl Verb for List {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
-        let filter = ListFilter { status: self.status, workflow_type: self.workflow_type, id_prefix: self.prefix };
+        let filter = ListFilter { status: self.status, workflow_type: self.workflow_type, id_prefix: self.id_prefix };
         let mut runs = self.remote.client()?.list(&filter, self.limit.saturating_add(1)).await?;
         let more = runs.len() > self.limit;
         runs.truncate(self.limit);
@@ -74,10 +75,11 @@ struct Listed {
 }
 
 fn tabulate(runs: &[RunSummary], colour: bool) -> String {
-    let mut table = table(&["WORKFLOW", "TYPE", "STATUS", "STARTED", "TOOK"], colour);
+    let mut table = table(&["WORKFLOW", "RUN", "TYPE", "STATUS", "STARTED", "TOOK"], colour);
     for run in runs {
         table.add_row([
             cell(&run.workflow_id),
+            Cell::new(run.run_id),
             cell(&run.workflow_type),
             status_cell(run.status, run.parked.is_some(), colour),
             cell(&run.started_at.to_string()),
@@ -107,9 +109,9 @@ mod tests {
         let runs = [run("order-10", Status::Completed, closed), run("a\nb", Status::Running, None)];
         assert_eq!(
             tabulate(&runs, false),
-            " WORKFLOW  TYPE           STATUS     STARTED                   TOOK
- order-10  orderWorkflow  Completed  2026-03-01T09:00:00.000Z  1.250s
- a\\u{a}b   orderWorkflow  Running    2026-03-01T09:00:00.000Z"
+            " WORKFLOW  RUN                                   TYPE           STATUS     STARTED                   TOOK
+ order-10  07070707-0707-0707-0707-070707070707  orderWorkflow  Completed  2026-03-01T09:00:00.000Z  1.250s
+ a\\u{a}b   07070707-0707-0707-0707-070707070707  orderWorkflow  Running    2026-03-01T09:00:00.000Z"
         );
     }
 }

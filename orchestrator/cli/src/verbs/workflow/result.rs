@@ -9,7 +9,9 @@ use dormouse_core::api::ResultBody;
 use dormouse_http::parse_duration;
 
 use crate::error::CliError;
-use crate::output::{Format, quoted, say, say_json, tame, tame_lines};
+use crate::exit::{EXIT_DONE, EXIT_PARKED, EXIT_RUNNING, EXIT_WORKFLOW_FAILED};
+use crate::output::{Format, quoted, say, say_json, tame};
+use crate::parked;
 use crate::remote::Which;
 use crate::verb::{Context, Verb};
 
@@ -17,27 +19,26 @@ use crate::verb::{Context, Verb};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  workflow result order-1               however long it takes
-  workflow result order-1 --wait 60s    a minute at most
-  workflow result order-1 --wait 0s     as it stands
+  workflow result example-1               however long it takes
+  workflow result example-1 --wait 60s    a minute at most
+  workflow result example-1 --wait 0s     as it stands
 
-Exits with 0 when the workflow completed, with 1 when it failed or is still running.")]
+Exits with 0 when the workflow completed, with 5 when it failed, was canceled or terminated, with 6 when it was still
+running when the time was up, with 7 when its run is parked then, or was found so with --fail-if-parked.")]
 pub(crate) struct Result {
     /// How long to wait at most, such as 500ms, 60s or 2h
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     wait: Option<Duration>,
+    /// Do not wait for a run that is parked: its code cannot go on
+    #[arg(long)]
+    fail_if_parked: bool,
     #[command(flatten)]
     which: Which,
 }
 
 impl Verb for Result {
     async fn run(self, cx: Context) -> std::result::Result<ExitCode, CliError> {
-        let outcome = self.which.handle()?.outcome(self.wait).await?;
-        if let (Format::Table, Status::Running) = (cx.format, outcome.status)
-            && let Some(parked) = self.which.parked().await
-        {
-            return Err(stands_still(&self.which.workflow_id, &parked.reason));
-        }
+        let outcome = parked::outcome(&self.which.handle()?, self.wait, self.fail_if_parked, cx.format).await?;
         say_outcome(&self.which.workflow_id, &outcome, cx.format)
     }
 }
@@ -48,31 +49,33 @@ pub(crate) fn say_outcome(
     outcome: &ResultBody,
     format: Format,
 ) -> std::result::Result<ExitCode, CliError> {
-    let completed = outcome.status == Status::Completed;
+    let code = match outcome.status {
+        Status::Completed => EXIT_DONE,
+        Status::Running if outcome.parked.is_some() => EXIT_PARKED,
+        Status::Running => EXIT_RUNNING,
+        _ => EXIT_WORKFLOW_FAILED,
+    };
     match format {
         Format::Json => say_json(outcome)?,
-        Format::Table if completed => say(&outcome.result.clone().unwrap_or_default().to_string())?,
-        Format::Table => return Err(no_result(workflow_id, outcome)),
+        Format::Table if code == EXIT_DONE => say(&outcome.result.clone().unwrap_or_default().to_string())?,
+        Format::Table => return Err(no_result(workflow_id, outcome, code)),
     }
-    Ok(ExitCode::from(u8::from(!completed)))
+    Ok(ExitCode::from(code))
 }
 
-fn stands_still(workflow_id: &str, reason: &str) -> CliError {
-    CliError::new(format!("workflow {} is parked: {}", tame(workflow_id), tame_lines(reason, "  "))).hint(format!(
-        "it goes on when code is deployed that can; `workflow terminate {}` ends it without its code",
-        quoted(workflow_id)
-    ))
-}
-
-fn no_result(workflow_id: &str, outcome: &ResultBody) -> CliError {
+fn no_result(workflow_id: &str, outcome: &ResultBody, code: u8) -> CliError {
     let id = tame(workflow_id);
+    if let Some(parked) = &outcome.parked {
+        return parked::error(workflow_id, parked);
+    }
     if outcome.status == Status::Running {
-        return CliError::new(format!("workflow {id} is still running")).hint(format!(
+        return CliError::new(format!("workflow {id} is still running")).code(code).hint(format!(
             "wait longer with --wait, or see what it does with `workflow show {}`",
             quoted(workflow_id)
         ));
     }
-    let why = outcome.failure.as_ref().map_or_else(String::new, |failure| {
+    let said = outcome.failure.as_ref().filter(|failure| !failure.to_string().is_empty());
+    let why = said.map_or_else(String::new, |failure| {
         let place = failure.innermost_place();
         format!(
             ": {}{}",
@@ -81,5 +84,6 @@ fn no_result(workflow_id: &str, outcome: &ResultBody) -> CliError {
         )
     });
     CliError::new(format!("workflow {id} ended as {}{why}", outcome.status))
+        .code(code)
         .hint(format!("`workflow show {}` shows how it came to that", quoted(workflow_id)))
 }

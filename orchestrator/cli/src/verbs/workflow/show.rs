@@ -4,11 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use dormouse_client::Patience;
+use dormouse_client::{Patience, RawHandle};
 use dormouse_core::api::{HistoryBody, HistoryEvent};
 
 use crate::error::CliError;
 use crate::output::{Format, quoted, say, say_json};
+use crate::parked;
 use crate::remote::Which;
 use crate::timeline::Timeline;
 use crate::verb::{Context, Verb};
@@ -16,14 +17,17 @@ use crate::verb::{Context, Verb};
 /// How often a followed history is looked at.
 const INTERVAL: Duration = Duration::from_millis(500);
 
+/// One look in so many that finds nothing new asks whether the run is parked.
+const LOOKS: u32 = 4;
+
 /// Show a workflow's history, a line for each event
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  workflow show order-1
-  workflow show order-1 --full                    inputs and results however long they are
-  workflow show order-1 --follow                  until it has ended
-  workflow show order-1 --follow --output json    a JSON object for each event, on a line of its own")]
+  workflow show example-1
+  workflow show example-1 --full                    inputs and results however long they are
+  workflow show example-1 --follow                  until it has ended
+  workflow show example-1 --follow --output json    a JSON object for each event, on a line of its own")]
 pub(crate) struct Show {
     /// Go on showing events as they come, until the run has ended
     #[arg(long, short)]
@@ -39,18 +43,29 @@ impl Verb for Show {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let handle = self.which.handle()?;
         let mut timeline = Timeline::new().colour(cx.colour).full(self.full);
-        if !self.follow {
-            let events = handle.history().await?;
-            match cx.format {
-                Format::Json => say_json(&HistoryBody { events, next_page_token: None })?,
-                Format::Table => events.iter().try_for_each(|event| say(&timeline.line(event)))?,
-            }
-            return Ok(ExitCode::SUCCESS);
+        if self.follow {
+            return self.follow(&handle, &mut timeline, cx.format).await;
         }
+        let events = handle.history().await?;
+        let open = !events.iter().any(ends_run);
+        match cx.format {
+            Format::Json => say_json(&HistoryBody { events, next_page_token: None })?,
+            Format::Table => events.iter().try_for_each(|event| say(&timeline.line(event)))?,
+        }
+        if open && let Some(parked) = parked::now(&handle).await {
+            parked::note(&self.which.workflow_id, &parked, cx.format);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Show {
+    async fn follow(&self, handle: &RawHandle, timeline: &mut Timeline, format: Format) -> Result<ExitCode, CliError> {
         // This run and no later one, also when another begins meanwhile.
         let run_id = handle.describe().await?.run.run_id;
         let handle = handle.of_run(Some(run_id));
         let (mut seen, mut patience) = (0, Patience::default());
+        let (mut nothing_new, mut told) = (0, false);
         patience.answered();
         loop {
             let events = match handle.history_after(seen).await {
@@ -62,7 +77,7 @@ impl Verb for Show {
             };
             patience.answered();
             for event in &events {
-                match cx.format {
+                match format {
                     Format::Json => say(&serde_json::to_string(event)?)?,
                     Format::Table => say(&timeline.line(event))?,
                 }
@@ -76,6 +91,14 @@ impl Verb for Show {
                 return Ok(ExitCode::SUCCESS);
             }
             if events.is_empty() {
+                if !told
+                    && nothing_new % LOOKS == 0
+                    && let Some(parked) = parked::now(&handle).await
+                {
+                    parked::note(&self.which.workflow_id, &parked, format);
+                    told = true;
+                }
+                nothing_new += 1;
                 tokio::time::sleep(INTERVAL).await;
             }
         }

@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::error::CliError;
 use crate::input::payload;
 use crate::output::{Format, say, say_json, tame};
-use crate::remote::Remote;
+use crate::parked;
+use crate::remote::{Remote, request_id, write_error};
 use crate::verb::{Context, Verb};
 use crate::verbs::workflow::result::say_outcome;
 
@@ -19,9 +20,11 @@ use crate::verbs::workflow::result::say_outcome;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  workflow start --type orderWorkflow --id order-1 --input '{\"item\": \"tea\"}'
-  workflow start --type orderWorkflow --id order-2 --input @order.json --wait
-  echo '{\"item\": \"tea\"}' | workflow start --type orderWorkflow --input -")]
+  workflow start --type {type} --id example-1 \\
+      --input {input}
+  workflow start --type {type} --id example-2 --input @input.json --wait
+  echo {input} |
+      workflow start --type {type} --input -")]
 pub(crate) struct Start {
     /// The workflow's name, as the application registers it
     #[arg(long = "type", value_name = "NAME")]
@@ -35,6 +38,9 @@ pub(crate) struct Start {
     /// Wait for the result, and print it as `workflow result` does
     #[arg(long)]
     wait: bool,
+    /// With --wait: do not wait for a run that is parked, since its code cannot go on
+    #[arg(long, requires = "wait")]
+    fail_if_parked: bool,
     /// Whether an id whose runs are closed may be used again: AllowDuplicate, AllowDuplicateFailedOnly, RejectDuplicate
     #[arg(long, value_name = "POLICY", default_value = "AllowDuplicate", value_parser = policy::<IdReusePolicy>)]
     id_reuse_policy: IdReusePolicy,
@@ -62,14 +68,19 @@ impl Verb for Start {
             id_reuse_policy: self.id_reuse_policy,
             id_conflict_policy: self.id_conflict_policy,
         };
-        let started = client.start(&body, self.request_id.as_deref()).await?;
+        let request_id = request_id(self.request_id);
+        let started = client.start(&body, Some(&request_id)).await;
+        let started = started.map_err(|error| write_error(error, &cx, &request_id))?;
         if self.wait {
-            let outcome = client.workflow(&started.workflow_id, Some(started.run_id)).outcome(None).await?;
+            let handle = client.workflow(&started.workflow_id, Some(started.run_id));
+            let outcome = parked::outcome(&handle, None, self.fail_if_parked, cx.format).await?;
             return say_outcome(&started.workflow_id, &outcome, cx.format);
         }
+        let (id, run_id) = (tame(&started.workflow_id), started.run_id);
         match cx.format {
             Format::Json => say_json(&started)?,
-            Format::Table => say(&format!("Started {} (run {})", tame(&started.workflow_id), started.run_id))?,
+            Format::Table if started.existing => say(&format!("{id} was running (run {run_id}); nothing was started"))?,
+            Format::Table => say(&format!("Started {id} (run {run_id})"))?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -3,17 +3,18 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
 use crate::error::CliError;
-use crate::output::{Format, say, say_json, tame, tame_lines};
-use crate::remote::{Which, told};
+use crate::output::{Format, say, tame, wrapped};
+use crate::remote::{Which, request_id, write_error};
 use crate::verb::{Context, Verb};
 
 /// End a workflow at once, without asking its code: also when that code cannot go on
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  workflow terminate order-1 --reason 'started by mistake'
+  workflow terminate example-1 --reason 'started by mistake'
   workflow list --status Running                  shows which runs are parked
 
 What was under way is told that nobody waits for it any more; nothing is undone. To let the workflow clean up first,
@@ -32,15 +33,16 @@ pub(crate) struct Terminate {
 impl Verb for Terminate {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let parked = self.which.parked().await;
-        self.which.handle()?.terminate(&self.reason, self.request_id.as_deref()).await?;
+        let request_id = request_id(self.request_id);
+        let sent = self.which.handle()?.terminate(&self.reason, Some(&request_id)).await;
+        sent.map_err(|error| write_error(error, &cx, &request_id))?;
         let id = tame(&self.which.workflow_id);
         match (cx.format, parked) {
-            (Format::Json, parked) => say_json(&told(&self.which, parked))?,
-            (Format::Table, None) => say(&format!("Terminated {id}"))?,
             (Format::Table, Some(parked)) => say(&format!(
                 "Terminated {id}; it was parked, and none of its code ran for this. It had stood still because:\n  {}",
-                tame_lines(&parked.reason, "  ")
+                wrapped(&parked.reason, "  ")
             ))?,
+            (format, parked) => self.which.told(&format!("Terminated {id}"), parked, json!({}), format)?,
         }
         Ok(ExitCode::SUCCESS)
     }
