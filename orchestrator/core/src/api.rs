@@ -85,6 +85,10 @@ bodies! {
         /// When it is tried again.
         #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
         pub retry_at: Timestamp,
+        /// Since when it has stood still.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "date-time"))]
+        pub since: Option<Timestamp>,
     }
 
     /// A page of a listing, latest start first.

@@ -1,4 +1,4 @@
-//! The two indexes: listings, and agendas. Eventually consistent, as DynamoDB's global indexes are.
+//! The indexes: listings, agendas, and parked runs. Eventually consistent, as DynamoDB's global indexes are.
 
 use std::collections::VecDeque;
 
@@ -16,6 +16,8 @@ use dormouse_engine::store::{ListCursor, RunFilter, RunRow, StoreError};
 pub(super) enum Index {
     ByStart,
     ByDue,
+    /// Open runs that are parked, and no others: it costs nothing while there are none.
+    ByParked,
 }
 
 impl Index {
@@ -23,6 +25,7 @@ impl Index {
         match self {
             Self::ByStart => "by_start",
             Self::ByDue => "by_due",
+            Self::ByParked => "by_parked",
         }
     }
 
@@ -30,6 +33,7 @@ impl Index {
         match self {
             Self::ByStart => ("lp", "ls"),
             Self::ByDue => ("dp", "ds"),
+            Self::ByParked => ("pp", "ps"),
         }
     }
 }
@@ -136,8 +140,12 @@ impl Inner {
         let (from, to) = keys::everything();
         let but = after.map(keys::cursor);
         let to = but.clone().unwrap_or(to);
-        let search = Search { index: Index::ByStart, from, to, but, forward: false, page: page(limit) };
-        let partition = |shard| keys::start_partition(namespace, shard);
+        let index = if filter.parked { Index::ByParked } else { Index::ByStart };
+        let search = Search { index, from, to, but, forward: false, page: page(limit) };
+        let partition = |shard| match filter.parked {
+            true => keys::parked_partition(namespace, shard),
+            false => keys::start_partition(namespace, shard),
+        };
         let admits = |item: &Item| self.readable(item).is_some_and(|row| filter.admits(&row));
         let found = self.search(search, partition, limit, admits).await?;
         Ok(found.iter().filter_map(|item| self.readable(item)).collect())

@@ -56,6 +56,10 @@ pub(crate) struct ListQuery {
     workflow_type: Option<String>,
     /// Only workflow ids that begin so.
     id_prefix: Option<String>,
+    /// Only open runs that are parked: their code cannot go on.
+    #[serde(default)]
+    #[param(default = false)]
+    parked: bool,
     /// At most so many.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     page_size: Option<u32>,
@@ -81,6 +85,7 @@ pub(crate) async fn list(State(api): State<Api>, Query(query): Query<ListQuery>)
         status: status.map_err(|error| Kind::InvalidRequest.because(format!("status: {error}")))?,
         workflow_type: query.workflow_type,
         id_prefix: query.id_prefix,
+        parked: query.parked,
     };
     if let Some(name) = &filter.workflow_type {
         check_id("workflow_type", name)?;
