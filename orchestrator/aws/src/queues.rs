@@ -251,10 +251,11 @@ impl Queues {
     }
 
     fn task_queue(&self, name: &str) -> Result<String, StoreError> {
-        self.0.settings.task_queues.get(name).cloned().ok_or_else(|| {
-            let known: Vec<_> = self.0.settings.task_queues.keys().map(String::as_str).collect();
+        let queues = &self.0.settings.task_queues;
+        queues.get(name).cloned().ok_or_else(|| {
+            let known: Vec<_> = queues.keys().map(String::as_str).collect();
             StoreError::refused(format!(
-                "there is no task queue {name:?}; there are: {}. Deploy one, and name its URL",
+                "there is no task queue {name:?}; there are: {}. Deploy one, and name its URL in DORMOUSE_TASK_QUEUES",
                 known.join(", ")
             ))
         })
@@ -320,7 +321,7 @@ impl Queues {
         let queue = task.options.task_queue.clone().unwrap_or_else(|| DEFAULT_TASK_QUEUE.to_owned());
         let url = match self.task_queue(&queue) {
             Ok(url) => url,
-            // It waits for a worker, as any task does: the run goes on, and once the queue is there the sweep finds it.
+            // The run goes on, and once the queue is there the sweep finds it.
             Err(error) => {
                 tracing::error!(run = %task.run, activity = task.id, %error, "a task is not sent");
                 return Ok(None);
@@ -409,6 +410,10 @@ impl ActivityQueue for Queues {
             let ready = futures::stream::iter(tasks).map(|task| queues.readied(task));
             queues.send_all(ready).await
         })
+    }
+
+    fn no_such_queue(&self, task_queue: Option<&str>) -> Option<String> {
+        self.task_queue(task_queue.unwrap_or(DEFAULT_TASK_QUEUE)).err().map(|error| error.to_string())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::any::{TypeId, type_name};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -30,6 +30,7 @@ pub struct Declared {
     inputs: BTreeMap<Cow<'static, str>, Check>,
     signals: BTreeMap<&'static str, Declaration>,
     queries: BTreeMap<&'static str, Declaration>,
+    task_queues: BTreeSet<&'static str>,
 }
 
 impl Declared {
@@ -55,6 +56,15 @@ impl Declared {
     ) -> Result<(), String> {
         let of = Declaration { types: TypeId::of::<(T, A)>(), shown: type_name::<Query<T, A>>(), check: check::<A> };
         add(&mut self.queries, "query", query.name(), of)
+    }
+
+    pub(crate) fn add_task_queue(&mut self, name: &'static str) {
+        self.task_queues.insert(name);
+    }
+
+    /// The task queues that the application names, in order.
+    pub fn task_queues(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.task_queues.iter().copied()
     }
 
     /// Whether there is a workflow of this type.
@@ -122,6 +132,7 @@ impl fmt::Debug for Declared {
             .field("inputs", &self.inputs.keys())
             .field("signals", &self.signals.keys())
             .field("queries", &self.queries.keys())
+            .field("task_queues", &self.task_queues)
             .finish()
     }
 }

@@ -159,6 +159,10 @@ pub trait ActivityQueue: Send + Sync {
     /// All are sent, or it is an error; after an error any of them may have been sent. Whoever sends them all again makes
     /// duplicates of some, which claims make harmless.
     fn send(&self, tasks: Vec<ActivityTask>) -> SeamFuture<'_, ()>;
+
+    /// Why nothing can be sent to this task queue, for people: there is none of that name here, and these there are.
+    /// `None`: there is one, or the queue of whoever names none.
+    fn no_such_queue(&self, task_queue: Option<&str>) -> Option<String>;
 }
 
 /// One alarm per run.
