@@ -106,8 +106,8 @@ const PLANTED: &[(&str, &str, &str)] = &[
     ),
     ("${Bucket.Arn}/messages/*", "${Bucket.Arn}/*", "ActivityRole: objects"),
     (
-        "[!GetAtt RunQueue.Arn, !GetAtt TaskQueue.Arn, !GetAtt AlarmQueue.Arn]",
-        "[!GetAtt RunQueue.Arn, !GetAtt DeadLetters.Arn]",
+        "[!GetAtt RunQueue.Arn, !GetAtt TaskQueue.Arn, !GetAtt AlarmQueue.Arn, !GetAtt DeadLetters.Arn]",
+        "[!GetAtt RunQueue.Arn, !GetAtt RunDeadLetters.Arn]",
         "ActivityRole: sends",
     ),
     (

@@ -45,10 +45,16 @@ mod tests {
         let (now, run) = (Timestamp::from_millis(90_500), WorkflowKey::new("default", "w").unwrap().run(3));
         let parked = |count, since| StandingStill { count, since, first: vec![run.clone()] };
         assert_eq!(parked_runs("f", &StandingStill { count: 0, since: None, first: vec![] }, now), None);
-        assert_eq!(
-            parked_runs("f", &parked(2, Some(Timestamp::from_millis(30_000))), now).unwrap(),
-            r#"{"FunctionName":"f","OldestParkedRun":60,"ParkedRuns":2,"_aws":{"CloudWatchMetrics":[{"Dimensions":[["FunctionName"]],"Metrics":[{"Name":"ParkedRuns","Unit":"Count"},{"Name":"OldestParkedRun","Unit":"Seconds"}],"Namespace":"Dormouse"}],"Timestamp":90500},"runs":["default/w/3"]}"#
-        );
+        let line = parked_runs("f", &parked(2, Some(Timestamp::from_millis(30_000))), now).unwrap();
+        let metrics =
+            json!([{ "Name": "ParkedRuns", "Unit": "Count" }, { "Name": "OldestParkedRun", "Unit": "Seconds" }]);
+        let directive = json!({ "Namespace": "Dormouse", "Dimensions": [["FunctionName"]], "Metrics": metrics });
+        let expected = json!({
+            "_aws": { "Timestamp": 90_500, "CloudWatchMetrics": [directive] },
+            "FunctionName": "f", "ParkedRuns": 2, "OldestParkedRun": 60, "runs": ["default/w#3"],
+        });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), expected);
+        assert!(!line.contains('\n'), "one line of the log");
         for since in [None, Some(now), Some(now + std::time::Duration::from_secs(9))] {
             assert!(parked_runs("f", &parked(1, since), now).unwrap().contains("\"OldestParkedRun\":0"), "{since:?}");
         }

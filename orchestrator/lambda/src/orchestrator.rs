@@ -303,7 +303,8 @@ impl<C: Counter> Consumer<C> {
         let received = self.counter.read(&letter.body).await;
         if self.counter.is_dead(&letter.queue_arn) {
             let dead = examine(&self.ports, &received).await?;
-            self.counter.set_aside(letter, dead.run.as_ref(), &dead.reason).await?;
+            let reason = letter.reason.as_deref().unwrap_or(&dead.reason);
+            self.counter.set_aside(letter, dead.run.as_ref(), reason).await?;
             return Ok(None);
         }
         match received {

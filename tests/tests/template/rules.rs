@@ -20,6 +20,7 @@ const ENVIRONMENT: &[&str] = &[
     "DORMOUSE_LONGEST_DELAY_SECONDS",
     "DORMOUSE_SCHEDULE_LEAD_SECONDS",
     "DORMOUSE_DEAD_LETTER_ARNS",
+    "DORMOUSE_DEAD_LETTERS_URL",
     "DORMOUSE_NAMESPACE",
     "DORMOUSE_SWEEP_SECONDS",
     "DORMOUSE_RETENTION_DAYS",
@@ -318,7 +319,7 @@ impl<'a> Template<'a> {
                         self.must(resources().eq([&messages]), "ActivityRole: objects other than messages");
                     }
                     "sqs" if verb == "SendMessage" => {
-                        let may = ["RunQueue", "TaskQueue", "AlarmQueue"];
+                        let may = ["RunQueue", "TaskQueue", "AlarmQueue", "DeadLetters"];
                         self.must(resources().all(|resource| may.contains(&owner(resource))), "ActivityRole: sends");
                     }
                     "sqs" => self.must(resources().eq([&get_att("TaskQueue", "Arn")]), "ActivityRole: receives"),
