@@ -5,6 +5,7 @@
 mod cli;
 mod error;
 mod input;
+mod key;
 mod output;
 mod place;
 mod remote;

@@ -80,6 +80,7 @@ impl ClientError {
             "already-started" => Self::AlreadyStarted,
             "closed" => Self::Closed,
             "does-not-fit" => Self::DoesNotFit,
+            "unauthorized" => Self::Denied,
             // The server itself has no such opinion; this comes from something before it.
             FOREIGN if matches!(problem.status, 401 | 403) => Self::Denied,
             _ => Self::Problem,

@@ -17,6 +17,7 @@ use crate::{Api, json, page_token};
 #[utoipa::path(
     post,
     path = "/v1/workflows",
+    operation_id = "startWorkflow",
     tag = "workflows",
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat")),
     request_body = StartBody,
@@ -71,6 +72,7 @@ pub(crate) struct ListQuery {
 #[utoipa::path(
     get,
     path = "/v1/workflows",
+    operation_id = "listWorkflows",
     tag = "workflows",
     params(ListQuery),
     responses(
@@ -103,6 +105,7 @@ pub(crate) async fn list(State(api): State<Api>, Query(query): Query<ListQuery>)
 #[utoipa::path(
     get,
     path = "/v1/workflows/{workflow_id}",
+    operation_id = "describeWorkflow",
     tag = "workflows",
     params(("workflow_id" = String, Path, description = "The workflow's id, written as described above"), RunQuery),
     responses(
