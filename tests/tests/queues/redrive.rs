@@ -296,11 +296,20 @@ async fn each_letter_reaches_its_queue(endpoint: &str) {
     assert_eq!(bench.on_the_run_queue().await.len(), 1, "the alarm rang");
 
     let odd = format!("{}-odd", at(20).as_millis());
-    let shown = api.quarantined(&odd).await.unwrap();
+    what_stays_is_looked_into_and_thrown_away(&api, [&name(0), &name(7), &name(8), &odd], &messages[7]).await;
+}
+
+/// A letter that was sent; one for a queue that is not there; a pointer to nothing; one that cannot be read.
+async fn what_stays_is_looked_into_and_thrown_away(
+    api: &RawClient,
+    [sent, homeless, expired, odd]: [&str; 4],
+    for_nowhere: &Message,
+) {
+    let shown = api.quarantined(odd).await.unwrap();
     assert_eq!((shown.message.as_deref(), shown.goes_to), (Some("tea"), None));
     assert!(shown.stays_because.unwrap().contains("cannot be read"));
-    let shown = api.quarantined(&name(7)).await.unwrap();
-    assert_eq!(shown.message, Some(encode(&messages[7]).unwrap()));
+    let shown = api.quarantined(homeless).await.unwrap();
+    assert_eq!(shown.message, Some(encode(for_nowhere).unwrap()));
     assert_eq!(shown.goes_to.as_deref(), Some("the task queue \"nowhere\""));
     assert!(api.quarantined("nonsense").await.unwrap_err().to_string().contains("no letter"));
 
@@ -309,13 +318,13 @@ async fn each_letter_reaches_its_queue(endpoint: &str) {
     let verbs = [
         ("list", 0),
         ("redrive --all", 1),
-        (&format!("redrive {}", name(0)), 1),
-        (&format!("discard {}", name(7)), 0),
-        (&format!("discard {}", name(7)), 1),
+        (&format!("redrive {sent}"), 1),
+        (&format!("discard {homeless}"), 0),
+        (&format!("discard {homeless}"), 1),
         ("redrive --all", 0),
         (&format!("redrive {odd}"), 1),
         (&format!("show {odd}"), 0),
-        (&format!("discard {odd} {}", name(8)), 0),
+        (&format!("discard {odd} {expired}"), 0),
         (&format!("show {odd}"), 1),
     ];
     for (verb, code) in verbs {

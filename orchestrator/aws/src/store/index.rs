@@ -14,26 +14,26 @@ use dormouse_engine::store::{ListCursor, RunFilter, RunRow, StoreError};
 /// An index of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Index {
-    ByStart,
-    ByDue,
+    Start,
+    Due,
     /// Open runs that are parked, and no others: it costs nothing while there are none.
-    ByParked,
+    Parked,
 }
 
 impl Index {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::ByStart => "by_start",
-            Self::ByDue => "by_due",
-            Self::ByParked => "by_parked",
+            Self::Start => "by_start",
+            Self::Due => "by_due",
+            Self::Parked => "by_parked",
         }
     }
 
     pub(super) fn keys(self) -> (&'static str, &'static str) {
         match self {
-            Self::ByStart => ("lp", "ls"),
-            Self::ByDue => ("dp", "ds"),
-            Self::ByParked => ("pp", "ps"),
+            Self::Start => ("lp", "ls"),
+            Self::Due => ("dp", "ds"),
+            Self::Parked => ("pp", "ps"),
         }
     }
 }
@@ -140,7 +140,7 @@ impl Inner {
         let (from, to) = keys::everything();
         let but = after.map(keys::cursor);
         let to = but.clone().unwrap_or(to);
-        let index = if filter.parked { Index::ByParked } else { Index::ByStart };
+        let index = if filter.parked { Index::Parked } else { Index::Start };
         let search = Search { index, from, to, but, forward: false, page: page(limit) };
         let partition = |shard| match filter.parked {
             true => keys::parked_partition(namespace, shard),
@@ -174,7 +174,7 @@ impl Inner {
         let but = after.map(|(at, run)| keys::agenda_sort(at, &run));
         let from = but.clone().unwrap_or(from);
         let to = keys::behind(by);
-        let search = Search { index: Index::ByDue, from, to, but, forward: true, page: page(limit) };
+        let search = Search { index: Index::Due, from, to, but, forward: true, page: page(limit) };
         self.search(search, |shard| keys::agenda_partition(agenda, shard), limit, admits).await
     }
 

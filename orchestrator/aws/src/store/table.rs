@@ -25,7 +25,7 @@ pub(super) async fn create(client: &Client, table: &str) -> Result<(), StoreErro
         .table_name(table)
         .billing_mode(BillingMode::PayPerRequest)
         .set_key_schema(Some(key_schema(("p", "s")).map_err(built)?));
-    for index in [Index::ByStart, Index::ByDue, Index::ByParked] {
+    for index in [Index::Start, Index::Due, Index::Parked] {
         let index = GlobalSecondaryIndex::builder()
             .index_name(index.name())
             .set_key_schema(Some(key_schema(index.keys()).map_err(built)?))
