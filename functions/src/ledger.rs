@@ -1,6 +1,7 @@
 //! The outside world of the samples: a file that gets one line for every execution of an activity. It tells whether
 //! anything was ever done twice; the engine knows nothing of it.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -35,11 +36,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The file that `LEDGER_FILE` names, or `ledger.jsonl` in the current directory; on Lambda, where that cannot be
-    /// written, in the directory for temporary files.
+    /// The file that `LEDGER_FILE` names, or `ledger.jsonl` in the data directory of `dev`; on Lambda, where that cannot
+    /// be written, in the directory for temporary files.
     #[must_use]
     pub fn from_env() -> Self {
-        let place = if std::env::var_os("LAMBDA_TASK_ROOT").is_some() { std::env::temp_dir() } else { PathBuf::new() };
+        let on_lambda = std::env::var_os("LAMBDA_TASK_ROOT").is_some();
+        let place = if on_lambda { std::env::temp_dir() } else { data_dir(std::env::args_os()) };
         Self::at(std::env::var_os("LEDGER_FILE").map_or_else(|| place.join("ledger.jsonl"), PathBuf::from))
     }
 
@@ -71,6 +73,9 @@ impl Ledger {
         let path = Arc::clone(&self.path);
         // One write to a file opened for appending: lines of concurrent activities do not mix.
         let write = move || -> std::io::Result<()> {
+            if let Some(directory) = path.parent() {
+                std::fs::create_dir_all(directory)?;
+            }
             let mut file = OpenOptions::new().create(true).read(true).append(true).open(&*path)?;
             if cut_short(&mut file)? {
                 line.insert(0, b'\n');
@@ -105,6 +110,20 @@ fn cut_short(file: &mut File) -> std::io::Result<bool> {
     Ok(last != *b"\n")
 }
 
+/// Where `dev` keeps its data with this command line.
+fn data_dir(arguments: impl IntoIterator<Item = OsString>) -> PathBuf {
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        let written = argument.to_str().and_then(|text| text.strip_prefix("--data-dir="));
+        match written {
+            Some(dir) => return dir.into(),
+            None if argument == "--data-dir" => return arguments.next().unwrap_or_default().into(),
+            None => {}
+        }
+    }
+    "dormouse-data".into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +142,18 @@ mod tests {
         }
         std::fs::write(&path, format!("{LINE}\n{}\n{LINE}\n", &LINE[..40])).unwrap();
         assert_eq!(Ledger::at(&path).entries().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn it_lies_in_the_data_directory() {
+        let dir = |line: &str| data_dir(line.split(' ').map(OsString::from));
+        for (line, expected) in [
+            ("app dev", "dormouse-data"),
+            ("app dev --data-dir /var/orders --log debug", "/var/orders"),
+            ("app dev --data-dir=orders", "orders"),
+            ("app workflow list", "dormouse-data"),
+        ] {
+            assert_eq!(dir(line), PathBuf::from(expected), "{line}");
+        }
     }
 }

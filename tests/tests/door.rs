@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse::{App, Failure, Settings, Store, Workflow};
-use dormouse_client::{RawClient, RawHandle};
+use dormouse_client::{Auth, ClientError, RawClient, RawHandle};
 use dormouse_engine::stores::object::ObjectStore;
-use dormouse_http::{Connections, Listen, Server};
+use dormouse_http::{Connections, Listen, Server, Token};
 use dormouse_testing::CountingStore;
 use dormouse_tests::hostile::exchange;
 use functions::ledger::Ledger;
@@ -268,5 +268,45 @@ async fn connections_that_ask_nothing_make_room() {
     assert!(answers.starts_with("HTTP/1.1 200") && answers.matches("HTTP/1.1").count() == 1, "{answers}");
     assert_eq!(RawClient::new(&server.url()).unwrap().list(&Default::default(), 1).await.unwrap(), []);
     drop(held);
+    server.stop(Duration::ZERO).await;
+}
+
+/// Where other machines can reach the server it asks for a token, of whoever wants to know anything of workflows.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_show_the_token_is_refused() {
+    let token = Token::new("0123456789abcdef0123").unwrap();
+    let store = Arc::new(ObjectStore::new(Arc::new(InMemory::new()), "p"));
+    let listen = Listen::at("127.0.0.1:0").token(Some(token));
+    let app = Arc::new(App::new().workflow("w", of_words));
+    let server = Server::start(app, store, Settings::default(), listen).await.unwrap();
+    let address = server.address().to_string();
+    let ask = async |path: &str, header: &str| {
+        let (to, request) =
+            (address.clone(), format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{header}Connection: close\r\n\r\n"));
+        tokio::task::spawn_blocking(move || exchange(&to, request.as_bytes()).unwrap()).await.unwrap()
+    };
+    for header in
+        ["", "Authorization: Bearer 0123456789abcdef0124\r\n", "Authorization: Basic 0123456789abcdef0123\r\n"]
+    {
+        for path in ["/v1/workflows", "/v1/workflows/a/result", "/", "/v1/../healthz"] {
+            let answer = ask(path, header).await;
+            let problem: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(
+                (answer.status, problem["type"].as_str()),
+                (401, Some("/problems/unauthorized")),
+                "{path} {header}"
+            );
+            assert!(problem["detail"].as_str().unwrap().contains("--token-file"), "{problem}");
+        }
+    }
+    for path in ["/healthz", "/openapi.json", "/problems/unauthorized"] {
+        assert_eq!(ask(path, "").await.status, 200, "{path}");
+    }
+    assert_eq!(ask("/v1/workflows", "authorization: bearer 0123456789abcdef0123\r\n").await.status, 200);
+    let client = RawClient::new(&server.url()).unwrap();
+    let denied = client.list(&Default::default(), 1).await.unwrap_err();
+    assert!(matches!(denied, ClientError::Denied(_)) && denied.to_string().contains("--token-file"), "{denied}");
+    let client = client.auth(Auth::bearer("0123456789abcdef0123").unwrap());
+    assert!(client.list(&Default::default(), 1).await.unwrap().is_empty());
     server.stop(Duration::ZERO).await;
 }

@@ -182,6 +182,7 @@ fn letter(id: &str, group: &str, body: String) -> Letter {
         group: Some(group.into()),
         deliveries: 1,
         sent_at: Timestamp::from_millis(0),
+        reason: None,
         body,
     }
 }

@@ -166,6 +166,8 @@ async fn a_run_whose_code_ends_the_process_does_not_keep_it_from_living() {
         server.kill();
         // Another build is given its chance, under suspicion; an operator's word needs no code.
         let server = start_oddities(dir.path(), "well");
+        let log = log_of(dir.path());
+        assert!(log.contains("1 run is parked") && log.contains("(deadly)") && log.contains("--parked"), "{log}");
         go(&server.client(), "deadly").await;
         assert_eq!(result(&server.client(), "deadly").await, "well", "{deadly}");
         assert!(server.terminate().success());

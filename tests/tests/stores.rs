@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use dormouse_core::{RunId, RunKey, Timestamp, WorkflowKey};
 use dormouse_engine::store::{AttemptKey, Attempts, Histories, Opening, RowUpdate, Store, Stretch};
-use dormouse_engine::stores::object::ObjectStore;
+use dormouse_engine::stores::object::{ObjectStore, OwnerSettings};
 use dormouse_engine::stores::sqlite::SqliteStore;
 use dormouse_testing::conformance::{Damage, Subject, damage_objects};
 use dormouse_testing::{CountingStore, Counts, Fault, FaultyStore, On, later, store_conformance};
@@ -73,6 +73,24 @@ fn s3_conforms() {
     dormouse_tests::tell!("SKIPPED: S3 is asked only with the feature `s3`");
     #[cfg(feature = "s3")]
     s3::conforms();
+}
+
+/// What S3 says of it is XML, and nobody's business.
+#[cfg(feature = "s3")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_not_there_is_named() {
+    for endpoint in dormouse_tests::endpoints::Endpoint::all() {
+        let here = tokio::runtime::Handle::current();
+        let store = ObjectStore::s3_at(&endpoint.url, "no-such-bucket-at-all", "p", here).unwrap();
+        let error = store.own("s3://no-such-bucket-at-all/p", OwnerSettings::default(), |_| {}).await.unwrap_err();
+        let told = error.to_string();
+        assert!(
+            told.starts_with("s3://no-such-bucket-at-all/p: the bucket does not exist"),
+            "{}: {told}",
+            endpoint.name
+        );
+        assert!(!told.contains('<') && std::error::Error::source(&error).is_none(), "{told}");
+    }
 }
 
 #[cfg(feature = "s3")]

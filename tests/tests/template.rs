@@ -106,8 +106,8 @@ const PLANTED: &[(&str, &str, &str)] = &[
     ),
     ("${Bucket.Arn}/messages/*", "${Bucket.Arn}/*", "ActivityRole: objects"),
     (
-        "[!GetAtt RunQueue.Arn, !GetAtt TaskQueue.Arn, !GetAtt AlarmQueue.Arn]",
-        "[!GetAtt RunQueue.Arn, !GetAtt DeadLetters.Arn]",
+        "[!GetAtt RunQueue.Arn, !GetAtt TaskQueue.Arn, !GetAtt AlarmQueue.Arn, !GetAtt DeadLetters.Arn]",
+        "[!GetAtt RunQueue.Arn, !GetAtt RunDeadLetters.Arn]",
         "ActivityRole: sends",
     ),
     (
@@ -149,6 +149,11 @@ const PLANTED: &[(&str, &str, &str)] = &[
     ("AttributeName: expires, Enabled: true", "AttributeName: expiry, Enabled: true", "Table: expiry"),
     ("IndexName: by_due", "IndexName: by_time", "Table: index by_due"),
     (
+        "!Sub '${Table.Arn}/index/by_due', !Sub '${Table.Arn}/index/by_parked'",
+        "!Sub '${Table.Arn}/index/by_due'",
+        "OrchestratorRole: reads by_parked",
+    ),
+    (
         "Default: 'true'\n    AllowedValues: ['true', 'false']\n    Description: Whether DynamoDB",
         "Default: 'false'\n    AllowedValues: ['true', 'false']\n    Description: Whether DynamoDB",
         "DeletionProtection",
@@ -181,6 +186,8 @@ const PLANTED: &[(&str, &str, &str)] = &[
         "",
         "RunDeadLettersArrived: nobody is told",
     ),
+    ("MetricName: ParkedRuns", "MetricName: Parked", "Orchestrator: alarm on ParkedRuns"),
+    ("Namespace: Dormouse", "Namespace: AWS/Lambda", "RunsParked: namespace"),
     ("      Threshold: 1800\n", "      Threshold: 900\n", "AlarmQueueOld"),
     ("rate(1 minute)", "rate(5 minutes)", "Sweep"),
     ("'{\"dormouse\":\"sweep\"}'", "'{}'", "Sweep"),

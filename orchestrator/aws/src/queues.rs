@@ -52,7 +52,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, QueueAttributeName};
+use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue, QueueAttributeName};
 use dormouse_core::{ActivityTask, Arrival, Timestamp, WorkflowKey, derive};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -77,6 +77,15 @@ pub const DEFAULT_TASK_QUEUE: &str = "default";
 /// The longest delay that SQS knows, in seconds. It refuses more; what imitates it may not.
 pub const LONGEST_SQS_DELAY: u32 = 900;
 
+/// Characters that SQS refuses, besides control characters.
+const NOT_TAKEN: [char; 2] = ['\u{fffe}', '\u{ffff}'];
+
+/// Says why a message lies among the dead letters, where SQS has not put it there.
+pub const REASON_ATTRIBUTE: &str = "dormouse-reason";
+
+/// So many characters of the reason travel.
+const LONGEST_REASON: usize = 1_000;
+
 /// The longest that SQS hides a message, in seconds.
 const LONGEST_HIDING: i32 = 43_200;
 
@@ -98,6 +107,8 @@ pub struct QueueSettings {
     pub alarm_queue_arn: String,
     /// Task queues by name; [`DEFAULT_TASK_QUEUE`] must be there.
     pub task_queues: BTreeMap<String, String>,
+    /// Where messages of the task queues are given up.
+    pub dead_letters_url: String,
     /// The group that schedules are made in.
     pub schedule_group: String,
     /// The role that the Scheduler takes to send to the alarm queue.
@@ -195,6 +206,32 @@ impl Queues {
         .boxed()
     }
 
+    /// What a message says whose body is a pointer; `None` when it is none, or what it points to is gone or altered.
+    pub(crate) async fn text(&self, body: &str) -> Result<Option<String>, StoreError> {
+        let Ok(Message::Stored(stored)) = decode(body) else { return Ok(None) };
+        let text = self.0.blobs.get(&stored.key).await?.and_then(|bytes| String::from_utf8(bytes.into()).ok());
+        Ok(text.filter(|text| stored.holds(text)))
+    }
+
+    /// Gives up a message of a task queue that is no task: it goes among the dead letters at once, with the reason, and
+    /// from there into quarantine. Whoever runs code of activities may not write there.
+    #[must_use]
+    pub fn give_up(&self, body: &str, reason: &str) -> SeamFuture<'static, ()> {
+        let (queues, body, reason) = (self.clone(), body.to_owned(), reason.to_owned());
+        on(&self.0.runtime, async move {
+            let url = &queues.0.settings.dead_letters_url;
+            // SQS takes no control characters.
+            let reason: String =
+                reason.chars().filter(|c| !c.is_control() && !NOT_TAKEN.contains(c)).take(LONGEST_REASON).collect();
+            let told = MessageAttributeValue::builder().data_type("String").string_value(reason).build();
+            let told = told.map_err(|error| StoreError::refused(error.to_string()))?;
+            let send = queues.0.sqs.send_message().queue_url(url).message_body(body);
+            let send = send.message_attributes(REASON_ATTRIBUTE, told);
+            send.send().await.map_err(|error| Service::Sqs.error(url, &error))?;
+            Ok(())
+        })
+    }
+
     /// Hides received messages from other consumers for so many seconds from now, with one request. They are of the
     /// queue with this ARN; of one that is not among the settings, nothing is hidden.
     #[must_use]
@@ -251,10 +288,11 @@ impl Queues {
     }
 
     fn task_queue(&self, name: &str) -> Result<String, StoreError> {
-        self.0.settings.task_queues.get(name).cloned().ok_or_else(|| {
-            let known: Vec<_> = self.0.settings.task_queues.keys().map(String::as_str).collect();
+        let queues = &self.0.settings.task_queues;
+        queues.get(name).cloned().ok_or_else(|| {
+            let known: Vec<_> = queues.keys().map(String::as_str).collect();
             StoreError::refused(format!(
-                "there is no task queue {name:?}; there are: {}. Deploy one, and name its URL",
+                "there is no task queue {name:?}; there are: {}. Deploy one, and name its URL in DORMOUSE_TASK_QUEUES",
                 known.join(", ")
             ))
         })
@@ -320,7 +358,7 @@ impl Queues {
         let queue = task.options.task_queue.clone().unwrap_or_else(|| DEFAULT_TASK_QUEUE.to_owned());
         let url = match self.task_queue(&queue) {
             Ok(url) => url,
-            // It waits for a worker, as any task does: the run goes on, and once the queue is there the sweep finds it.
+            // The run goes on, and once the queue is there the sweep finds it.
             Err(error) => {
                 tracing::error!(run = %task.run, activity = task.id, %error, "a task is not sent");
                 return Ok(None);
@@ -372,7 +410,7 @@ fn sqs_delay(seconds: u32) -> Result<i32, StoreError> {
 /// Whether SQS and EventBridge Scheduler deliver the text as it is. SQS refuses two characters; the Scheduler replaces
 /// its placeholders.
 fn is_plain(body: &str) -> bool {
-    !body.contains(['\u{fffe}', '\u{ffff}']) && !body.contains("<aws.scheduler.")
+    !body.contains(NOT_TAKEN) && !body.contains("<aws.scheduler.")
 }
 
 impl RunQueue for Queues {
@@ -409,6 +447,10 @@ impl ActivityQueue for Queues {
             let ready = futures::stream::iter(tasks).map(|task| queues.readied(task));
             queues.send_all(ready).await
         })
+    }
+
+    fn no_such_queue(&self, task_queue: Option<&str>) -> Option<String> {
+        self.task_queue(task_queue.unwrap_or(DEFAULT_TASK_QUEUE)).err().map(|error| error.to_string())
     }
 }
 

@@ -1,4 +1,5 @@
-//! Redrive: dead letters are sent again, each to the queue that it was meant for, and leave the quarantine.
+//! Redrive: dead letters are sent again, each to the queue that it was meant for, and leave the quarantine. And what else
+//! people do with them: they look at one, or throw it away.
 //!
 //! First sent, then removed: should we die in between, or should an answer be lost, the letter is still there, and is
 //! sent twice. That is what queues do anyway, and the history makes it harmless. A letter travels as it came, byte for
@@ -7,7 +8,7 @@
 //! Each letter costs a send, a delete of its item and a look for its object; one by name a read, too.
 
 use dormouse_core::Timestamp;
-use dormouse_core::api::{LetterBody, Redriven, RedrivenLetterBody};
+use dormouse_core::api::{Discarded, DiscardedLetterBody, LetterBody, LetterShownBody, Redriven, RedrivenLetterBody};
 
 use crate::on;
 use crate::quarantine::{Letter, Quarantine, place_of};
@@ -22,6 +23,9 @@ const MOST_LISTED: usize = 100;
 
 /// Letters that one request sends again: it must be answered within half a minute.
 const MOST_SENT: usize = 50;
+
+/// So much of a message is shown: its answer must pass through a gateway.
+const MOST_SHOWN: usize = 1 << 20;
 
 /// Where a letter is sent, if it may be sent at all.
 ///
@@ -96,25 +100,30 @@ impl Redriver {
         Ok((letters, next))
     }
 
-    async fn send(&self, letter: &Letter) -> Result<Route, StoreError> {
-        let body = letter.body.as_deref().ok_or_else(|| StoreError::Refused("its message is lost".into()))?;
+    /// Where a letter is to be sent; or why it never will be.
+    async fn way<'a>(&self, letter: &'a Letter) -> Result<Result<(Route, &'a str), String>, StoreError> {
+        let Some(body) = letter.body.as_deref() else { return Ok(Err("its message is lost".into())) };
         let message = match self.queues.receive(body).await {
             Ok(message) => Ok(message),
             Err(ReceiveError::Wire(error)) => Err(error),
             Err(ReceiveError::Store(error)) => return Err(error),
         };
-        let route = route(letter, &message, self.queues.now()).map_err(StoreError::refused)?;
-        self.queues.send_again(&route, body.to_owned()).await?;
-        Ok(route)
+        Ok(route(letter, &message, self.queues.now()).map(|route| (route, body)))
     }
 
     async fn redriven(&self, letter: &Letter) -> RedrivenLetterBody {
         let id = letter.name();
         let stays = "it stays in quarantine; to send it again is harmless";
-        let (outcome, detail) = match self.send(letter).await {
+        let sent = match self.way(letter).await {
+            Ok(Ok((route, body))) => self.queues.send_again(&route, body.to_owned()).await.map(|()| Ok(route)),
+            Ok(Err(why)) => Ok(Err(why)),
+            Err(error) => Err(error),
+        };
+        let (outcome, detail) = match sent {
             Err(StoreError::Refused(why)) => (Redriven::Refused, why.to_string()),
             Err(StoreError::Unknown(why)) => (Redriven::Unknown, format!("{why}; {stays}")),
-            Ok(route) => match self.quarantine.remove(&letter.place()).await {
+            Ok(Err(why)) => (Redriven::Unsendable, why),
+            Ok(Ok(route)) => match self.quarantine.remove(&letter.place()).await {
                 Ok(()) => (Redriven::Sent, format!("to {route}")),
                 Err(error) => {
                     (Redriven::Unknown, format!("sent to {route}, but perhaps not removed ({error}); {stays}"))
@@ -138,6 +147,44 @@ impl Redriver {
             Err(error) => RedrivenLetterBody { id, outcome: Redriven::Unknown, detail: error.to_string() },
         }
     }
+
+    async fn shown(&self, id: &str) -> Result<Option<LetterShownBody>, StoreError> {
+        let Some(place) = place_of(id) else { return Ok(None) };
+        let Some(letter) = self.quarantine.get(&place).await? else { return Ok(None) };
+        let (goes_to, stays_because) = match self.way(&letter).await? {
+            Ok((route, _)) => (Some(route.to_string()), None),
+            Err(why) => (None, Some(why)),
+        };
+        let message = match letter.body.clone() {
+            Some(body) => Some(cut(self.queues.text(&body).await?.unwrap_or(body))),
+            None => None,
+        };
+        Ok(Some(LetterShownBody { letter: summary(&letter), message, goes_to, stays_because }))
+    }
+
+    async fn discarded(&self, id: String) -> DiscardedLetterBody {
+        let answer = |id, outcome, detail| DiscardedLetterBody { id, outcome, detail };
+        let gone = "there is no such letter in quarantine; it may have been sent or thrown away already";
+        let Some(place) = place_of(&id) else { return answer(id, Discarded::NotFound, gone.into()) };
+        let removed = match self.quarantine.get(&place).await {
+            Ok(None) => return answer(id, Discarded::NotFound, gone.into()),
+            Ok(Some(letter)) => self.quarantine.remove(&place).await.map(|()| letter),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Ok(letter) => {
+                tracing::info!(letter = id, reason = letter.reason, "discarded");
+                answer(id, Discarded::Discarded, letter.reason)
+            }
+            Err(error) => answer(id, Discarded::Unknown, error.to_string()),
+        }
+    }
+}
+
+/// A message, no longer than what is shown of it.
+fn cut(mut message: String) -> String {
+    message.truncate(message.floor_char_boundary(MOST_SHOWN));
+    message
 }
 
 impl Redrive for Redriver {
@@ -169,6 +216,22 @@ impl Redrive for Redriver {
                 redriven.push(this.redriven_by_name(id).await);
             }
             Ok(redriven)
+        })
+    }
+
+    fn show(&self, id: String) -> SeamFuture<'_, Option<LetterShownBody>> {
+        let this = self.clone();
+        on(&self.queues.0.runtime, async move { this.shown(&id).await })
+    }
+
+    fn discard(&self, ids: Vec<String>) -> SeamFuture<'_, Vec<DiscardedLetterBody>> {
+        let this = self.clone();
+        on(&self.queues.0.runtime, async move {
+            let mut discarded = Vec::with_capacity(ids.len());
+            for id in ids {
+                discarded.push(this.discarded(id).await);
+            }
+            Ok(discarded)
         })
     }
 }

@@ -28,8 +28,8 @@
 //! | `swap` | 1 PutItem | 1 WRU per KB |
 //! | `keep_snapshot` | 1 PutItem; over 64 KiB 1 PUT to S3 more | 1 WRU per KB; over 64 KiB 1 |
 //! | `snapshot` | 1 GetItem; 1 GET from S3 for a large one | 1 RRU per 4 KB |
-//! | `settle`, `park` | 1 UpdateItem | 1 WRU, and 3 or 2 for the indexes |
-//! | `list`, `due` | 8 Queries at once, more for long answers | 0.5 RRU each per 4 KB that they pass over |
+//! | `settle`, `park` | 1 UpdateItem | 1 WRU, and 3 for the indexes |
+//! | `list`, also of parked runs alone, `due` | 8 Queries at once, more for long answers | 0.5 RRU each per 4 KB that they pass over |
 //! | `retire` | 16 Queries; per run 4 UpdateItem or DeleteItem, 1 LIST of S3, 1 BatchWriteItem per 25 batches | 1 WRU per batch, object item and attempt record, about 9 per run |
 //!
 //! So N local steps cost N + 1 puts and no reads; a queued step costs one put and one swap. A write that finds

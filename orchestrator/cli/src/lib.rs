@@ -8,6 +8,7 @@ mod examples;
 mod exit;
 mod format;
 mod input;
+mod key;
 mod output;
 mod parked;
 mod place;

@@ -14,7 +14,7 @@ use crate::parked;
 use crate::verb::Context;
 
 /// Where a token is looked for unless a file is named.
-const TOKEN_VARIABLE: &str = "DORMOUSE_TOKEN";
+pub(crate) const TOKEN_VARIABLE: &str = "DORMOUSE_TOKEN";
 
 /// Which server to talk to, and as whom.
 #[derive(Debug, Clone, Args)]
@@ -29,6 +29,9 @@ pub struct Remote {
     /// The file that holds the token of `--auth bearer`, instead of the variable DORMOUSE_TOKEN
     #[arg(long, value_name = "FILE", help_heading = "Shared options")]
     pub token_file: Option<PathBuf>,
+    /// Show the token at an http address of another machine too: everybody on the way can read it there
+    #[arg(long, help_heading = "Shared options")]
+    pub token_over_http: bool,
     /// The region of `--auth aws`, where neither the address nor AWS_REGION or the profile tell it
     #[arg(long, help_heading = "Shared options")]
     pub region: Option<String>,
@@ -62,11 +65,15 @@ impl Remote {
         if self.token_file.is_some() && kind != AuthKind::Bearer {
             return Err(CliError::usage("--token-file goes with --auth bearer only"));
         }
+        if self.token_over_http && kind != AuthKind::Bearer {
+            return Err(CliError::usage("--token-over-http goes with --auth bearer only"));
+        }
         if self.region.is_some() && kind != AuthKind::Aws {
             return Err(CliError::usage("--region goes with --auth aws only"));
         }
         Ok(client.auth(match kind {
             AuthKind::None => Auth::None,
+            AuthKind::Bearer if self.token_over_http => Auth::bearer(&self.token()?)?.even_over_http(),
             AuthKind::Bearer => Auth::bearer(&self.token()?)?,
             AuthKind::Aws => signing(self.region.as_deref())?,
         }))
@@ -197,6 +204,7 @@ mod tests {
         assert!(refusal("--token-file /nowhere/token").contains("/nowhere/token"));
         assert!(refusal("--token-file t --auth none").contains("--auth bearer"));
         assert!(refusal("--region eu-central-1").contains("--auth aws"));
+        assert!(refusal("--token-over-http").contains("--auth bearer"));
     }
 
     #[cfg(not(feature = "aws"))]

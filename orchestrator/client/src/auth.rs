@@ -24,7 +24,11 @@ pub enum Auth {
 
 /// A token. Debug output does not show it.
 #[derive(Debug, Clone)]
-pub struct BearerToken(HeaderValue);
+pub struct BearerToken {
+    value: HeaderValue,
+    /// It may travel for everybody on the way to read.
+    openly: bool,
+}
 
 impl Auth {
     /// Shows this token with each request.
@@ -40,7 +44,17 @@ impl Auth {
             ClientError::Invalid("the token is empty or holds white space; give one token as it was issued".into())
         })?;
         value.set_sensitive(true);
-        Ok(Self::Bearer(BearerToken(value)))
+        Ok(Self::Bearer(BearerToken { value, openly: false }))
+    }
+
+    /// The same, and at http addresses of other machines too, where everybody on the way can read it: for networks that
+    /// are trusted.
+    #[must_use]
+    pub fn even_over_http(self) -> Self {
+        match self {
+            Self::Bearer(token) => Self::Bearer(BearerToken { openly: true, ..token }),
+            other => other,
+        }
     }
 
     /// Signs each request with the credentials of AWS's standard chain: environment, profile, single sign-on,
@@ -56,13 +70,14 @@ impl Auth {
         match self {
             Self::None => {}
             Self::Bearer(token) => {
-                if request.url().scheme() != "https" && !address.is_loopback() {
+                if request.url().scheme() != "https" && !address.is_loopback() && !token.openly {
                     return Err(ClientError::Invalid(format!(
-                        "a token would travel to {} for everybody on the way to read; use an https address",
+                        "a token would travel to {} for everybody on the way to read; use an https address, \
+                         or, in a network that you trust, `Auth::even_over_http` (on the command line --token-over-http)",
                         address.as_str()
                     )));
                 }
-                request.headers_mut().insert(AUTHORIZATION, token.0.clone());
+                request.headers_mut().insert(AUTHORIZATION, token.value.clone());
             }
             #[cfg(feature = "aws")]
             Self::Aws(signer) => signer.sign(address, request).await?,
@@ -116,6 +131,10 @@ mod tests {
         let far = Address::parse("http://example.com").unwrap();
         let refused = auth.authorize(&far, &mut request("http://example.com/v1/workflows")).await.unwrap_err();
         assert!(refused.to_string().contains("https"), "{refused}");
+        let openly = auth.even_over_http();
+        let mut sent = request("http://example.com/v1/workflows");
+        openly.authorize(&far, &mut sent).await.unwrap();
+        assert_eq!(sent.headers()[AUTHORIZATION], "Bearer secret");
         Auth::None.authorize(&far, &mut request("http://example.com/v1/workflows")).await.unwrap();
     }
 }

@@ -108,6 +108,7 @@ impl ClientError {
             "closed" => Self::Closed,
             "does-not-fit" => Self::DoesNotFit,
             "parked" => Self::Parked,
+            "unauthorized" => Self::Denied,
             // The server itself has no such opinion; this comes from something before it.
             FOREIGN if matches!(problem.status, 401 | 403) => Self::Denied,
             _ => Self::Problem,

@@ -1,6 +1,10 @@
-//! Messages that nobody could handle: to look at, and to send again.
+//! Messages that nobody could handle: to look at, to send again, to throw away.
 
-use dormouse_core::api::{LetterBody, QuarantineBody, RedriveBody, RedrivenBody, RedrivenLetterBody};
+use dormouse_core::api::{
+    DiscardBody, DiscardedBody, DiscardedLetterBody, LetterBody, LetterShownBody, QuarantineBody, RedriveBody,
+    RedrivenBody, RedrivenLetterBody,
+};
+use serde::Serialize;
 
 use crate::error::ClientError;
 use crate::raw::RawClient;
@@ -9,7 +13,8 @@ use crate::raw::RawClient;
 const MOST_IDS: usize = 50;
 
 /// *Quarantine*: [`quarantine_page`](RawClient::quarantine_page), [`quarantine`](RawClient::quarantine),
-/// [`redrive`](RawClient::redrive), [`redrive_page`](RawClient::redrive_page). Only a deployed API has one; any other
+/// [`quarantined`](RawClient::quarantined), [`redrive`](RawClient::redrive), [`redrive_page`](RawClient::redrive_page),
+/// [`discard`](RawClient::discard). Only a deployed API has one; any other
 /// answers with a [`ClientError::Problem`].
 impl RawClient {
     /// A page of what is in quarantine, the oldest first, and the token of the next page.
@@ -40,6 +45,28 @@ impl RawClient {
         Ok(letters)
     }
 
+    /// One letter, with what it says.
+    ///
+    /// # Errors
+    /// What the server says: that there is no such letter, among others.
+    pub async fn quarantined(&self, id: &str) -> Result<LetterShownBody, ClientError> {
+        self.connection.read(self.connection.url(&["quarantine", id], &[])?).await?.decode()
+    }
+
+    /// Throws these letters away, and tells what became of each. A repeat after a lost answer finds those gone that were.
+    ///
+    /// # Errors
+    /// What the server says; letters may have been thrown away before that.
+    pub async fn discard(&self, ids: &[String]) -> Result<Vec<DiscardedLetterBody>, ClientError> {
+        let mut letters = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(MOST_IDS) {
+            let body = encode(&DiscardBody { ids: ids.to_vec() })?;
+            let url = self.connection.url(&["quarantine", "discard"], &[])?;
+            letters.extend(self.connection.ask(url, body).await?.decode::<DiscardedBody>()?.letters);
+        }
+        Ok(letters)
+    }
+
     /// Sends these letters again, each to the queue that it was meant for, and tells what became of each. A repeat
     /// after a lost answer finds those gone that were sent.
     ///
@@ -62,8 +89,11 @@ impl RawClient {
     }
 
     async fn redriven(&self, body: RedriveBody) -> Result<RedrivenBody, ClientError> {
-        let body =
-            serde_json::to_vec(&body).map_err(|error| ClientError::Invalid(format!("the ids are no JSON: {error}")))?;
-        self.connection.ask(self.connection.url(&["quarantine", "redrive"], &[])?, body).await?.decode()
+        let url = self.connection.url(&["quarantine", "redrive"], &[])?;
+        self.connection.ask(url, encode(&body)?).await?.decode()
     }
+}
+
+fn encode(body: &impl Serialize) -> Result<Vec<u8>, ClientError> {
+    serde_json::to_vec(body).map_err(|error| ClientError::Invalid(format!("the ids are no JSON: {error}")))
 }

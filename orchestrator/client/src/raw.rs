@@ -23,6 +23,8 @@ pub struct ListFilter {
     pub workflow_type: Option<String>,
     /// Only workflow ids that begin so.
     pub id_prefix: Option<String>,
+    /// Only open runs that are parked: their code cannot go on.
+    pub parked: bool,
 }
 
 /// *Making one*: [`new`](RawClient::new), [`auth`](RawClient::auth), [`tries`](RawClient::tries). *Beginning*: [`start`](RawClient::start).
@@ -91,6 +93,7 @@ impl RawClient {
             ("status", filter.status.as_ref().map(Status::as_str)),
             ("workflow_type", filter.workflow_type.as_deref()),
             ("id_prefix", filter.id_prefix.as_deref()),
+            ("parked", filter.parked.then_some("true")),
             ("page_token", token),
         ];
         let mut query = vec![("limit", limit.clamp(1, 1000).to_string())];

@@ -96,6 +96,10 @@ bodies! {
         /// When it is tried again.
         #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
         pub retry_at: Timestamp,
+        /// Since when it has stood still.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "date-time"))]
+        pub since: Option<Timestamp>,
     }
 
     /// A page of a listing, latest start first.
@@ -302,6 +306,22 @@ bodies! {
         pub size: Option<u64>,
     }
 
+    /// A message that nobody could handle, with what it says.
+    pub struct LetterShownBody {
+        /// Everything but what it says.
+        #[serde(flatten)]
+        pub letter: LetterBody,
+        /// What it says, as it travelled; cut where it is longer than 1 MiB. Missing when it is lost.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub message: Option<String>,
+        /// Where it is sent if it is sent again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub goes_to: Option<String>,
+        /// Why it will never be sent again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub stays_because: Option<String>,
+    }
+
     /// A page of the quarantine, the oldest letter first.
     pub struct QuarantineBody {
         /// The letters.
@@ -340,6 +360,30 @@ bodies! {
         /// In a word.
         pub outcome: Redriven,
         /// Where it was sent, or why it was not.
+        pub detail: String,
+    }
+
+    /// Which letters to throw away.
+    #[serde(deny_unknown_fields)]
+    pub struct DiscardBody {
+        /// These; at most 50.
+        #[cfg_attr(feature = "openapi", schema(min_items = 1, max_items = 50))]
+        pub ids: Vec<String>,
+    }
+
+    /// What became of letters that were to be thrown away.
+    pub struct DiscardedBody {
+        /// Each of them.
+        pub letters: Vec<DiscardedLetterBody>,
+    }
+
+    /// What became of one letter.
+    pub struct DiscardedLetterBody {
+        /// Names it.
+        pub id: String,
+        /// In a word.
+        pub outcome: Discarded,
+        /// What it was, or why it was not thrown away.
         pub detail: String,
     }
 
@@ -392,8 +436,22 @@ impl ParkedBody {
 pub enum Redriven {
     /// It is on its queue, and in quarantine no more.
     Sent,
-    /// It was not sent, and stays.
+    /// It was not sent, and stays: it may be another time, once the cause is mended.
     Refused,
+    /// It will never be sent: it cannot be read, is lost, or is too old. It stays for people to look at and to throw away.
+    Unsendable,
     /// It may have been sent, and may still be in quarantine. To send it again is harmless.
+    Unknown,
+}
+
+/// What became of a letter that was to be thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Discarded {
+    /// It is gone.
+    Discarded,
+    /// There is no such letter.
+    NotFound,
+    /// It may still be there. To ask again is harmless.
     Unknown,
 }

@@ -195,6 +195,19 @@ impl App {
         self.name_declared("query", query.name(), added)
     }
 
+    /// Names a task queue that a deployed system has beside the default one. Optional: under `dev`, where one process
+    /// serves every queue, an activity for another name than these is warned of.
+    ///
+    /// ```
+    /// # use dormouse_core::App;
+    /// let app = App::new().task_queue("gpu").task_queue("python");
+    /// ```
+    #[must_use]
+    pub fn task_queue(mut self, name: &'static str) -> Self {
+        self.declared.add_task_queue(name);
+        self.name_declared("task queue", name, Ok(()))
+    }
+
     fn name_declared(mut self, kind: &str, name: &'static str, added: Result<(), String>) -> Self {
         self.mistakes.extend(added.err());
         if let Err(problem) = check_id("the name", name) {

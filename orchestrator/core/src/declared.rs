@@ -3,7 +3,7 @@
 
 use std::any::{TypeId, type_name};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::DeserializeOwned;
@@ -32,6 +32,7 @@ pub struct Declared {
     inputs: BTreeMap<Cow<'static, str>, Check>,
     signals: BTreeMap<&'static str, Declaration>,
     queries: BTreeMap<&'static str, Declaration>,
+    task_queues: BTreeSet<&'static str>,
 }
 
 impl Declared {
@@ -58,6 +59,15 @@ impl Declared {
         let check = if takes_none::<A>() { check_none } else { check::<A> };
         let of = Declaration { types: TypeId::of::<(T, A)>(), shown: type_name::<Query<T, A>>(), check };
         add(&mut self.queries, "query", query.name(), of)
+    }
+
+    pub(crate) fn add_task_queue(&mut self, name: &'static str) {
+        self.task_queues.insert(name);
+    }
+
+    /// The task queues that the application names, in order.
+    pub fn task_queues(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.task_queues.iter().copied()
     }
 
     /// Whether there is a workflow of this type.
@@ -160,6 +170,7 @@ impl fmt::Debug for Declared {
             .field("inputs", &self.inputs.keys())
             .field("signals", &self.signals.keys())
             .field("queries", &self.queries.keys())
+            .field("task_queues", &self.task_queues)
             .finish()
     }
 }

@@ -6,6 +6,7 @@
 //! | claimed n | its worker: a failure with a retry | waiting n |
 //! | claimed n | a worker, once the history has ended n's lease | claimed n+1 |
 //! | waiting n | a worker, when the time has come | claimed n+1 |
+//! | none, waiting, lost | the run: no queue takes its task | waiting n, n as before, or 0 |
 //! | any | the run: given up or closed | marked; closed unless claimed |
 //!
 //! Only the history ends a lease: whoever finds one expired tells the run, and waits for its word.
@@ -356,6 +357,42 @@ pub async fn mark_unwanted(ports: &Ports, key: &AttemptKey) -> Result<(), StoreE
     }
 }
 
+/// The task was not sent, since nobody would ever take it: its record says why, as the last failure. No attempt is counted
+/// or put off; the run is looked at by the sweep, after longer and longer pauses, and the task is sent once it can be.
+///
+/// # Errors
+/// [`StoreError`] when it may or may not have been recorded.
+pub(crate) async fn note_homeless(ports: &Ports, task: &ActivityTask, why: &str) -> Result<(), StoreError> {
+    let failure = Failure::unplaced(why.to_owned()).with_type("NoSuchTaskQueue");
+    tracing::error!(run = %task.run, activity = task.id, activity_type = task.activity_type, why, "a task is not sent");
+    let now = ports.now().as_millis();
+    let mut record = AttemptRecord {
+        attempt: task.lost,
+        state: AttemptState::Waiting { retry_at_ms: now, epoch: ports.store.epoch() },
+        last_failure: Some(failure),
+        heartbeat: None,
+        cancel_requested: false,
+    };
+    let mut expected = None;
+    loop {
+        let Swap::Stale(Some(found)) = swap(ports, &key_of(task), expected, &record.encode()?).await? else {
+            return Ok(());
+        };
+        let AttemptRecord { attempt, state, last_failure, heartbeat, cancel_requested } =
+            AttemptRecord::decode(&found.record)?;
+        let known = last_failure.as_ref().is_some_and(|failure| failure.message == why);
+        let has_a_worker = matches!(state, AttemptState::Claimed { .. }) && attempt > task.lost;
+        if known || has_a_worker || cancel_requested || state == AttemptState::Closed {
+            return Ok(());
+        }
+        record = AttemptRecord { attempt: attempt.max(task.lost), heartbeat, ..record };
+        if let (Some(failure), Some(cause)) = (&mut record.last_failure, last_failure) {
+            failure.cause = Some(Box::new(cause));
+        }
+        expected = Some(found.version);
+    }
+}
+
 /// Closes the record of an activity that no worker has taken up, so that none can. Whether it was closed: `false`
 /// when an attempt had begun.
 ///
@@ -369,12 +406,20 @@ pub async fn close_untaken(ports: &Ports, key: &AttemptKey) -> Result<bool, Stor
         heartbeat: None,
         cancel_requested: false,
     };
-    Ok(match swap(ports, key, None, &record.encode()?).await? {
-        Swap::Done(_) => true,
-        // What this build cannot read, another build's worker has taken up.
-        Swap::Stale(Some(found)) => AttemptRecord::decode(&found.record).is_ok_and(|record| record.attempt == 0),
-        Swap::Stale(None) => false,
-    })
+    let mut expected = None;
+    loop {
+        let found = match swap(ports, key, expected, &record.encode()?).await? {
+            Swap::Done(_) => return Ok(true),
+            Swap::Stale(None) => return Ok(false),
+            Swap::Stale(Some(found)) => found,
+        };
+        match AttemptRecord::decode(&found.record) {
+            Ok(AttemptRecord { attempt: 0, state: AttemptState::Waiting { .. }, .. }) => expected = Some(found.version),
+            Ok(record) => return Ok(record.attempt == 0),
+            // What this build cannot read, another build's worker has taken up.
+            Err(_) => return Ok(false),
+        }
+    }
 }
 
 /// Which limit an expired lease stands for.

@@ -147,6 +147,6 @@ pub(crate) fn summary(row: RunRow) -> RunSummary {
         parked: row
             .parked
             .filter(|_| !row.status.is_closed())
-            .map(|Parked { reason, build, retry_at, .. }| ParkedBody { reason, build, retry_at }),
+            .map(|Parked { reason, build, retry_at, since, .. }| ParkedBody { reason, build, retry_at, since }),
     }
 }

@@ -3,10 +3,10 @@
 use dormouse_core::history::{Batch, Event};
 use dormouse_core::operations::Input;
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{Debt, Owed, RunId, RunKey, RunState};
+use dormouse_core::{ActivityTask, Debt, Owed, RunId, RunKey, RunState};
 use futures::{StreamExt, TryStreamExt};
 
-use crate::attempts::mark_unwanted;
+use crate::attempts::{mark_unwanted, note_homeless};
 use crate::commit::{LoadError, Outcome, commit_telling, opening};
 use crate::journal;
 use crate::ports::Ports;
@@ -32,15 +32,32 @@ pub(crate) async fn discharge(ports: &Ports, state: &RunState, debts: Vec<Debt>)
             Debt::NextRun(batch) => next_run = Some(batch),
         }
     }
-    if !tasks.is_empty() {
-        ports.activities.send(tasks).await?;
-    }
+    hand_out(ports, tasks).await?;
     let marks = unwanted.into_iter().map(|key| async move { mark_unwanted(ports, &key).await });
     futures::stream::iter(marks).buffer_unordered(WRITES).try_collect::<()>().await?;
     match next_run {
         Some(batch) => begin_next(ports, state, *batch).await,
         None => Ok(()),
     }
+}
+
+/// Sends tasks to workers. Of one for a queue that is not there, its record says so.
+///
+/// # Errors
+/// [`StoreError`]: any of them may be sent.
+pub(crate) async fn hand_out(ports: &Ports, tasks: Vec<ActivityTask>) -> Result<(), StoreError> {
+    let (mut sent, mut homeless) = (Vec::with_capacity(tasks.len()), Vec::new());
+    for task in tasks {
+        match ports.activities.no_such_queue(task.options.task_queue.as_deref()) {
+            None => sent.push(task),
+            Some(why) => homeless.push((task, why)),
+        }
+    }
+    if !sent.is_empty() {
+        ports.activities.send(sent).await?;
+    }
+    let notes = homeless.into_iter().map(|(task, why)| async move { note_homeless(ports, &task, &why).await });
+    futures::stream::iter(notes).buffer_unordered(WRITES).try_collect().await
 }
 
 /// Does what a closed run owes: closes the attempt records of activities that nobody wants any more (rule A1), creates

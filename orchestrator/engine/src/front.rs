@@ -9,8 +9,8 @@ use dormouse_core::operations;
 
 use dormouse_core::RunState;
 use dormouse_core::api::{
-    DescribeBody, HistoryBody, LetterBody, ListBody, ParkedBody, RedrivenLetterBody, ResultBody, SignaledBody,
-    StartBody, StartedBody,
+    DescribeBody, DiscardedLetterBody, HistoryBody, LetterBody, LetterShownBody, ListBody, ParkedBody,
+    RedrivenLetterBody, ResultBody, SignaledBody, StartBody, StartedBody,
 };
 use dormouse_core::history::{Batch, readable};
 use dormouse_core::run::Place;
@@ -446,6 +446,23 @@ impl FrontDoor {
     /// As [`quarantine`](Self::quarantine).
     pub async fn redrive_these(&self, ids: Vec<String>) -> Result<Vec<RedrivenLetterBody>, ApiError> {
         Ok(self.letters()?.redrive_these(ids).await?)
+    }
+
+    /// One of them, with what it says.
+    ///
+    /// # Errors
+    /// As [`quarantine`](Self::quarantine); [`ApiError::NotFound`] when there is no such letter.
+    pub async fn quarantined(&self, id: String) -> Result<LetterShownBody, ApiError> {
+        let shown = self.letters()?.show(id.clone()).await?;
+        shown.ok_or_else(|| ApiError::NotFound(format!("there is no letter {id:?} in quarantine")))
+    }
+
+    /// Throws these away.
+    ///
+    /// # Errors
+    /// As [`quarantine`](Self::quarantine).
+    pub async fn discard(&self, ids: Vec<String>) -> Result<Vec<DiscardedLetterBody>, ApiError> {
+        Ok(self.letters()?.discard(ids).await?)
     }
 
     fn letters(&self) -> Result<&dyn Redrive, ApiError> {

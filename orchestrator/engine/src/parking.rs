@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use dormouse_core::operations::Closed;
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{RunKey, RunState, TurnFailure};
+use dormouse_core::{RunKey, RunState, Timestamp, TurnFailure};
 
 use crate::commit::LoadError;
 use crate::decider::{Decider, Surroundings};
 use crate::intake::{Announce, Intake};
 use crate::ports::Ports;
 use crate::post::{Coming, Post};
-use crate::store::{Parked, RunRow, StoreError};
+use crate::store::{Parked, RunFilter, RunRow, StoreError};
 
 /// Takes in what the index row of an open run says that this process has not in memory, and that others may have
 /// parked. Another build's parking is void: the run is tried at once.
@@ -50,6 +50,7 @@ pub async fn learn(ports: &Ports, row: &RunRow) -> Result<(), StoreError> {
 pub async fn suspect(ports: &Ports, run: &RunKey, deaths: u32) -> Result<(), StoreError> {
     let Some(row) = ports.store.row(run).await? else { return Ok(()) };
     let build = &*ports.choices.build;
+    let since = row.parked.as_ref().and_then(|parked| parked.since).or(Some(ports.now()));
     let known = row.parked.filter(|parked| parked.build == build);
     if row.status.is_closed() || known.as_ref().is_some_and(|parked| ports.now() < parked.retry_at) {
         return Ok(());
@@ -66,6 +67,7 @@ pub async fn suspect(ports: &Ports, run: &RunKey, deaths: u32) -> Result<(), Sto
         attempts: known.map_or(0, |parked| parked.attempts),
         retry_at: ports.now(),
         ends_process: true,
+        since,
     };
     try_under_suspicion(ports, run, parked).await
 }
@@ -113,7 +115,8 @@ fn pause(attempts: u32, ends_process: bool) -> Duration {
 /// # Errors
 /// [`StoreError`] when the store does not answer.
 pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<(), StoreError> {
-    let tries = ports.parkings.get(run).map_or(0, |parked| parked.attempts);
+    let known = ports.parkings.get(run);
+    let tries = known.as_ref().map_or(0, |parked| parked.attempts);
     // One under suspicion is counted already.
     let attempts = tries + u32::from(!ports.parkings.is_suspect(run));
     // Elsewhere it costs a thread, and is held (`hold`).
@@ -126,6 +129,7 @@ pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<
         attempts,
         retry_at: ports.now() + pause(attempts, ends_process),
         ends_process,
+        since: known.and_then(|parked| parked.since).or(Some(ports.now())),
     };
     tracing::error!(%run, retry_at = %parked.retry_at, reason = %parked.reason, "the run is parked");
     ports.store.park(run, Some(parked.clone())).await?;
@@ -135,6 +139,39 @@ pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<
     ports.parkings.insert(run.clone(), parked);
     ports.parkings.has_tried(run);
     Ok(())
+}
+
+/// Parked runs are counted up to here: a look at them has its bound, however many a bad build parks.
+pub const MOST_COUNTED: usize = 1_000;
+
+/// So many of them are named where they are counted.
+const NAMED: usize = 5;
+
+/// The parked runs of a namespace, counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingStill {
+    /// How many there are; [`MOST_COUNTED`] means at least so many.
+    pub count: usize,
+    /// Since when the one of them that was parked first stands still, if its row says so.
+    pub since: Option<Timestamp>,
+    /// Some of them, those that were parked first.
+    pub first: Vec<RunKey>,
+}
+
+/// Counts the runs that are parked, up to [`MOST_COUNTED`] of them: one page of an index that holds no others.
+///
+/// # Errors
+/// [`StoreError`] when the store does not answer.
+pub async fn standing_still(ports: &Ports) -> Result<StandingStill, StoreError> {
+    let parked = RunFilter { parked: true, ..RunFilter::default() };
+    let mut rows = ports.store.list(&ports.choices.namespace, &parked, None, MOST_COUNTED).await?;
+    let since = |row: &RunRow| row.parked.as_ref().and_then(|parked| parked.since);
+    rows.sort_by_cached_key(|row| (since(row).unwrap_or(Timestamp::from_millis(u64::MAX)), row.run.clone()));
+    Ok(StandingStill {
+        count: rows.len(),
+        since: rows.first().and_then(since),
+        first: rows.into_iter().take(NAMED).map(|row| row.run).collect(),
+    })
 }
 
 /// Records arrivals of a run whose code cannot go on, without running it.

@@ -19,7 +19,7 @@ use dormouse_core::{ActivityTask, Arrival, Debt, Decision, LiveRun, Merge, Owed,
 use crate::attempts::{SKEW, close_untaken};
 use crate::commit::{LoadError, Outcome, commit, entry};
 use crate::decider::{Decider, Surroundings};
-use crate::dispatch::discharge;
+use crate::dispatch::{discharge, hand_out};
 use crate::journal;
 use crate::know::{Belief, Known};
 use crate::lost::{Lost, SWEPT_ACTIVITIES, losses};
@@ -276,9 +276,7 @@ impl<'a, S: Surroundings + 'static> Pass<'a, S> {
             self.tasks = losses(ports, tasks).await?.tasks;
         }
         self.tasks.retain(|task| state.task(task.id).is_some_and(|now| now.lost == task.lost));
-        if !self.tasks.is_empty() {
-            ports.activities.send(std::mem::take(&mut self.tasks)).await?;
-        }
+        hand_out(ports, std::mem::take(&mut self.tasks)).await?;
         // One that rang for nothing is not set again, or it would ring for nothing for ever; unless clocks differ.
         let alarm = state.alarm(now);
         let early = self.early && alarm.is_some_and(|at| at.since(now) <= SKEW || planted(Bug::R1RingForEver));

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dormouse_core::api::{LetterBody, RedrivenLetterBody};
+use dormouse_core::api::{DiscardedLetterBody, LetterBody, LetterShownBody, RedrivenLetterBody};
 use dormouse_core::{ActivityTask, Arrival, Payload, RunId, RunKey, StartRequest, Timestamp};
 use futures::future::{BoxFuture, Either, select};
 
@@ -159,6 +159,10 @@ pub trait ActivityQueue: Send + Sync {
     /// All are sent, or it is an error; after an error any of them may have been sent. Whoever sends them all again makes
     /// duplicates of some, which claims make harmless.
     fn send(&self, tasks: Vec<ActivityTask>) -> SeamFuture<'_, ()>;
+
+    /// Why nothing can be sent to this task queue, for people: there is none of that name here, and these there are.
+    /// `None`: there is one, or the queue of whoever names none.
+    fn no_such_queue(&self, task_queue: Option<&str>) -> Option<String>;
 }
 
 /// One alarm per run.
@@ -262,7 +266,7 @@ pub trait QueryRunner: Send + Sync {
 /// Some of what is in quarantine, and where the rest begins, if there is more: behind this place.
 pub type Letters<T> = (Vec<T>, Option<String>);
 
-/// Messages that nobody could handle, for people: to look at, and to send again. Only where queues give messages up.
+/// Messages that nobody could handle, for people: to look at, to send again, or to throw away. Only where queues give messages up.
 pub trait Redrive: Send + Sync {
     /// Up to `limit` letters, or fewer, the oldest first, behind this place.
     fn list(&self, after: Option<String>, limit: usize) -> SeamFuture<'_, Letters<LetterBody>>;
@@ -273,4 +277,10 @@ pub trait Redrive: Send + Sync {
 
     /// The same for these letters.
     fn redrive_these(&self, ids: Vec<String>) -> SeamFuture<'_, Vec<RedrivenLetterBody>>;
+
+    /// The letter of this name, with what it says.
+    fn show(&self, id: String) -> SeamFuture<'_, Option<LetterShownBody>>;
+
+    /// Throws these letters away.
+    fn discard(&self, ids: Vec<String>) -> SeamFuture<'_, Vec<DiscardedLetterBody>>;
 }

@@ -17,6 +17,7 @@ mod routes;
 mod server;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ pub use duration::{InvalidDuration, parse_duration};
 pub use hosts::{AllowedHost, Hosts, InvalidHost};
 pub use routes::MAX_WAIT;
 pub use server::{Listen, Server, StartError};
+pub use token::{InvalidToken, Token};
 
 /// What a request may amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +61,12 @@ impl Api {
 
 /// All routes, in front of this engine, for requests that name one of these hosts.
 pub fn router(front: Arc<FrontDoor>, limits: Limits, hosts: Hosts) -> Router {
-    build(Api { front: Some(front), limits }, hosts)
+    guarded(front, limits, hosts, None)
+}
+
+/// The same, for requests that show the token, if there is one.
+fn guarded(front: Arc<FrontDoor>, limits: Limits, hosts: Hosts, token: Option<Token>) -> Router {
+    build(Api { front: Some(front), limits }, hosts, token)
 }
 
 /// The OpenAPI document of [`router`], as it is kept in `openapi.json`.
@@ -72,7 +79,7 @@ pub fn openapi_json() -> String {
     text
 }
 
-fn build(api: Api, hosts: Hosts) -> Router {
+fn build(api: Api, hosts: Hosts, token: Option<Token>) -> Router {
     let (router, _) = routes::all().split_for_parts();
     middleware::wrap(
         router
@@ -80,5 +87,6 @@ fn build(api: Api, hosts: Hosts) -> Router {
             .method_not_allowed_fallback(problem::method_not_allowed)
             .with_state(api),
         hosts,
+        token,
     )
 }

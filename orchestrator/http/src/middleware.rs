@@ -1,5 +1,5 @@
 //! What holds for every request: it is logged without its payloads, a panic is an answer like others, it names a host
-//! of ours, and a page of another site cannot write.
+//! of ours, shows the token where one is asked for, and a page of another site cannot write.
 
 use axum::Router;
 use axum::body::HttpBody;
@@ -12,14 +12,16 @@ use tracing::Instrument;
 
 use crate::hosts::{Hosts, only_ours};
 use crate::problem::{Kind, Refused};
+use crate::token::{Token, only_with_token};
 
 /// Names a request in the logs of both sides.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Adds all of it, the log outermost.
-pub(crate) fn wrap(router: Router, hosts: Hosts) -> Router {
+pub(crate) fn wrap(router: Router, hosts: Hosts, token: Option<Token>) -> Router {
     router
         .layer(from_fn(no_cross_site_writes))
+        .layer(from_fn_with_state(token, only_with_token))
         .layer(from_fn_with_state(hosts, only_ours))
         .layer(from_fn(catch_panics))
         .layer(from_fn(log))

@@ -48,6 +48,11 @@ kinds! {
          /openapi.json describes the body of every route."
     NestedTooDeeply BAD_REQUEST "nested-too-deeply" "The JSON is nested too deeply"
         "Arrays and objects may be nested 64 deep. Send a flatter value, or the deep part as a string."
+    Unauthorized UNAUTHORIZED "unauthorized" "The token is missing or another one"
+        "This server can be reached by other machines, so it asks for a token: `Authorization: Bearer TOKEN`. `dev` said at \
+         its start where the token is: in the file dormouse.token of its data directory, readable by its owner alone, or \
+         in the variable DORMOUSE_TOKEN that it was started with. On a command line: --token-file FILE, or --auth bearer \
+         with DORMOUSE_TOKEN."
     CrossSite FORBIDDEN "cross-site" "Another site's page sent this"
         "A browser sent this on behalf of a page of another site. `dev` trusts whoever reaches it, so such pages must \
          not. Send the request from your own backend; if the page is your own, start the server with --allow-host and \
@@ -165,6 +170,9 @@ impl IntoResponse for Refused {
         let mut response = (status, Json(self.problem())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if unavailable {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

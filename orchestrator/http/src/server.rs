@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::connections::{Connections, serve};
-use crate::{AllowedHost, Hosts, Limits, router};
+use crate::{AllowedHost, Hosts, Limits, Token, guarded};
 
 /// How long requests that are under way may take to end. Only those that wait for a result take longer, and whoever
 /// sent them asks again.
@@ -33,6 +33,7 @@ pub struct Listen {
     address: String,
     allowed: Vec<AllowedHost>,
     connections: Connections,
+    token: Option<Token>,
 }
 
 impl Listen {
@@ -44,7 +45,7 @@ impl Listen {
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
         // Everywhere is nobody's name.
         let host: Option<AllowedHost> = host.parse().ok().filter(|_| !["0.0.0.0", "[::]", ""].contains(&host));
-        Self { allowed: host.into_iter().collect(), address, connections: Connections::default() }
+        Self { allowed: host.into_iter().collect(), address, connections: Connections::default(), token: None }
     }
 
     /// Requests may name these too.
@@ -52,6 +53,12 @@ impl Listen {
     pub fn allow(mut self, hosts: impl IntoIterator<Item = AllowedHost>) -> Self {
         self.allowed.extend(hosts);
         self
+    }
+
+    /// Requests must show this token: where other machines can reach the address.
+    #[must_use]
+    pub fn token(self, token: Option<Token>) -> Self {
+        Self { token, ..self }
     }
 
     /// Connections are bounded so.
@@ -96,14 +103,14 @@ impl Server {
         settings: Settings,
         listen: impl Into<Listen>,
     ) -> Result<Self, StartError> {
-        let Listen { address: listen, allowed, connections } = listen.into();
+        let Listen { address: listen, allowed, connections, token } = listen.into();
         let cannot = |error| StartError::Listen { listen: listen.clone(), error };
         // First the address: when another process holds it, work is better not begun.
         let listener = TcpListener::bind(&listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let limits = Limits { max_payload_bytes: settings.max_payload_bytes };
         let engine = Embedded::open(app, store, settings).await?;
-        let routes = router(engine.front(), limits, Hosts::loopback_and(allowed));
+        let routes = guarded(engine.front(), limits, Hosts::loopback_and(allowed), token);
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(async move {
             // A sender that is gone means the same as one that has sent.

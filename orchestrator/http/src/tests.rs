@@ -22,7 +22,7 @@ fn request(method: &str, path: &str) -> axum::http::request::Builder {
 
 async fn send(request: Request<Body>) -> Response {
     let api = Api { front: None, limits: Limits { max_payload_bytes: LIMIT } };
-    build(api, Hosts::any()).oneshot(request).await.unwrap()
+    build(api, Hosts::any(), None).oneshot(request).await.unwrap()
 }
 
 /// The problem of a response that must be one.
@@ -66,6 +66,8 @@ async fn sound_requests_reach_the_engine() {
         "/v1/workflows/%2e%2e",
         "/v1/quarantine",
         "/v1/quarantine?limit=7&page_token=AzE3NjM4MjAjYQ",
+        "/v1/quarantine/1763820000000-a~23b",
+        "/v1/workflows?parked=true",
     ] {
         let problem = get_problem(path).await;
         assert_eq!((problem.status, kind(&problem)), (503, "unavailable"), "{path}: {}", problem.detail);
@@ -87,6 +89,7 @@ async fn sound_requests_reach_the_engine() {
         ("/v1/quarantine/redrive", ""),
         ("/v1/quarantine/redrive", r#"{"ids": ["1763820000000-a"]}"#),
         ("/v1/quarantine/redrive", r#"{"page_token": "AzE3NjM4MjAjYQ"}"#),
+        ("/v1/quarantine/discard", r#"{"ids": ["1763820000000-a"]}"#),
     ] {
         let problem = post_problem(path, body).await;
         assert_eq!(problem.status, 503, "{path}: {}", problem.detail);
@@ -236,6 +239,13 @@ async fn unsound_bodies_are_refused() {
         assert!(problem.detail.contains(says), "{body}: {}", problem.detail);
     }
     assert_eq!(kind(&post_problem("/v1/quarantine/redrive", r#"{"all": true}"#).await), "unexpected-json");
+    for body in [r#"{"ids": []}"#, r#"{"ids": [""]}"#] {
+        assert_eq!(kind(&post_problem("/v1/quarantine/discard", body).await), "invalid-request", "{body}");
+    }
+    // Nothing named, nothing thrown away.
+    for body in ["", "{}", r#"{"all": true}"#] {
+        assert_eq!(post_problem("/v1/quarantine/discard", body).await.status, 400, "{body}");
+    }
     for path in ["/v1/workflows/a/cancel", "/v1/workflows/a/terminate"] {
         assert_eq!(kind(&post_problem(path, r#"{"because": "x"}"#).await), "unexpected-json");
     }
@@ -332,7 +342,7 @@ async fn panics_are_answers() {
     async fn fall() -> &'static str {
         panic!("secret")
     }
-    let router = middleware::wrap(Router::new().route("/", get(fall)), Hosts::any());
+    let router = middleware::wrap(Router::new().route("/", get(fall)), Hosts::any(), None);
     let response = router.oneshot(request("GET", "/").body(Body::empty()).unwrap()).await.unwrap();
     assert!(response.headers().contains_key("x-request-id"));
     let problem = problem(response).await;
@@ -395,6 +405,33 @@ async fn the_server_describes_itself() {
     assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
     let head = send(request("HEAD", "/healthz").body(Body::empty()).unwrap()).await;
     assert_eq!(head.status(), StatusCode::OK);
+}
+
+/// What generators of clients choke on, and people.
+#[test]
+fn openapi_names_every_operation_once_and_says_how_it_fails() {
+    let document: serde_json::Value = serde_json::from_str(&crate::openapi_json()).unwrap();
+    let mut ids = std::collections::BTreeSet::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let what = format!("{method} {path}");
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id.to_owned()), "{what}: another operation is called {id}");
+            assert!(id.chars().any(char::is_uppercase), "{what}: {id} is a bare verb");
+            let summary = operation["summary"].as_str().unwrap();
+            assert!(!summary.contains('\n') && summary.len() <= 120, "{what}: {summary}");
+            let responses = operation["responses"].as_object().unwrap();
+            for (status, response) in responses.iter().filter(|(status, _)| !status.starts_with('2')) {
+                let problem = &response["content"]["application/problem+json"]["schema"]["$ref"];
+                assert_eq!(problem, "#/components/schemas/Problem", "{what}: {status}");
+            }
+            assert!(responses.contains_key("default"), "{what}: how else it fails");
+        }
+    }
+    assert_eq!(document["servers"][0]["url"], "/");
+    for scheme in ["token", "sigv4"] {
+        assert!(document["components"]["securitySchemes"][scheme].is_object(), "{scheme}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use aws_lambda_events::event::sqs::SqsEvent;
 use dormouse_aws::queues::ReceiveError;
 use dormouse_aws::wire::{Message, Task};
 use dormouse_engine::seams::Instant;
-use dormouse_engine::store::{Cause, StoreError};
+use dormouse_engine::store::StoreError;
 use dormouse_engine::worker::handle_message;
 use futures::future::join_all;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
@@ -48,9 +48,8 @@ const LEAST_TIME: Duration = Duration::from_secs(1);
 async fn run(cloud: &Cloud, letter: &Letter, until: Instant) -> Result<(), StoreError> {
     let Task { task, not_after } = match cloud.queues.receive(&letter.body).await {
         Ok(Message::Task(task)) => task,
-        // To the dead-letter queue with it: workers may not write to the quarantine.
-        Ok(_) => return Err(StoreError::Refused("a message that is no task, on a task queue".into())),
-        Err(ReceiveError::Wire(error)) => return Err(StoreError::Refused(Cause::of(error))),
+        Ok(_) => return give_up(cloud, letter, "a message that is no task, on a task queue").await,
+        Err(ReceiveError::Wire(error)) => return give_up(cloud, letter, &error.to_string()).await,
         Err(ReceiveError::Store(error)) => return Err(error),
     };
     let left = until.since(cloud.ports.host.instant());
@@ -59,4 +58,10 @@ async fn run(cloud: &Cloud, letter: &Letter, until: Instant) -> Result<(), Store
     }
     let deadline = cloud.ports.now() + left;
     handle_message(&cloud.app, &cloud.ports, task, letter.delivery(), not_after, deadline).await
+}
+
+/// No delivery makes a task of it: into quarantine with it at once, by the way that workers may take.
+async fn give_up(cloud: &Cloud, letter: &Letter, reason: &str) -> Result<(), StoreError> {
+    tracing::error!(message = letter.id, queue = letter.queue_arn, reason, "no task; it goes into quarantine");
+    cloud.queues.give_up(&letter.body, reason).await
 }

@@ -51,6 +51,7 @@ impl Cloud {
                 alarm_queue_url: settings.alarm_queue_url.clone(),
                 alarm_queue_arn: settings.alarm_queue_arn.clone(),
                 task_queues: settings.task_queues.clone(),
+                dead_letters_url: settings.dead_letters_url.clone(),
                 schedule_group: settings.schedule_group.clone(),
                 schedule_role_arn: settings.schedule_role_arn.clone(),
                 longest_delay: settings.longest_delay,

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use aws_lambda_events::event::sqs::SqsMessage;
+use dormouse_aws::queues::REASON_ATTRIBUTE;
 use dormouse_core::Timestamp;
 use dormouse_engine::seams::Delivery;
 use serde::Serialize;
@@ -29,6 +30,8 @@ pub struct Letter {
     pub deliveries: u32,
     /// When the queue took it in.
     pub sent_at: Timestamp,
+    /// Why it is a dead letter, where whoever gave it up said so.
+    pub reason: Option<String>,
     /// What it says.
     pub body: String,
 }
@@ -38,7 +41,9 @@ impl Letter {
     #[must_use]
     pub fn new(message: SqsMessage) -> Self {
         let attribute = |name: &str| message.attributes.get(name).cloned();
+        let told = message.message_attributes.get(REASON_ATTRIBUTE);
         Self {
+            reason: told.and_then(|reason| reason.string_value.clone()),
             sender: attribute("SenderId").unwrap_or_default(),
             group: attribute("MessageGroupId"),
             deliveries: attribute("ApproximateReceiveCount").and_then(|count| count.parse().ok()).unwrap_or(1),
@@ -107,6 +112,7 @@ mod tests {
             group: group.map(str::to_owned),
             deliveries: 1,
             sent_at: Timestamp::from_millis(0),
+            reason: None,
             body: String::new(),
         }
     }
@@ -138,5 +144,12 @@ mod tests {
     fn a_record_with_nothing_in_it_is_a_letter_all_the_same() {
         let record: SqsMessage = serde_json::from_str(r#"{"attributes": null, "messageAttributes": null}"#).unwrap();
         assert_eq!(Letter::new(record), letter("", None));
+    }
+
+    #[test]
+    fn who_gave_a_letter_up_may_say_why() {
+        let text = r#"{"messageAttributes": {"dormouse-reason": {"stringValue": "no JSON", "dataType": "String"}}}"#;
+        let record: SqsMessage = serde_json::from_str(text).unwrap();
+        assert_eq!(Letter::new(record).reason.as_deref(), Some("no JSON"));
     }
 }

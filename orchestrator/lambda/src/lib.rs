@@ -18,6 +18,7 @@ mod activity;
 mod api;
 mod cloud;
 pub mod envelope;
+mod metrics;
 pub mod orchestrator;
 mod query;
 mod settings;

@@ -12,7 +12,7 @@ use dormouse_aws::wire::{Message, is_of_workers};
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{App, Payload, RunKey};
 use dormouse_engine::ApiError;
-use dormouse_engine::parking::{acquit, suspect};
+use dormouse_engine::parking::{acquit, standing_still, suspect};
 use dormouse_engine::ports::Ports;
 use dormouse_engine::seams::{Delivery, Instant, RunMessage, SeamFuture};
 use dormouse_engine::store::StoreError;
@@ -25,6 +25,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::cloud::{Cloud, until};
 use crate::envelope::{Answer, Letter, by_group};
+use crate::metrics::parked_runs;
 use crate::query::{Question, Reply};
 use crate::thread::Invoked;
 
@@ -139,7 +140,7 @@ impl Orchestrator {
             }
             Some("query") => Ok(to_raw_value(&self.query(serde_json::from_str(text)?).await)?),
             Some("sweep") => {
-                self.sweep(until).await?;
+                self.sweep(until, &event.context.env_config.function_name).await?;
                 Ok(to_raw_value(&())?)
             }
             Some(other) => Err(format!("{other:?} is no event of this program").into()),
@@ -154,7 +155,7 @@ impl Orchestrator {
     }
 
     /// Rule F6, and what retention is over for.
-    async fn sweep(&self, until: Instant) -> Result<(), StoreError> {
+    async fn sweep(&self, until: Instant, function: &str) -> Result<(), StoreError> {
         let in_time = || self.cloud.ports.host.instant() < until;
         let overdue = sweep_once(&self.cloud.ports, in_time).await?;
         let mut retired = 0;
@@ -167,7 +168,20 @@ impl Orchestrator {
             }
         }
         tracing::info!(overdue, retired, "swept");
+        self.tell_what_stands_still(function).await;
         Ok(())
+    }
+
+    /// For people: the next sweep tells it again, so nothing fails because of it.
+    async fn tell_what_stands_still(&self, function: &str) {
+        match standing_still(&self.cloud.ports).await {
+            Ok(parked) => {
+                if let Some(line) = parked_runs(function, &parked, self.cloud.ports.now()) {
+                    println!("{line}");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "parked runs are not counted this time"),
+        }
     }
 }
 
@@ -289,7 +303,8 @@ impl<C: Counter> Consumer<C> {
         let received = self.counter.read(&letter.body).await;
         if self.counter.is_dead(&letter.queue_arn) {
             let dead = examine(&self.ports, &received).await?;
-            self.counter.set_aside(letter, dead.run.as_ref(), &dead.reason).await?;
+            let reason = letter.reason.as_deref().unwrap_or(&dead.reason);
+            self.counter.set_aside(letter, dead.run.as_ref(), reason).await?;
             return Ok(None);
         }
         match received {

@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) schedule_lead: Duration,
     pub(crate) orchestrator_function: String,
     pub(crate) dead_letter_arns: Vec<String>,
+    pub(crate) dead_letters_url: String,
     pub(crate) trusted_senders: Vec<String>,
     pub(crate) namespace: String,
     pub(crate) sweep_interval: Duration,
@@ -105,6 +106,7 @@ impl Settings {
             schedule_lead: Duration::from_secs(number(get, "DORMOUSE_SCHEDULE_LEAD_SECONDS", 120, 0..=600)?),
             orchestrator_function: text_or(get, "DORMOUSE_ORCHESTRATOR_FUNCTION", ""),
             dead_letter_arns: list(get, "DORMOUSE_DEAD_LETTER_ARNS"),
+            dead_letters_url: text(get, "DORMOUSE_DEAD_LETTERS_URL")?,
             trusted_senders: list(get, "DORMOUSE_TRUSTED_SENDERS"),
             namespace: text_or(get, "DORMOUSE_NAMESPACE", "default"),
             sweep_interval: Duration::from_secs(number(get, "DORMOUSE_SWEEP_SECONDS", 60, 1..=86_400)?),
@@ -129,6 +131,7 @@ mod tests {
             ("DORMOUSE_TASK_QUEUES", r#"{"default":"d"}"#),
             ("DORMOUSE_SCHEDULE_GROUP", "g"),
             ("DORMOUSE_SCHEDULE_ROLE_ARN", "r"),
+            ("DORMOUSE_DEAD_LETTERS_URL", "x"),
         ])
     }
 

@@ -82,7 +82,7 @@ pub const CASES: &[Case] = cases! { subject, subject.store;
         lists_from_the_latest_start,
         lists_what_the_filter_admits,
         pages_of_lists_neither_lose_nor_repeat,
-        parks_and_unparks;
+        parks_and_unparks, lists_what_is_parked;
     due:
         the_earliest_comes_first,
         is_lowered_raised_and_taken_away,

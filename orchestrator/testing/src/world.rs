@@ -103,6 +103,8 @@ struct Kept {
     alarms: BTreeMap<RunKey, (RunId, Timestamp)>,
     locals: Vec<LocalTask>,
     failing_tasks: usize,
+    /// The only task queue that there is besides the default one, once that is said.
+    only_queue: Option<String>,
     /// The queue delivers by itself: what it was told of stays as it is, whatever becomes of its caller.
     delivers_intents: bool,
 }
@@ -161,6 +163,11 @@ impl Mail {
     /// The next so many tasks are not taken by the queue.
     pub fn fail_tasks(&self, tasks: usize) {
         self.lock().failing_tasks = tasks;
+    }
+
+    /// From now on there is no task queue but this one and the default one.
+    pub fn only_queue(&self, name: &str) {
+        self.lock().only_queue = Some(name.to_owned());
     }
 
     /// Takes the local activities that were asked for.
@@ -231,6 +238,12 @@ impl ActivityQueue for Mail {
             kept.tasks.push(task);
         }
         std::future::ready(Ok(())).boxed()
+    }
+
+    fn no_such_queue(&self, task_queue: Option<&str>) -> Option<String> {
+        let kept = self.lock();
+        let (only, name) = (kept.only_queue.as_deref()?, task_queue?);
+        (name != only).then(|| format!("there is no task queue {name:?}; there are: default, {only}"))
     }
 }
 

@@ -93,6 +93,7 @@ fn letter(message: &RunMessage, deliveries: u32) -> Letter {
         group: Some("w".into()),
         deliveries,
         sent_at: Timestamp::from_millis(0),
+        reason: None,
         body: encode(&Message::Run(message.clone())).unwrap(),
     }
 }
@@ -122,6 +123,7 @@ impl Tasks {
             run_queue_url: String::new(),
             alarm_queue_url: String::new(),
             alarm_queue_arn: String::new(),
+            dead_letters_url: String::new(),
             task_queues: BTreeMap::from([("default".into(), self.url.clone())]),
             schedule_group: String::new(),
             schedule_role_arn: String::new(),

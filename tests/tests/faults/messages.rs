@@ -60,6 +60,7 @@ impl Post {
             run_queue_url: urls["run"].clone(),
             alarm_queue_url: urls["alarm"].clone(),
             alarm_queue_arn: format!("arn:aws:sqs:us-east-1:000000000000:{alarm_queue}"),
+            dead_letters_url: String::new(),
             task_queues: BTreeMap::from([("default".into(), urls["default"].clone())]),
             schedule_group: group,
             schedule_role_arn: "arn:aws:iam::000000000000:role/scheduler".into(),

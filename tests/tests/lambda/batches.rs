@@ -103,15 +103,18 @@ async fn what_cannot_be_read_is_put_aside() {
         letter("good", "g", sweep(&run)),
         Letter { queue_arn: DEAD.into(), ..letter("dead", "x", sweep(&run)) },
         Letter { queue_arn: DEAD.into(), ..letter("dead garbage", "x", "?".into()) },
+        Letter { queue_arn: DEAD.into(), reason: Some("no task".into()), ..letter("given up", "x", "?".into()) },
     ];
     assert_eq!(function.invoke(batch, PLENTY).await, [""; 0]);
     assert_eq!(world.result(&run), Some(json!(["a"])), "the good one was handled");
     let done = function.clerk.0.lock().unwrap();
     let mut aside: Vec<_> = done.set_aside.iter().map(|(id, _)| id.as_str()).collect();
     aside.sort_unstable();
-    let expected = ["", "another version", "dead", "dead garbage", "garbage", "half", "null", "task", "unknown"];
+    let expected =
+        ["", "another version", "dead", "dead garbage", "garbage", "given up", "half", "null", "task", "unknown"];
     assert_eq!(aside, expected);
     assert!(done.set_aside.iter().all(|(_, reason)| !reason.is_empty()));
+    assert!(done.set_aside.contains(&("given up".into(), "no task".into())), "as whoever gave it up has said");
     assert_eq!(done.passed_on, [alarm]);
 }
 

@@ -160,6 +160,10 @@ impl ActivityQueue for Memory {
         }
         ready(Ok(())).boxed()
     }
+
+    fn no_such_queue(&self, _: Option<&str>) -> Option<String> {
+        None
+    }
 }
 
 impl Alarms for Memory {

@@ -9,6 +9,7 @@ use dormouse::api::{LetterBody, Redriven, RedrivenLetterBody};
 use dormouse::{Limits, RawClient};
 use dormouse_aws::dead_letters::examine;
 use dormouse_aws::quarantine::{Letter, Quarantine};
+use dormouse_aws::queues::REASON_ATTRIBUTE;
 use dormouse_aws::queues::route::Route;
 use dormouse_aws::redrive::{Redriver, route, summary};
 use dormouse_aws::store::DynamoStore;
@@ -187,6 +188,7 @@ pub fn sends_again(endpoint: &str) {
         letters_by_name(endpoint).await;
         many_letters_take_several_requests(endpoint).await;
         cut_between_sending_and_removing(endpoint).await;
+        what_is_no_task_is_given_up(endpoint).await;
     });
 }
 
@@ -266,8 +268,10 @@ async fn each_letter_reaches_its_queue(endpoint: &str) {
         (format!("{}-lost", at(21).as_millis()), "lost"),
     ];
     for (id, says) in &stay {
+        // A queue may yet be there.
+        let expected = if *id == name(7) { Redriven::Refused } else { Redriven::Unsendable };
         let (outcome, detail) = outcome(&answer.letters, id);
-        assert!(outcome == Redriven::Refused && detail.contains(says), "{id}: {outcome:?}, {detail}");
+        assert!(outcome == expected && detail.contains(says), "{id}: {outcome:?}, {detail}");
     }
     assert_eq!(bench.names().await, stay.each_ref().map(|(id, _)| id.clone()), "what was refused stays");
 
@@ -291,15 +295,58 @@ async fn each_letter_reaches_its_queue(endpoint: &str) {
     assert_eq!(bench.place.take(&settings.task_queues["others"]).await, [task_for(Some("others"), now)]);
     assert_eq!(bench.on_the_run_queue().await.len(), 1, "the alarm rang");
 
-    // The command line says the same, and that not everything went well.
-    for (verb, code) in [("list", 0), ("redrive --all", 1), (&format!("redrive {}", name(0)), 1)] {
+    let odd = format!("{}-odd", at(20).as_millis());
+    what_stays_is_looked_into_and_thrown_away(&api, [&name(0), &name(7), &name(8), &odd], &messages[7]).await;
+}
+
+/// A letter that was sent; one for a queue that is not there; a pointer to nothing; one that cannot be read.
+async fn what_stays_is_looked_into_and_thrown_away(
+    api: &RawClient,
+    [sent, homeless, expired, odd]: [&str; 4],
+    for_nowhere: &Message,
+) {
+    let shown = api.quarantined(odd).await.unwrap();
+    assert_eq!((shown.message.as_deref(), shown.goes_to), (Some("tea"), None));
+    assert!(shown.stays_because.unwrap().contains("cannot be read"));
+    let shown = api.quarantined(homeless).await.unwrap();
+    assert_eq!(shown.message, Some(encode(for_nowhere).unwrap()));
+    assert_eq!(shown.goes_to.as_deref(), Some("the task queue \"nowhere\""));
+    assert!(api.quarantined("nonsense").await.unwrap_err().to_string().contains("no letter"));
+
+    // The command line says the same: that not everything went well; and that it did, once only what never can be sent
+    // is left. That is looked into, and thrown away.
+    let verbs = [
+        ("list", 0),
+        ("redrive --all", 1),
+        (&format!("redrive {sent}"), 1),
+        (&format!("discard {homeless}"), 0),
+        (&format!("discard {homeless}"), 1),
+        ("redrive --all", 0),
+        (&format!("redrive {odd}"), 1),
+        (&format!("show {odd}"), 0),
+        (&format!("discard {odd} {expired}"), 0),
+        (&format!("show {odd}"), 1),
+    ];
+    for (verb, code) in verbs {
         let line = format!("app quarantine {verb} --output json --address {}", api.address());
         let run = move || dormouse::cli(App::new()).main_from(line.split(' '));
         let ended = tokio::task::spawn_blocking(run).await.unwrap();
         assert_eq!(format!("{ended:?}"), format!("{:?}", ExitCode::from(code)), "{verb}");
     }
     let again = api.redrive_page(None).await.unwrap();
-    assert!(again.letters.iter().all(|letter| letter.outcome == Redriven::Refused) && again.letters.len() == 5);
+    assert!(again.letters.iter().all(|letter| letter.outcome == Redriven::Unsendable) && again.letters.len() == 2);
+}
+
+/// What is no task is given up at once, and says why.
+async fn what_is_no_task_is_given_up(endpoint: &str) {
+    let bench = Bench::at(endpoint).await;
+    bench.place.queues.give_up("tea", "no JSON:\n\u{fffe}expected value").await.unwrap();
+    let receive = bench.place.account.sqs.receive_message().queue_url(&bench.place.settings.dead_letters_url);
+    let received = receive.message_attribute_names("All").send().await.unwrap().messages.unwrap();
+    let [message] = &received[..] else { panic!("{received:?}") };
+    assert_eq!(message.body.as_deref(), Some("tea"));
+    let reason = &message.message_attributes.as_ref().unwrap()[REASON_ATTRIBUTE];
+    assert_eq!(reason.string_value.as_deref(), Some("no JSON:expected value"));
 }
 
 async fn letters_by_name(endpoint: &str) {

@@ -86,6 +86,7 @@ impl Account {
             alarm_queue_url: alarms,
             alarm_queue_arn: arn,
             task_queues: BTreeMap::from([("default".into(), tasks), ("others".into(), others)]),
+            dead_letters_url: make(format!("{name}-given-up"), false).await,
             schedule_group: name,
             schedule_role_arn: "arn:aws:iam::000000000000:role/scheduler".into(),
             longest_delay: LONGEST_DELAY,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dormouse::{Payload, Status};
+use dormouse::{Activity, ActivityOptions, App, Payload, Status, Workflow};
 use dormouse_core::history::{Event, Input};
 use dormouse_core::operations;
 use dormouse_core::{ActivityTask, Arrival, Failure, RetryState};
@@ -10,11 +10,11 @@ use dormouse_engine::attempts::{AttemptRecord, AttemptState, Claiming, Standing,
 use dormouse_engine::seams::Delivery;
 use dormouse_engine::store::{AttemptKey, Swap};
 use dormouse_engine::worker::{handle_message, handle_task};
-use dormouse_testing::world::{Process, drive, latest, start_body};
+use dormouse_testing::world::{Process, drive, latest, run, start_body};
 use dormouse_testing::{Fault, On, World};
 use serde_json::json;
 
-use super::workflows::{Ran, app_that_counts};
+use super::workflows::{ONCE, Ran, app_that_counts};
 
 /// Handles one delivery of a task, as a worker does.
 pub fn work(world: &World, process: &Process, task: ActivityTask) {
@@ -268,4 +268,70 @@ fn a1_retries_leave_the_history_alone() {
     world.mail.arrive(&run, task.run_id, late);
     process.deliver();
     assert_eq!(world.records(&run).len(), 3);
+}
+
+const ON_GPUS: ActivityOptions = ONCE.task_queue("gpuu").schedule_to_start(Duration::from_hours(6));
+
+async fn elsewhere(cx: Workflow, _: ()) -> Result<u32, Failure> {
+    cx.activity(answer, &()).options(ON_GPUS).await
+}
+
+async fn answer(_: Activity, _: ()) -> Result<u32, Failure> {
+    Ok(42)
+}
+
+/// Its task is for a queue that is not there. Nothing is counted against it: no attempt has begun.
+#[test]
+fn a1_a_task_that_no_queue_takes_is_known_and_tried_again() {
+    let begin = || {
+        let world = World::new(App::new().workflow("elsewhere", elsewhere).activity("answer", answer));
+        world.mail.only_queue("gpu");
+        let process = world.process();
+        process.start("elsewhere", "w", "r1", &());
+        process.deliver();
+        assert_eq!(world.mail.take_tasks(), []);
+        (world, process)
+    };
+    let pending = |process: &Process| {
+        let described = drive(process.front.describe(&latest("w"))).unwrap().unwrap();
+        described.pending_activities.into_iter().next().expect("an activity")
+    };
+    let assert_known = |process: &Process| {
+        let pending = pending(process);
+        let failure = pending.last_failure.expect("it is known why");
+        assert_eq!(failure.message, "there is no task queue \"gpuu\"; there are: default, gpu");
+        assert!(serde_json::to_string(&failure).unwrap().contains("\"NoSuchTaskQueue\""), "{failure:?}");
+        assert_eq!((pending.attempt, pending.state.as_str()), (0, "scheduled"));
+    };
+    let (world, process) = begin();
+    assert_known(&process);
+    for _ in 0..2 {
+        world.pass_sweeps(4);
+        world.sweep();
+        process.deliver();
+        assert_eq!(world.mail.take_tasks(), []);
+        assert_known(&process);
+    }
+    // The queue is there at last: the next sweep hands the task out, and it is attempt 1 that runs.
+    world.mail.only_queue("gpuu");
+    world.pass_sweeps(16);
+    world.sweep();
+    process.deliver();
+    let task = world.mail.take_tasks().remove(0);
+    work(&world, &process, task);
+    process.deliver();
+    assert_eq!(world.result(&run("w", 0)), Some(json!(42)));
+
+    // It never is: the limit holds, and no worker can begin afterwards.
+    let (world, process) = begin();
+    let id = pending(&process).activity_id.parse().unwrap();
+    let task = world.state(&run("w", 0)).task(id).expect("a task");
+    world.pass(Duration::from_hours(6) + Duration::from_secs(1));
+    world.ring();
+    process.deliver();
+    let failure = drive(process.front.result(&latest("w"), Duration::ZERO)).unwrap().unwrap().failure.expect("failed");
+    let failure = serde_json::to_string(&failure).unwrap();
+    assert!(failure.contains("schedule_to_start"), "{failure}");
+    let claimed = drive(claim(&process.ports, &task, None)).unwrap().unwrap();
+    assert!(matches!(claimed, Claiming::Nothing), "{claimed:?}");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use dormouse::api::{LetterBody, Redriven, RedrivenLetterBody};
+use dormouse::api::{DiscardedLetterBody, LetterBody, LetterShownBody, Redriven, RedrivenLetterBody};
 use dormouse::{Hosts, Limits, Payload, RunId, Status, Timestamp};
 use dormouse_core::RunKey;
 use dormouse_engine::ApiError;
@@ -473,6 +473,14 @@ impl Redrive for Quarantine {
     fn redrive_these(&self, ids: Vec<String>) -> SeamFuture<'_, Vec<RedrivenLetterBody>> {
         self.note(format!("these {ids:?}"), ids.iter().map(|id| redriven(id)).collect())
     }
+
+    fn show(&self, id: String) -> SeamFuture<'_, Option<LetterShownBody>> {
+        self.note(format!("show {id:?}"), None)
+    }
+
+    fn discard(&self, ids: Vec<String>) -> SeamFuture<'_, Vec<DiscardedLetterBody>> {
+        self.note(format!("discard {ids:?}"), vec![])
+    }
 }
 
 /// The quarantine: pages, sizes and ids.
@@ -495,12 +503,17 @@ fn f3_letters_are_those_that_were_asked_for() {
     assert_eq!(last.get("next_page_token"), None);
     let these = send("POST", "/v1/quarantine/redrive", json!({ "ids": ["l3", "l2"] }));
     assert_eq!((&these["letters"][0]["id"], &these["letters"][1]["id"]), (&json!("l3"), &json!("l2")));
+    assert_eq!(send("POST", "/v1/quarantine/discard", json!({ "ids": ["l4"] })), json!({ "letters": [] }));
+    let (status, _) = in_time(&world, ask(router.clone(), "GET", "/v1/quarantine/1-a~23b", None, Value::Null));
+    assert_eq!(status, StatusCode::NOT_FOUND);
     let asked = [
         "list None 100",
         "list Some(\"behind l1\") 7",
         "redrive None",
         "redrive Some(\"behind l1\")",
         "these [\"l3\", \"l2\"]",
+        "discard [\"l4\"]",
+        "show \"1-a#b\"",
     ];
     assert_eq!(*quarantine.0.lock().unwrap(), asked);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dormouse::{App, IdConflictPolicy, Payload, Status};
 use dormouse_core::{Arrival, RunKey, operations};
 use dormouse_engine::attempts::{AttemptRecord, AttemptState, Claiming, claim};
+use dormouse_engine::parking::{StandingStill, standing_still};
 use dormouse_engine::seams::RunMessage;
 use dormouse_engine::store::{AttemptKey, RunFilter};
 use dormouse_testing::World;
@@ -183,4 +184,34 @@ fn o1_a_parked_run_takes_in_what_is_meant_for_it() {
     }
     assert_eq!(world.batches(&run).len(), before);
     assert_eq!(world.state(&run).status(), Status::Running);
+}
+
+/// Whoever asks what stands still is told how many runs, and since when: tries in between do not count as going on.
+#[test]
+fn o1_parked_runs_are_counted_and_since_when_they_stand_still() {
+    let world = World::new(app());
+    let process = world.process();
+    let counted = |process: &Process| drive(standing_still(&process.ports)).unwrap().unwrap();
+    assert_eq!(counted(&process), StandingStill { count: 0, since: None, first: vec![] });
+    let (run, _, parked) = diverged(&world, &process);
+    let since = world.now();
+    process.start("words", "sound", "r", &1);
+    assert_eq!(counted(&process), StandingStill { count: 1, since: Some(since), first: vec![run.clone()] });
+    for _ in 0..3 {
+        world.pass(Duration::from_hours(1));
+        parked.handle(RunMessage::Sweep { run: run.clone() }).unwrap().unwrap();
+    }
+    assert!(world.row(&run).unwrap().parked.unwrap().attempts > 1, "it was tried again");
+    assert_eq!(counted(&world.process()).since, Some(since));
+
+    let only = RunFilter { parked: true, ..RunFilter::default() };
+    let (listed, _) = drive(process.front.list(&only, None, 10)).unwrap().unwrap();
+    let [summary] = &listed.workflows[..] else { panic!("{listed:?}") };
+    assert_eq!((summary.workflow_id.as_str(), summary.parked.as_ref().unwrap().since), ("w", Some(since)));
+
+    FOLLOWS.set(true);
+    world.pass(Duration::from_hours(1));
+    parked.handle(RunMessage::Sweep { run: run.clone() }).unwrap().unwrap();
+    assert_eq!(world.row(&run).unwrap().parked, None, "its code goes on");
+    assert_eq!(counted(&process).count, 0);
 }

@@ -280,6 +280,7 @@ fn a_long_explanation_is_cut() {
                 attempts: 1,
                 retry_at: at(5),
                 ends_process: false,
+                since: None,
             };
             store.park(&run, Some(parked)).await.unwrap();
             let found = store.row(&run).await.unwrap().and_then(|row| row.parked).expect("it is parked");
@@ -306,6 +307,7 @@ fn racing_writers_of_one_row_keep_each_other_s_changes() {
                         attempts,
                         retry_at: at(5),
                         ends_process: false,
+                        since: None,
                     };
                     until_known(|| store.park(&run, Some(parked.clone())));
                     until_known(|| store.settle(&run));

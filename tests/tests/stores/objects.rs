@@ -147,6 +147,7 @@ fn what_another_process_wrote_is_not_overwritten() {
         attempts: 1,
         retry_at: at(3_000),
         ends_process: false,
+        since: None,
     };
     block_on(async {
         store.open(&run, "batch 0".into(), opening(2_000)).await.unwrap();

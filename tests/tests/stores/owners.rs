@@ -234,6 +234,7 @@ async fn a_zombie_finds_its_keys_taken_and_begins_nothing() {
         attempts: 1,
         retry_at: at(3_000),
         ends_process: false,
+        since: None,
     };
     assert_eq!(
         other.append(&written, later(1), "other".into(), RowUpdate::due(at(1_500))).await,

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use dormouse_core::{RunKey, Timestamp};
-use dormouse_engine::store::{AttemptKey, Creation, Entry, Histories, Index, RowUpdate, RunFilter, Store, StoreError};
+use dormouse_engine::store::{
+    AttemptKey, Creation, Entry, Histories, Index, Parked, RowUpdate, RunFilter, Store, StoreError,
+};
 use dormouse_engine::stores::sqlite::{OpenError, SqliteStore};
 use dormouse_testing::conformance::Damage;
 use dormouse_testing::later;
@@ -242,4 +244,29 @@ fn writes_until_killed() {
             sequence += 1;
         }
     });
+}
+
+/// A file that an earlier build made has no index of parked runs; it has one when it is opened.
+#[test]
+fn an_older_file_lists_what_is_parked_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run("w", 0);
+    let parked = Parked {
+        reason: "why".into(),
+        build: "b".into(),
+        sequence: 1,
+        attempts: 1,
+        retry_at: Timestamp::from_millis(5),
+        ends_process: false,
+        since: None,
+    };
+    let store = SqliteStore::open(dir.path()).unwrap();
+    block_on(store.open(&run, "batch 0".into(), opening(2_000))).unwrap();
+    block_on(store.park(&run, Some(parked))).unwrap();
+    drop(store);
+    rusqlite::Connection::open(dir.path().join("dormouse.db")).unwrap().execute("DROP INDEX runs_parked", []).unwrap();
+    let store = SqliteStore::open(dir.path()).unwrap();
+    let only = RunFilter { parked: true, ..RunFilter::default() };
+    let listed = block_on(store.list(&run.workflow.namespace, &only, None, 9)).unwrap();
+    assert_eq!(listed.len(), 1, "{listed:?}");
 }

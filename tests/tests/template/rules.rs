@@ -20,6 +20,7 @@ const ENVIRONMENT: &[&str] = &[
     "DORMOUSE_LONGEST_DELAY_SECONDS",
     "DORMOUSE_SCHEDULE_LEAD_SECONDS",
     "DORMOUSE_DEAD_LETTER_ARNS",
+    "DORMOUSE_DEAD_LETTERS_URL",
     "DORMOUSE_NAMESPACE",
     "DORMOUSE_SWEEP_SECONDS",
     "DORMOUSE_RETENTION_DAYS",
@@ -318,7 +319,7 @@ impl<'a> Template<'a> {
                         self.must(resources().eq([&messages]), "ActivityRole: objects other than messages");
                     }
                     "sqs" if verb == "SendMessage" => {
-                        let may = ["RunQueue", "TaskQueue", "AlarmQueue"];
+                        let may = ["RunQueue", "TaskQueue", "AlarmQueue", "DeadLetters"];
                         self.must(resources().all(|resource| may.contains(&owner(resource))), "ActivityRole: sends");
                     }
                     "sqs" => self.must(resources().eq([&get_att("TaskQueue", "Arn")]), "ActivityRole: receives"),
@@ -431,11 +432,16 @@ impl<'a> Template<'a> {
                 .collect()
         };
         self.must(keys(table) == ["\"p\" \"HASH\"", "\"s\" \"RANGE\""], "Table: key");
-        for (name, hash, range) in [("by_start", "lp", "ls"), ("by_due", "dp", "ds")] {
+        for (name, hash, range) in [("by_start", "lp", "ls"), ("by_due", "dp", "ds"), ("by_parked", "pp", "ps")] {
             let indexes = table["GlobalSecondaryIndexes"].as_array().unwrap();
             let index = indexes.iter().find(|index| index["IndexName"] == name).unwrap_or(&Value::Null);
             let fine = keys(index) == [format!("\"{hash}\" \"HASH\""), format!("\"{range}\" \"RANGE\"")];
             self.must(fine && index["Projection"]["ProjectionType"] == "ALL", format!("Table: index {name}"));
+            let arn = json!({ "Fn::Sub": format!("${{Table.Arn}}/index/{name}") });
+            for role in ["OrchestratorRole", "ApiRole"] {
+                let mut queries = self.statements(role).into_iter().filter(|it| it.actions.contains(&"dynamodb:Query"));
+                self.must(queries.any(|query| query.resources.contains(&&arn)), format!("{role}: reads {name}"));
+            }
         }
     }
 
@@ -543,7 +549,18 @@ impl<'a> Template<'a> {
                 missing.push(format!("{function}: alarm on Errors"));
             }
         }
+        for metric in ["ParkedRuns", "OldestParkedRun"] {
+            if !watched(metric, &reference("Orchestrator")) {
+                missing.push(format!("Orchestrator: alarm on {metric}"));
+            }
+        }
         self.faults.extend(missing);
+        for alarm in ["RunsParked", "OldestParkedRun"] {
+            let properties = self.properties(alarm);
+            // Where the sweep tells them; and it tells nothing of none.
+            self.must(properties["Namespace"] == "Dormouse", format!("{alarm}: namespace"));
+            self.must(properties["TreatMissingData"] == "notBreaching", format!("{alarm}: nothing told is good"));
+        }
         // Messages wait there for up to 900 seconds.
         self.must(self.properties("AlarmQueueOld")["Threshold"].as_u64() > Some(900), "AlarmQueueOld: false alarms");
     }

@@ -1,4 +1,4 @@
-//! The two indexes: listings, and agendas. Eventually consistent, as DynamoDB's global indexes are.
+//! The indexes: listings, agendas, and parked runs. Eventually consistent, as DynamoDB's global indexes are.
 
 use std::collections::VecDeque;
 
@@ -14,22 +14,26 @@ use dormouse_engine::store::{ListCursor, RunFilter, RunRow, StoreError};
 /// An index of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Index {
-    ByStart,
-    ByDue,
+    Start,
+    Due,
+    /// Open runs that are parked, and no others: it costs nothing while there are none.
+    Parked,
 }
 
 impl Index {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::ByStart => "by_start",
-            Self::ByDue => "by_due",
+            Self::Start => "by_start",
+            Self::Due => "by_due",
+            Self::Parked => "by_parked",
         }
     }
 
     pub(super) fn keys(self) -> (&'static str, &'static str) {
         match self {
-            Self::ByStart => ("lp", "ls"),
-            Self::ByDue => ("dp", "ds"),
+            Self::Start => ("lp", "ls"),
+            Self::Due => ("dp", "ds"),
+            Self::Parked => ("pp", "ps"),
         }
     }
 }
@@ -136,8 +140,12 @@ impl Inner {
         let (from, to) = keys::everything();
         let but = after.map(keys::cursor);
         let to = but.clone().unwrap_or(to);
-        let search = Search { index: Index::ByStart, from, to, but, forward: false, page: page(limit) };
-        let partition = |shard| keys::start_partition(namespace, shard);
+        let index = if filter.parked { Index::Parked } else { Index::Start };
+        let search = Search { index, from, to, but, forward: false, page: page(limit) };
+        let partition = |shard| match filter.parked {
+            true => keys::parked_partition(namespace, shard),
+            false => keys::start_partition(namespace, shard),
+        };
         let admits = |item: &Item| self.readable(item).is_some_and(|row| filter.admits(&row));
         let found = self.search(search, partition, limit, admits).await?;
         Ok(found.iter().filter_map(|item| self.readable(item)).collect())
@@ -166,7 +174,7 @@ impl Inner {
         let but = after.map(|(at, run)| keys::agenda_sort(at, &run));
         let from = but.clone().unwrap_or(from);
         let to = keys::behind(by);
-        let search = Search { index: Index::ByDue, from, to, but, forward: true, page: page(limit) };
+        let search = Search { index: Index::Due, from, to, but, forward: true, page: page(limit) };
         self.search(search, |shard| keys::agenda_partition(agenda, shard), limit, admits).await
     }
 

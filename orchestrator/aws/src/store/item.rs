@@ -2,8 +2,8 @@
 //!
 //! An index row has the attributes `namespace`, `workflow_id`, `ordinal`, `run_id`, `workflow_type`, `status`,
 //! `started_at`, `closed_at`, `due` (times are numbers: milliseconds since 1970), `parked` (JSON), the keys of the
-//! indexes `lp`, `ls`, `dp`, `ds`, and, once closed, `cs`: what `ds` becomes when nothing is owed any more. A row
-//! whose run is retired has `retired` instead of all that (see `retire.rs`).
+//! indexes `lp`, `ls`, `dp`, `ds`, while it is parked and open `pp` and `ps`, and, once closed, `cs`: what `ds` becomes
+//! when nothing is owed any more. A row whose run is retired has `retired` instead of all that (see `retire.rs`).
 
 use std::collections::HashMap;
 
@@ -149,10 +149,11 @@ pub(super) fn opened(run: &RunKey, opening: &Opening) -> Item {
     item
 }
 
-/// What an update does to a row: attributes to set, attributes to remove.
+/// What an update does to a row: attributes to set, to copy from others, to remove.
 #[derive(Debug, Default)]
 pub(super) struct Amendment {
     pub(super) set: Vec<(&'static str, AttributeValue)>,
+    pub(super) copy: Option<(&'static str, &'static str)>,
     pub(super) remove: Vec<&'static str>,
 }
 
@@ -167,6 +168,8 @@ impl Amendment {
                 ("closed_at", time(closed_at)),
                 ("cs", text(&*ds)),
             ]);
+            // What has ended stands still no more.
+            amendment.remove.extend(["pp", "ps"]);
             if update.due.is_none() {
                 amendment.set.extend([("dp", text(dp)), ("ds", text(ds))]);
                 amendment.remove.push("due");
@@ -188,14 +191,16 @@ impl Amendment {
     pub(super) fn expression(self) -> (String, HashMap<String, String>, HashMap<String, AttributeValue>) {
         let mut expression = String::new();
         if !self.set.is_empty() {
-            let set: Vec<_> = self.set.iter().map(|(name, _)| format!("#{name} = :{name}")).collect();
-            expression = format!("SET {}", set.join(", "));
+            let set = self.set.iter().map(|(name, _)| format!("#{name} = :{name}"));
+            let copy = self.copy.iter().map(|(to, from)| format!("#{to} = #{from}"));
+            expression = format!("SET {}", set.chain(copy).collect::<Vec<_>>().join(", "));
         }
         if !self.remove.is_empty() {
             let remove: Vec<_> = self.remove.iter().map(|name| format!("#{name}")).collect();
             expression = format!("{expression} REMOVE {}", remove.join(", "));
         }
-        let names = self.set.iter().map(|(name, _)| *name).chain(self.remove);
+        let copied = self.copy.iter().flat_map(|(to, from)| [*to, *from]);
+        let names = self.set.iter().map(|(name, _)| *name).chain(copied).chain(self.remove);
         let names = names.map(|name| (format!("#{name}"), name.to_owned())).collect();
         let values = self.set.into_iter().map(|(name, value)| (format!(":{name}"), value)).collect();
         (expression, names, values)
@@ -323,6 +328,7 @@ mod tests {
             attempts: 1,
             retry_at: at(u64::MAX),
             ends_process: false,
+            since: Some(at(3)),
         };
         let expected = RunRow {
             run: run.clone(),
@@ -352,8 +358,8 @@ mod tests {
         let (expression, names, values) = Amendment::of(&run, &close).expression();
         assert_eq!(
             expression,
-            "SET #status = :status, #closed_at = :closed_at, #cs = :cs, #dp = :dp, #ds = :ds REMOVE #due"
+            "SET #status = :status, #closed_at = :closed_at, #cs = :cs, #dp = :dp, #ds = :ds REMOVE #pp, #ps, #due"
         );
-        assert_eq!((names.len(), values.len()), (6, 5));
+        assert_eq!((names.len(), values.len()), (8, 5));
     }
 }

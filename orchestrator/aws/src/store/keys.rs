@@ -120,6 +120,16 @@ pub(super) fn start_partition(namespace: &str, shard: u8) -> String {
     format!("start#{shard}#{}", encode(namespace))
 }
 
+/// The partition of an index that holds parked runs alone, in the order in which they are listed.
+pub(super) fn parked_partition(namespace: &str, shard: u8) -> String {
+    format!("parked#{shard}#{}", encode(namespace))
+}
+
+/// The partition in which a run is listed while it is parked.
+pub(super) fn parked(run: &RunKey) -> String {
+    parked_partition(&run.workflow.namespace, shard(&run.workflow))
+}
+
 fn start_sort(started_at: Timestamp, workflow_id: &str, ordinal: u64) -> String {
     format!("{:020}{END}{workflow_id}{END}{ordinal:020}", started_at.as_millis())
 }

@@ -76,7 +76,8 @@ impl Inner {
     /// Makes a tombstone of a row. `false`: it is none that may go.
     async fn entomb(&self, run: &RunKey, by: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
         let (dp, ds) = keys::agenda(Agenda::Retired, now + PAUSE, run);
-        let gone = ["run_id", "workflow_type", "status", "started_at", "closed_at", "parked", "lp", "ls", "cs"];
+        let gone =
+            ["run_id", "workflow_type", "status", "started_at", "closed_at", "parked", "lp", "ls", "cs", "pp", "ps"];
         let remove: Vec<_> = gone.map(|name| format!("#{name}")).into();
         let mut update = self
             .client

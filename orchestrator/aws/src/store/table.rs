@@ -25,7 +25,7 @@ pub(super) async fn create(client: &Client, table: &str) -> Result<(), StoreErro
         .table_name(table)
         .billing_mode(BillingMode::PayPerRequest)
         .set_key_schema(Some(key_schema(("p", "s")).map_err(built)?));
-    for index in [Index::ByStart, Index::ByDue] {
+    for index in [Index::Start, Index::Due, Index::Parked] {
         let index = GlobalSecondaryIndex::builder()
             .index_name(index.name())
             .set_key_schema(Some(key_schema(index.keys()).map_err(built)?))
@@ -33,7 +33,7 @@ pub(super) async fn create(client: &Client, table: &str) -> Result<(), StoreErro
             .build();
         request = request.global_secondary_indexes(index.map_err(built)?);
     }
-    for name in ["p", "s", "lp", "ls", "dp", "ds"] {
+    for name in ["p", "s", "lp", "ls", "dp", "ds", "pp", "ps"] {
         let attribute =
             AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build();
         request = request.attribute_definitions(attribute.map_err(built)?);

@@ -256,12 +256,13 @@ impl Inner {
         keys::check(&run.workflow)?;
         let mut amendment = Amendment::default();
         match parked {
-            None => amendment.remove.push("parked"),
+            None => amendment.remove.extend(["parked", "pp", "ps"]),
             Some(mut parked) => {
                 let end = (0..=LARGEST_REASON).rev().find(|end| parked.reason.is_char_boundary(*end));
                 parked.reason.truncate(end.unwrap_or(0));
                 let json = serde_json::to_string(&parked).map_err(|error| StoreError::Refused(Cause::of(error)))?;
-                amendment.set.push(("parked", text(json)));
+                amendment.set.extend([("parked", text(json)), ("pp", text(keys::parked(run)))]);
+                amendment.copy = Some(("ps", "ls"));
             }
         }
         let (expression, names, values) = amendment.expression();

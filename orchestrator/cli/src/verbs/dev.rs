@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::error::CliError;
 use crate::exit::EXIT_INTERRUPTED;
+use crate::key::Key;
 use crate::output::{Format, say};
 use crate::place::{Place, StoreUrl};
 use crate::verb::{Context, Verb};
@@ -27,10 +28,13 @@ Examples:
   dev --listen 127.0.0.1:0                 any free port; the first line printed names it
   dev --data-dir /var/lib/orders --log debug
   dev --listen 0.0.0.0:7780 --allow-host orders.internal
-                                           for other machines too, which ask for it by that name
+                                           for other machines too, which ask for it by that name, and show the token
   dev --store s3://bucket/orders           kept in S3, on no disk: any machine may go on with it
   AWS_ENDPOINT_URL=http://127.0.0.1:9000 dev --store s3://bucket/orders
                                            the same on what speaks S3's protocol
+
+Beyond the loopback interface requests must show a token: the variable DORMOUSE_TOKEN says which; without it, one is made
+at the first start, in the file dormouse.token of the data directory, or, with --store, anew at each start.
 
 An object store must keep to conditional puts; that is tried out first. Its owner renews a lease; after kill -9 the
 next start waits until it is over. Who cannot renew it in time stops writing and ends. Needs the feature `s3`.
@@ -47,9 +51,12 @@ pub(crate) struct Dev {
     /// long, and the store may fail to answer for nearly so long
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration, requires = "store")]
     lease: Duration,
-    /// Where to listen; port 0 picks a free one. There is no authentication: whoever reaches it may do everything
+    /// Where to listen; port 0 picks a free one. Where other machines can reach it, requests must show a token
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7780")]
     listen: String,
+    /// Ask nobody for a token: whoever reaches the address may do everything
+    #[arg(long)]
+    no_auth: bool,
     /// A host name that requests may give beside localhost and the address listened at; may be repeated. Others are
     /// refused (421): any web page can make a name of its own lead here
     #[arg(long, value_name = "HOST")]
@@ -81,11 +88,19 @@ impl Verb for Dev {
         let mut stop = StopSignals::new()?;
         let app = Arc::new(cx.app.clone());
         let place = self.place();
-        let listen = Listen::at(&self.listen).allow(self.allow_host.clone());
         let (store, ours) = tokio::select! {
             opened = place.open() => opened?,
             () = stop.next() => return Ok(ExitCode::from(EXIT_INTERRUPTED)),
         };
+        let key = match self.key(&place).await {
+            Ok(key) => key,
+            Err(error) => {
+                ours.release().await;
+                return Err(error);
+            }
+        };
+        let token = key.as_ref().map(|key| key.token.clone());
+        let listen = Listen::at(&self.listen).allow(self.allow_host.clone()).token(token);
         let Self { turn_limit, concurrent_activities, .. } = self;
         let trials = Some(place.trials());
         let settings = Settings { turn_limit, concurrent_activities, trials, ..Settings::default() };
@@ -96,13 +111,13 @@ impl Verb for Dev {
                 return Err(explain(error));
             }
         };
-        if !server.address().ip().is_loopback() {
+        if key.is_none() && !server.address().ip().is_loopback() {
             tracing::warn!(
-                "{} is open to other machines, and there is no authentication: whoever reaches it may do everything",
+                "{} is open to other machines, and --no-auth asks nobody for a token: whoever reaches it may do everything",
                 server.address()
             );
         }
-        match announce(&place, &server, &cx) {
+        match announce(&place, &server, key.as_ref(), &cx) {
             // Whoever started us reads the address and goes: no reason to stop serving.
             Err(error) if error.is_nobody_reads() => {}
             outcome => outcome?,
@@ -138,9 +153,25 @@ impl Dev {
             None => Place::Directory(self.data_dir.clone()),
         }
     }
+
+    /// The token to ask for, where other machines can reach us.
+    async fn key(&self, place: &Place) -> Result<Option<Key>, CliError> {
+        if self.no_auth || is_loopback(&self.listen).await {
+            return Ok(None);
+        }
+        Key::find(place).map(Some)
+    }
 }
 
-fn announce(place: &Place, server: &Server, cx: &Context) -> Result<(), CliError> {
+/// Whether nobody but this machine can reach the address. One that makes no sense is refused by whoever listens there.
+async fn is_loopback(listen: &str) -> bool {
+    match tokio::net::lookup_host(listen).await {
+        Ok(addresses) => addresses.into_iter().all(|address| address.ip().is_loopback()),
+        Err(_) => true,
+    }
+}
+
+fn announce(place: &Place, server: &Server, key: Option<&Key>, cx: &Context) -> Result<(), CliError> {
     let (url, data) = (server.url(), place.to_string());
     let workflows: Vec<_> = cx.app.workflow_types().collect();
     let activities: Vec<_> = cx.app.activity_types().collect();
@@ -150,14 +181,19 @@ fn announce(place: &Place, server: &Server, cx: &Context) -> Result<(), CliError
                 Place::Directory(_) => "data_dir",
                 Place::Objects(..) => "store",
             };
-            say(&json!({ "address": url, kind: data, "workflows": workflows, "activities": activities }).to_string())
+            let mut said = json!({ "address": url, kind: data, "workflows": workflows, "activities": activities });
+            if let Some(file) = key.and_then(|key| key.file.as_ref()) {
+                said["token_file"] = json!(file);
+            }
+            say(&said.to_string())
         }
         // Scripts wait for the first line.
         Format::Table => say(&format!(
             "Dormouse is listening on {url}\n  data        {data}\n  workflows   {}\n  activities  {}\n  \
-             API         {url}/openapi.json\n  stop        Ctrl-C; twice stops at once",
+             API         {url}/openapi.json\n{}  stop        Ctrl-C; twice stops at once",
             names(&workflows),
-            names(&activities)
+            names(&activities),
+            key.map_or_else(String::new, |key| format!("  token       {}\n", key.command(&url)))
         )),
     }
 }
@@ -204,6 +240,25 @@ impl StopSignals {
     async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_only_this_machine_reaches_needs_no_token() {
+        for (listen, alone) in [
+            ("127.0.0.1:0", true),
+            ("localhost:7780", true),
+            ("[::1]:7780", true),
+            ("0.0.0.0:7780", false),
+            ("[::]:7780", false),
+            ("10.0.0.7:80", false),
+        ] {
+            assert_eq!(is_loopback(listen).await, alone, "{listen}");
         }
     }
 }

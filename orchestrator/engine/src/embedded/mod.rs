@@ -36,7 +36,7 @@ use crate::thread::Context;
 use alarms::AlarmClock;
 use closings::Notices;
 use mailroom::{Mailroom, Post};
-use pick_up::{begin_trials, end_probations, pick_up, try_suspects};
+use pick_up::{begin_trials, end_probations, pick_up, tell_what_stands_still, try_suspects};
 use shard::Shards;
 use trials::Trials;
 use workers::Workers;
@@ -172,6 +172,7 @@ impl Embedded {
         let shards = Shards::begin(context, Arc::clone(&mailroom), trials.clone(), inboxes)?;
         let front = Arc::new(FrontDoor::new(ports.clone(), intake, Arc::clone(&mailroom) as _));
 
+        tell_what_stands_still(&ports).await?;
         pick_up(&ports, &mailroom, &suspects).await?;
         let (rounds, stopping) = (TaskTracker::new(), CancellationToken::new());
         let alarms = alarms.ring(Arc::clone(&ports.runs), Arc::clone(&host));

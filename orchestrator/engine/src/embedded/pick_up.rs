@@ -9,7 +9,7 @@ use dormouse_core::{RunKey, Timestamp};
 use super::OpenError;
 use super::mailroom::Mailroom;
 use super::trials::{Ending, Trials};
-use crate::parking::{acquit, suspect};
+use crate::parking::{MOST_COUNTED, StandingStill, acquit, standing_still, suspect};
 use crate::ports::Ports;
 use crate::seams::RunMessage;
 use crate::store::{Parked, StoreError};
@@ -81,6 +81,26 @@ pub(super) async fn pick_up(ports: &Ports, mailroom: &Mailroom, suspects: &[RunK
     Ok(())
 }
 
+/// Whoever starts the program learns what stands still, and what can be done about it.
+pub(super) async fn tell_what_stands_still(ports: &Ports) -> Result<(), StoreError> {
+    let StandingStill { count, since, first } = standing_still(ports).await?;
+    if count == 0 {
+        return Ok(());
+    }
+    let ids: Vec<_> = first.iter().map(|run| run.workflow.workflow_id.to_string()).collect();
+    tracing::warn!(
+        parked = count,
+        since = since.map(tracing::field::display),
+        "{}{} parked: their code could not go on ({}{}). Each is tried again; `workflow list --parked` shows those that \
+         still cannot, `workflow describe ID` says why. Start a build with mended code, or `workflow terminate ID`",
+        if count == MOST_COUNTED { "at least " } else { "" },
+        if count == 1 { "1 run is".to_owned() } else { format!("{count} runs are") },
+        ids.join(", "),
+        if count > ids.len() { ", ..." } else { "" },
+    );
+    Ok(())
+}
+
 /// Nothing of it runs until then.
 fn waits_for_its_trial(ports: &Ports) -> Parked {
     Parked {
@@ -90,6 +110,7 @@ fn waits_for_its_trial(ports: &Ports) -> Parked {
         attempts: 0,
         retry_at: Timestamp::from_millis(u64::MAX),
         ends_process: true,
+        since: Some(ports.now()),
     }
 }
 

@@ -107,6 +107,9 @@ pub struct Parked {
     /// The code takes its process along: before it is tried again nothing is tried, whatever arrives.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ends_process: bool,
+    /// Since when it has stood still, tries in between included. `None`: an earlier build has parked it, and did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 impl Parked {
@@ -125,6 +128,7 @@ impl Parked {
             attempts: 0,
             retry_at: Timestamp::default(),
             ends_process: false,
+            since: None,
         }
     }
 }
@@ -144,6 +148,8 @@ pub struct RunFilter {
     pub workflow_type: Option<String>,
     /// Only workflow ids that begin so.
     pub id_prefix: Option<String>,
+    /// Only open runs that are parked. Stores answer it from an index of those alone: it costs what there are of them.
+    pub parked: bool,
 }
 
 impl RunFilter {
@@ -152,6 +158,7 @@ impl RunFilter {
     pub fn admits(&self, row: &RunRow) -> bool {
         self.status.is_none_or(|status| row.status == status)
             && self.workflow_type.as_ref().is_none_or(|name| row.workflow_type == *name)
+            && (!self.parked || (row.parked.is_some() && row.closed_at.is_none()))
             && self.id_prefix.as_ref().is_none_or(|prefix| row.run.workflow.workflow_id.starts_with(prefix.as_str()))
     }
 }

@@ -249,6 +249,7 @@ fn prepare(connection: &Connection, file: &Path, new: bool) -> Result<u64, rusql
         connection.execute("INSERT INTO meta VALUES ('schema', ?1)", [tables::SCHEMA_VERSION])?;
         connection.execute_batch(tables::SCHEMA)?;
     }
+    connection.execute_batch(tables::ADDED_INDEXES)?;
     let epoch: i64 =
         connection
             .query_row("UPDATE meta SET value = value + 1 WHERE key = 'epoch' RETURNING value", [], |row| row.get(0))?;

@@ -30,6 +30,7 @@ pub(crate) struct HistoryQuery {
 #[utoipa::path(
     get,
     path = "/v1/workflows/{workflow_id}/history",
+    operation_id = "getWorkflowHistory",
     tag = "workflows",
     params(("workflow_id" = String, Path, description = "The workflow's id, written as described above"), HistoryQuery),
     responses(

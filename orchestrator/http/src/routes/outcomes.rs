@@ -36,6 +36,7 @@ pub(crate) struct ResultQuery {
 #[utoipa::path(
     get,
     path = "/v1/workflows/{workflow_id}/result",
+    operation_id = "getWorkflowResult",
     tag = "workflows",
     params(("workflow_id" = String, Path, description = "The workflow's id, written as described above"), ResultQuery),
     responses(

@@ -11,6 +11,7 @@ use crate::problem::{Kind, Refused};
 #[utoipa::path(
     get,
     path = "/problems",
+    operation_id = "listProblems",
     tag = "server",
     responses((status = 200, description = "A line for each", body = String, content_type = "text/plain")),
 )]
@@ -22,6 +23,7 @@ pub(crate) async fn problems() -> impl IntoResponse {
 #[utoipa::path(
     get,
     path = "/problems/{kind}",
+    operation_id = "explainProblem",
     tag = "server",
     params(("kind" = String, Path, description = "The last part of the problem's type")),
     responses(

@@ -2,12 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
-use dormouse_core::api::{Problem, QuarantineBody, RedriveBody, RedrivenBody};
+use dormouse_core::api::{
+    DiscardBody, DiscardedBody, LetterShownBody, Problem, QuarantineBody, RedriveBody, RedrivenBody,
+};
 use dormouse_core::check_id;
 use serde::Deserialize;
 
-use crate::body::OptionalJsonBody;
-use crate::extract::{NoQuery, Query, page_limit};
+use crate::body::{JsonBody, OptionalJsonBody};
+use crate::extract::{NoQuery, Params, Query, page_limit};
 use crate::problem::{Kind, Refused};
 use crate::{Api, page_token};
 
@@ -29,6 +31,7 @@ pub(crate) struct ListQuery {
 #[utoipa::path(
     get,
     path = "/v1/quarantine",
+    operation_id = "listQuarantine",
     tag = "quarantine",
     params(ListQuery),
     responses(
@@ -48,11 +51,68 @@ pub(crate) async fn list(
     Ok(Json(QuarantineBody { letters, next_page_token: next.as_deref().map(page_token::quarantine) }))
 }
 
-/// Sends messages to the queues that they were meant for, and takes them out of quarantine. Without ids, it goes on
-/// with `next_page_token` until there is none. What is sent twice does no harm.
+/// One message that nobody could handle, with what it says.
+#[utoipa::path(
+    get,
+    path = "/v1/quarantine/{letter_id}",
+    operation_id = "showQuarantined",
+    tag = "quarantine",
+    params(("letter_id" = String, Path, description = "The letter's id, written as described above")),
+    responses(
+        (status = 200, description = "The letter", body = LetterShownBody),
+        (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such letter, or this server has no quarantine", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Repeat it", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn show(
+    State(api): State<Api>,
+    Params(letter_id): Params<String>,
+    Query(NoQuery {}): Query<NoQuery>,
+) -> Result<Json<LetterShownBody>, Refused> {
+    check_id("the letter's id", &letter_id)?;
+    Ok(Json(api.front()?.quarantined(letter_id).await?))
+}
+
+/// Throws messages away. No workflow waits for one: the sweep hands out again what a run still needs.
+#[utoipa::path(
+    post,
+    path = "/v1/quarantine/discard",
+    operation_id = "discardQuarantined",
+    tag = "quarantine",
+    request_body = DiscardBody,
+    responses(
+        (status = 200, description = "What became of each", body = DiscardedBody),
+        (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "This server has no quarantine", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Repeat it", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn discard(
+    State(api): State<Api>,
+    Query(NoQuery {}): Query<NoQuery>,
+    JsonBody(body): JsonBody<DiscardBody>,
+) -> Result<Json<DiscardedBody>, Refused> {
+    check_ids(&body.ids, "")?;
+    Ok(Json(DiscardedBody { letters: api.front()?.discard(body.ids).await? }))
+}
+
+/// As many ids as one request may name. `or`: what else it may do.
+fn check_ids(ids: &[String], or: &str) -> Result<(), Refused> {
+    if ids.is_empty() || ids.len() > MOST_IDS {
+        let there_are = ids.len();
+        return Err(Kind::InvalidRequest.because(format!("there are {there_are} ids; send 1 to {MOST_IDS}{or}")));
+    }
+    ids.iter().try_for_each(|id| Ok(check_id("an id", id)?))
+}
+
+/// Sends messages to the queues that they were meant for, and takes them out of quarantine.
+///
+/// Without ids, it goes on with `next_page_token` until there is none. What is sent twice does no harm.
 #[utoipa::path(
     post,
     path = "/v1/quarantine/redrive",
+    operation_id = "redriveQuarantined",
     tag = "quarantine",
     request_body = Option<RedriveBody>,
     responses(
@@ -72,19 +132,10 @@ pub(crate) async fn redrive(
         let (letters, next) = api.front()?.redrive(after).await?;
         return Ok(Json(RedrivenBody { letters, next_page_token: next.as_deref().map(page_token::quarantine) }));
     };
-    let refused = |why: String| Err(Kind::InvalidRequest.because(why));
     if body.page_token.is_some() {
-        return refused("ids and page_token do not go together; send one of them".into());
+        return Err(Kind::InvalidRequest.because("ids and page_token do not go together; send one of them"));
     }
-    if ids.is_empty() || ids.len() > MOST_IDS {
-        return refused(format!(
-            "there are {} ids; send 1 to {MOST_IDS}, or none at all to mean every letter",
-            ids.len()
-        ));
-    }
-    for id in &ids {
-        check_id("an id", id)?;
-    }
+    check_ids(&ids, ", or none at all to mean every letter")?;
     let letters = api.front()?.redrive_these(ids).await?;
     Ok(Json(RedrivenBody { letters, next_page_token: None }))
 }

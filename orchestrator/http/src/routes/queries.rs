@@ -14,6 +14,7 @@ use crate::problem::Refused;
 #[utoipa::path(
     post,
     path = "/v1/workflows/{workflow_id}/queries/{name}",
+    operation_id = "queryWorkflow",
     tag = "workflows",
     params(
         ("workflow_id" = String, Path, description = "The workflow's id, written as described above"),

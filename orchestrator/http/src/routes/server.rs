@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 #[utoipa::path(
     get,
     path = "/healthz",
+    operation_id = "checkHealth",
     tag = "server",
     responses((status = 200, description = "It does", body = String, content_type = "text/plain")),
 )]
@@ -18,6 +19,7 @@ pub(crate) async fn healthz() -> &'static str {
 #[utoipa::path(
     get,
     path = "/openapi.json",
+    operation_id = "getOpenApi",
     tag = "server",
     responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value)),
 )]

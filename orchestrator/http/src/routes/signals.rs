@@ -15,6 +15,7 @@ use crate::problem::Refused;
 #[utoipa::path(
     post,
     path = "/v1/workflows/{workflow_id}/signals/{name}",
+    operation_id = "signalWorkflow",
     tag = "workflows",
     params(
         ("workflow_id" = String, Path, description = "The workflow's id, written as described above"),

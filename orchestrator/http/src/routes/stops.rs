@@ -13,6 +13,7 @@ use crate::problem::Refused;
 #[utoipa::path(
     post,
     path = "/v1/workflows/{workflow_id}/cancel",
+    operation_id = "cancelWorkflow",
     tag = "workflows",
     params(
         ("workflow_id" = String, Path, description = "The workflow's id, written as described above"),
@@ -45,6 +46,7 @@ pub(crate) async fn cancel(
 #[utoipa::path(
     post,
     path = "/v1/workflows/{workflow_id}/terminate",
+    operation_id = "terminateWorkflow",
     tag = "workflows",
     params(
         ("workflow_id" = String, Path, description = "The workflow's id, written as described above"),

@@ -17,6 +17,7 @@ use crate::{Api, json, page_token};
 #[utoipa::path(
     post,
     path = "/v1/workflows",
+    operation_id = "startWorkflow",
     tag = "workflows",
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat")),
     request_body = StartBody,
@@ -59,6 +60,10 @@ pub(crate) struct ListQuery {
     workflow_type: Option<String>,
     /// Only workflow ids that begin so.
     id_prefix: Option<String>,
+    /// Only open runs that are parked: their code cannot go on.
+    #[serde(default)]
+    #[param(default = false)]
+    parked: bool,
     /// At most so many.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
@@ -70,6 +75,7 @@ pub(crate) struct ListQuery {
 #[utoipa::path(
     get,
     path = "/v1/workflows",
+    operation_id = "listWorkflows",
     tag = "workflows",
     params(ListQuery),
     responses(
@@ -84,6 +90,7 @@ pub(crate) async fn list(State(api): State<Api>, Query(query): Query<ListQuery>)
         status: status.map_err(|error| Kind::InvalidRequest.because(format!("status: {error}")))?,
         workflow_type: query.workflow_type,
         id_prefix: query.id_prefix,
+        parked: query.parked,
     };
     if let Some(name) = &filter.workflow_type {
         check_id("workflow_type", name)?;
@@ -101,6 +108,7 @@ pub(crate) async fn list(State(api): State<Api>, Query(query): Query<ListQuery>)
 #[utoipa::path(
     get,
     path = "/v1/workflows/{workflow_id}",
+    operation_id = "describeWorkflow",
     tag = "workflows",
     params(("workflow_id" = String, Path, description = "The workflow's id, written as described above"), RunQuery),
     responses(

@@ -118,6 +118,7 @@ pub(super) async fn an_unreadable_parking_hides_no_row(subject: Subject) {
         attempts: 3,
         retry_at: at(u64::MAX >> 1),
         ends_process: false,
+        since: None,
     };
     store.park(&broken, Some(parked)).await.unwrap();
     let store = damage(Damage::Parking(broken.clone())).await;

@@ -262,6 +262,7 @@ fn filters() -> Vec<RunFilter> {
                     status,
                     workflow_type: workflow_type.map(ToOwned::to_owned),
                     id_prefix: id_prefix.map(ToOwned::to_owned),
+                    parked: false,
                 });
             }
         }
@@ -306,6 +307,7 @@ pub(super) async fn parks_and_unparks(store: Arc<dyn Store>) {
         attempts,
         retry_at: at(7_000),
         ends_process: attempts == 1,
+        since: (attempts == 2).then(|| at(4_000)),
     };
     let refused = store.park(&run, Some(parked(1))).await;
     assert!(matches!(refused, Err(StoreError::Refused(_))), "there is no such run: {refused:?}");
@@ -321,4 +323,47 @@ pub(super) async fn parks_and_unparks(store: Arc<dyn Store>) {
     store.park(&run, None).await.unwrap();
     store.park(&run, None).await.unwrap();
     assert_eq!(store.row(&run).await, Ok(Some(row)));
+}
+
+/// Those that are parked, in the order of listings, page by page. A run that has gone on or ended is not among them,
+/// whatever else its row still says.
+pub(super) async fn lists_what_is_parked(store: Arc<dyn Store>) {
+    let rows = many(&store).await;
+    let parked = |sequence| Parked {
+        reason: "no workflow".into(),
+        build: "build-1".into(),
+        sequence,
+        attempts: 1,
+        retry_at: at(7_000),
+        ends_process: false,
+        since: Some(at(6_500)),
+    };
+    let only = RunFilter { parked: true, ..RunFilter::default() };
+    assert_eq!(store.list("conformance", &only, None, 10).await, Ok(vec![]));
+    // Of every five the first is closed.
+    for row in rows.iter().step_by(3) {
+        store.park(&row.run, Some(parked(1))).await.unwrap();
+    }
+    store.park(&run_in("elsewhere", "order-0", 0), Some(parked(1))).await.unwrap();
+    let mut expected = Vec::new();
+    for row in rows.iter().step_by(3).filter(|row| row.closed_at.is_none()) {
+        expected.push(store.row(&row.run).await.unwrap().expect("a row"));
+    }
+    assert!(expected.len() > 5, "{expected:?}");
+    assert_eq!(store.list("conformance", &only, None, 1_000).await, Ok(expected.clone()));
+    let (first, second) = expected.split_at(4);
+    assert_eq!(store.list("conformance", &only, None, 4).await.as_deref(), Ok(first));
+    assert_eq!(store.list("conformance", &only, Some(&cursor(&first[3])), 1_000).await.as_deref(), Ok(second));
+    let of_a_type = RunFilter { workflow_type: Some("a".into()), ..only.clone() };
+    let of_the_type: Vec<_> = expected.iter().filter(|row| row.workflow_type == "a").cloned().collect();
+    assert_eq!(store.list("conformance", &of_a_type, None, 1_000).await, Ok(of_the_type));
+    let closed = RunFilter { status: Some(Status::Completed), ..only.clone() };
+    assert_eq!(store.list("conformance", &closed, None, 1_000).await, Ok(vec![]));
+
+    store.park(&expected[0].run, None).await.unwrap();
+    append(&store, &expected[1].run, 1, "closed", RowUpdate::close(Status::Failed, at(8_000), None)).await;
+    append(&store, &expected[2].run, 1, "goes on", RowUpdate::due(at(9_000))).await;
+    let listed = store.list("conformance", &only, None, 1_000).await.unwrap();
+    let listed: Vec<_> = listed.into_iter().map(|row| row.run).collect();
+    assert_eq!(listed, expected[2..].iter().map(|row| row.run.clone()).collect::<Vec<_>>());
 }

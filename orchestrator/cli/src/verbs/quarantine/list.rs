@@ -14,12 +14,14 @@ use crate::verb::{Context, Verb};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A deployed system puts a message here after many deliveries that all failed, or when it cannot be read. No workflow
-depends on it: the sweep hands out again what a run still needs. What a message says is not shown.
+depends on it: the sweep hands out again what a run still needs. What a message says is not shown here.
 
 Examples:
   quarantine list --address https://a1b2c3.execute-api.eu-central-1.amazonaws.com
   quarantine list --output json | jq -r '.letters[].reason' | sort | uniq -c
-  quarantine redrive --all                       send them again, once the cause is mended")]
+  quarantine show 1763820000000-0b0e7c26         what one says
+  quarantine redrive --all                       send them again, once the cause is mended
+  quarantine discard 1763820000000-0b0e7c26      throw one away")]
 pub(crate) struct List {
     /// At most so many
     #[arg(long, default_value_t = 100)]

@@ -17,7 +17,8 @@ use crate::verb::{Context, Verb};
 #[command(group(ArgGroup::new("which").args(["ids", "all"]).required(true)))]
 #[command(after_help = "\
 Mend first what made them fail: a message that fails again comes back. What is sent twice does no harm. A message stays,
-with the reason, when it is older than 14 days, lost, or cannot be read; then the exit code is 1.
+with the reason, when it is older than 14 days, lost, or cannot be read (Unsendable): look into it with `quarantine show`,
+throw it away with `quarantine discard`. The exit code is 1 when a message stays that was named, or that might be sent.
 
 Examples:
   quarantine list
@@ -38,7 +39,9 @@ impl Verb for Redrive {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
         let client = self.remote.client()?;
         let letters = if self.all { redrive_all(&client).await? } else { client.redrive(&self.ids).await? };
-        let all_sent = letters.iter().all(|letter| letter.outcome == Redriven::Sent);
+        // Of all there are, those that never can be sent keep nobody from having sent the others.
+        let fine = |outcome| outcome == Redriven::Sent || (self.all && outcome == Redriven::Unsendable);
+        let all_sent = letters.iter().all(|letter| fine(letter.outcome));
         match cx.format {
             Format::Json => say_json(&RedrivenBody { letters, next_page_token: None })?,
             Format::Table if letters.is_empty() => say("Nothing is in quarantine.")?,
@@ -86,13 +89,13 @@ mod tests {
             |id: &str, outcome, detail: &str| RedrivenLetterBody { id: id.into(), outcome, detail: detail.into() };
         let letters = [
             letter("1-a", Redriven::Sent, "to the run queue"),
-            letter("20-b", Redriven::Refused, "its message is lost"),
+            letter("20-b", Redriven::Unsendable, "its message is lost"),
         ];
         assert_eq!(
             tabulate(&letters, false),
-            " ID    OUTCOME  DETAIL
- 1-a   Sent     to the run queue
- 20-b  Refused  its message is lost"
+            " ID    OUTCOME     DETAIL
+ 1-a   Sent        to the run queue
+ 20-b  Unsendable  its message is lost"
         );
     }
 }

@@ -20,6 +20,7 @@ use crate::verb::{Context, Verb};
 #[command(after_help = "\
 Examples:
   workflow list --status Running
+  workflow list --parked                         whose code cannot go on; `workflow describe ID` says why
   workflow list --type {type} --id-prefix example- --limit 20
   workflow list --output json | jq -r '.workflows[].workflow_id'")]
 pub(crate) struct List {
@@ -32,6 +33,9 @@ pub(crate) struct List {
     /// Only workflow ids that begin so
     #[arg(long, value_name = "PREFIX")]
     id_prefix: Option<String>,
+    /// Only open runs that are parked: their code cannot go on
+    #[arg(long)]
+    parked: bool,
     /// At most so many
     #[arg(long, default_value_t = 100, value_parser = at_least_one)]
     limit: usize,
@@ -48,7 +52,12 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 impl Verb for List {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
-        let filter = ListFilter { status: self.status, workflow_type: self.workflow_type, id_prefix: self.id_prefix };
+        let filter = ListFilter {
+            status: self.status,
+            workflow_type: self.workflow_type,
+            id_prefix: self.id_prefix,
+            parked: self.parked,
+        };
         let mut runs = self.remote.client()?.list(&filter, self.limit.saturating_add(1)).await?;
         let more = runs.len() > self.limit;
         runs.truncate(self.limit);

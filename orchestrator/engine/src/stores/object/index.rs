@@ -226,7 +226,11 @@ impl Inner {
                 && after.is_none_or(|after| place(row) < *after)
         };
         let open = self.open_rows(Look::Listing, |object| object.clone().visible()).await?;
-        let mut rows = self.closed_rows(namespace, after, limit, &open, &passes).await?;
+        let mut rows = match filter.parked {
+            // None of them can be.
+            true => Vec::new(),
+            false => self.closed_rows(namespace, after, limit, &open, &passes).await?,
+        };
         rows.extend(open.into_values().flatten().filter(passes));
         rows.sort_by_cached_key(|row| std::cmp::Reverse(place(row)));
         rows.truncate(limit);

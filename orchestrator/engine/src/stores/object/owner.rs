@@ -117,6 +117,14 @@ pub enum OwnError {
         /// The condition.
         what: &'static str,
     },
+    /// There is nothing to write into.
+    #[error(
+        "{place}: the bucket does not exist; create it, or look at the region (AWS_REGION) and at AWS_ENDPOINT_URL"
+    )]
+    NoBucket {
+        /// The store.
+        place: String,
+    },
     /// What stands in the owner's place is no owner.
     #[error("{key} in {place} is damaged ({reason}); if no process uses this prefix, delete that object")]
     Damaged {

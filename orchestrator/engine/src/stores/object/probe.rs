@@ -10,7 +10,7 @@ use object_store::{Error, ObjectStore as Objects, ObjectStoreExt, PutMode, Updat
 
 use super::OwnError;
 use super::fault::{failed, is_conflict};
-use crate::store::{Cause, StoreError};
+use crate::store::StoreError;
 
 /// So many creates of one object at a time: one may win.
 const AT_ONCE: usize = 8;
@@ -18,7 +18,10 @@ const AT_ONCE: usize = 8;
 /// Tries the conditions on an object that is nobody else's, and takes it away again. A process that dies meanwhile
 /// leaves a few bytes behind, which nobody reads.
 pub(super) async fn probe(objects: &Arc<dyn Objects>, place: &str, key: &Path) -> Result<(), OwnError> {
-    let verdict = conditions(objects, key).await;
+    let verdict = conditions(objects, place, key).await;
+    if matches!(verdict, Err(OwnError::NoBucket { .. })) {
+        return verdict.map(drop);
+    }
     if let Err(error) = objects.delete(key).await {
         tracing::debug!(%key, %error, "a scratch object stays behind; it may be deleted");
     }
@@ -29,21 +32,22 @@ pub(super) async fn probe(objects: &Arc<dyn Objects>, place: &str, key: &Path) -
 }
 
 /// Which condition is ignored, if one is.
-async fn conditions(objects: &Arc<dyn Objects>, key: &Path) -> Result<Option<&'static str>, StoreError> {
-    let creates = (0..AT_ONCE).map(|n| put(objects, key, format!("created {n}"), PutMode::Create));
+async fn conditions(objects: &Arc<dyn Objects>, place: &str, key: &Path) -> Result<Option<&'static str>, OwnError> {
+    let put = async |text: String, mode| put(objects, place, key, text, mode).await;
+    let creates = (0..AT_ONCE).map(|n| put(format!("created {n}"), PutMode::Create));
     let created = join_all(creates).await.into_iter().collect::<Result<Vec<_>, _>>()?;
     let winners: Vec<_> = created.into_iter().flatten().collect();
     let [first] = winners.as_slice() else {
         return match winners.len() {
             // All in conflict with each other: allowed, and no way to go on.
-            0 => Err(StoreError::unknown(format!("{AT_ONCE} creates of {key} at a time, and none was done"))),
+            0 => Err(StoreError::unknown(format!("{AT_ONCE} creates of {key} at a time, and none was done")).into()),
             _ => Ok(Some("If-None-Match: *")),
         };
     };
-    let Some(second) = put(objects, key, "replaced".into(), PutMode::Update(first.clone())).await? else {
+    let Some(second) = put("replaced".into(), PutMode::Update(first.clone())).await? else {
         return Ok(Some("If-Match, or the ETags that it gives,"));
     };
-    let stale = put(objects, key, "overwritten".into(), PutMode::Update(first.clone())).await?;
+    let stale = put("overwritten".into(), PutMode::Update(first.clone())).await?;
     let stands = objects.get(key).await.map_err(failed)?.bytes().await.map_err(failed)?;
     let kept = stale.is_none() && stands == Bytes::from_static(b"replaced") && second != *first;
     Ok((!kept).then_some("If-Match"))
@@ -52,17 +56,16 @@ async fn conditions(objects: &Arc<dyn Objects>, key: &Path) -> Result<Option<&'s
 /// `None`: the condition did not hold.
 async fn put(
     objects: &Arc<dyn Objects>,
+    place: &str,
     key: &Path,
     text: String,
     mode: PutMode,
-) -> Result<Option<UpdateVersion>, StoreError> {
+) -> Result<Option<UpdateVersion>, OwnError> {
     match objects.put_opts(key, text.into(), mode.into()).await {
         Ok(put) => Ok(Some(put.into())),
         Err(error) if is_conflict(&error) => Ok(None),
         // Of the object itself it cannot be said, whatever the condition.
-        Err(error @ Error::NotFound { .. }) => {
-            Err(StoreError::Refused(Cause::told(format!("there is no such bucket: {error}"), error)))
-        }
-        Err(error) => Err(failed(error)),
+        Err(Error::NotFound { .. }) => Err(OwnError::NoBucket { place: place.to_owned() }),
+        Err(error) => Err(failed(error).into()),
     }
 }
