@@ -175,8 +175,8 @@ impl FrontDoor {
         match self.intake.follow(&row.run, &arrival, announce).await? {
             Taken::Recorded { .. } | Taken::Carried => Ok(()),
             Taken::Duplicate(ordinal) => {
-                let answered = row.run.workflow.run(ordinal);
-                repeats::arrived(&*self.ports.store, &answered, &arrival).await
+                let state = self.state(&self.row(&row.run.workflow.run(ordinal)).await?).await?;
+                repeats::arrived(&*self.ports.store, &state, &arrival).await
             }
             Taken::Refused(Refusal::Closed(status)) => Err(ApiError::Closed(format!(
                 "run {} of workflow {:?} is closed ({status})",

@@ -2,16 +2,19 @@
 //!
 //! What can be held against each other is what histories keep: of a start its type and input, of a signal its name and
 //! argument, of a request to stop its reason. Of a start that joined an open run they keep the id alone; policies are
-//! kept of none.
+//! kept of none. A repeat comes soon after the first, so what lies further back than [`RECENT`] batches is not looked at: such
+//! a repeat gets the first answer, whatever it asks for.
 
-use dormouse_core::history::{Batch, Event, Input};
+use dormouse_core::history::{Batch, Event, Input, Turn};
 use dormouse_core::operations::Call;
-use dormouse_core::{Arrival, Payload, RunKey, RunState, TurnFailure};
+use dormouse_core::{Arrival, Payload, RunState, TurnFailure};
 
 use crate::commit::LoadError;
 use crate::error::ApiError;
-use crate::states::read_history;
 use crate::store::Store;
+
+/// So many of the last batches are looked at: on an object store each is a request.
+const RECENT: u64 = 16;
 
 /// The answer to a start whose id this run knows: whether it began the run, or joined it.
 ///
@@ -29,7 +32,7 @@ pub(crate) async fn began(
         let shown = || format!("a start of workflow type {:?}", known.call.workflow_type);
         return if same { Ok(true) } else { Err(reused(request_id, &shown())) };
     }
-    match recorded(store, &state.run, request_id).await? {
+    match recorded(store, state, request_id).await? {
         Some(Input::Joined(_)) | None => Ok(false),
         Some(other) => Err(reused(request_id, &shown(&other))),
     }
@@ -39,9 +42,9 @@ pub(crate) async fn began(
 ///
 /// # Errors
 /// [`ApiError::KeyReused`] when it is not.
-pub(crate) async fn arrived(store: &dyn Store, run: &RunKey, arrival: &Arrival) -> Result<(), ApiError> {
+pub(crate) async fn arrived(store: &dyn Store, state: &RunState, arrival: &Arrival) -> Result<(), ApiError> {
     let Some(request_id) = arrival.request_id() else { return Ok(()) };
-    let Some(input) = recorded(store, run, request_id).await? else { return Ok(()) };
+    let Some(input) = recorded(store, state, request_id).await? else { return Ok(()) };
     let same = match (arrival, &input) {
         (Arrival::Signal(now), Input::Signaled(then)) => {
             now.name == then.name && says_the_same(&now.payload, &then.payload)
@@ -54,14 +57,22 @@ pub(crate) async fn arrived(store: &dyn Store, run: &RunKey, arrival: &Arrival) 
 }
 
 /// What this run has recorded under the request id, if that can still be told.
-async fn recorded(store: &dyn Store, run: &RunKey, request_id: &str) -> Result<Option<Input>, LoadError> {
-    for (sequence, record) in (0..).zip(read_history(store, run).await?) {
-        let batch = Batch::decode(sequence, &record).map_err(TurnFailure::from)?;
-        for event in batch.events {
-            if let Event::Input(input) = event
-                && input.request_id() == Some(request_id)
-            {
-                return Ok(Some(input));
+async fn recorded(store: &dyn Store, state: &RunState, request_id: &str) -> Result<Option<Input>, LoadError> {
+    let mut sequence = state.next_sequence.saturating_sub(RECENT);
+    while sequence < state.next_sequence {
+        let records = store.read(&state.run, sequence).await?.records;
+        if records.is_empty() {
+            break;
+        }
+        for record in records {
+            let batch = Batch::decode(sequence, &record).map_err(TurnFailure::from)?;
+            sequence += 1;
+            for event in batch.events {
+                if let Event::Input(input) | Event::Turn(Turn { input: Some(input), .. }) = event
+                    && input.request_id() == Some(request_id)
+                {
+                    return Ok(Some(input));
+                }
             }
         }
     }
