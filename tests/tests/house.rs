@@ -39,6 +39,7 @@ const NOT_FOR_USERS: &[&str] = &[
     "LiveRun",
     "LocalCall",
     "Merge",
+    "Moment",
     "Owed",
     "Patience",
     "QueryFailure",

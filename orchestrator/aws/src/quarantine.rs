@@ -39,6 +39,9 @@ pub struct Letter {
     pub queue: String,
     /// Why it is here, for people.
     pub reason: String,
+    /// Its sender may tell runs outcomes of activities and nothing else: code of activities, for one. To send it again would
+    /// lend it the rights of whoever does.
+    pub untrusted: bool,
     /// The message itself. `None`: it is lost, so there is nothing to send again.
     pub body: Option<String>,
 }
@@ -114,6 +117,7 @@ impl Quarantine {
                 .item("reason", text(&letter.reason))
                 .item("received_at", AttributeValue::N(letter.received_at.as_millis().to_string()))
                 .item("id", text(&letter.id));
+            let put = if letter.untrusted { put.item("untrusted", AttributeValue::Bool(true)) } else { put };
             let put = match letter.body {
                 None => put,
                 Some(body) if body.len() <= LARGEST_INLINE => put.item("body", text(&body)),
@@ -209,6 +213,7 @@ impl Quarantine {
             received_at: Timestamp::from_millis(received_at),
             queue: field("queue").unwrap_or_default(),
             reason: field("reason").unwrap_or_default(),
+            untrusted: item.contains_key("untrusted"),
             body,
         })
     }
@@ -239,6 +244,7 @@ mod tests {
                 received_at: Timestamp::from_millis(millis),
                 queue: String::new(),
                 reason: String::new(),
+                untrusted: false,
                 body: None,
             };
             assert_eq!(place_of(&letter.name()), Some(letter.place()));

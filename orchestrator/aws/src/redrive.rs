@@ -14,7 +14,7 @@ use crate::on;
 use crate::quarantine::{Letter, Quarantine, place_of};
 use crate::queues::route::Route;
 use crate::queues::{DEFAULT_TASK_QUEUE, Queues, ReceiveError};
-use crate::wire::{Message, Task, WireError, decode};
+use crate::wire::{Message, Task, WireError, decode, is_of_workers};
 use dormouse_engine::seams::{Letters, Redrive, SeamFuture};
 use dormouse_engine::store::StoreError;
 
@@ -41,6 +41,11 @@ pub fn route(letter: &Letter, message: &Result<Message, WireError>, now: Timesta
     }
     match message {
         Err(error) => Err(format!("it cannot be read, so nobody knows where it belongs: {error}")),
+        Ok(Message::Run(message)) if letter.untrusted && !is_of_workers(message) => Err(
+            "its sender may tell runs outcomes of activities, and nothing else: it is never sent; look at it, and throw \
+             it away"
+                .into(),
+        ),
         Ok(Message::Run(message)) => Ok(Route::Runs { group: crate::wire::group(&message.run().workflow) }),
         Ok(Message::Task(Task { not_after, .. })) if now > *not_after => {
             Err(format!("its task may not be run after {not_after}; the sweep hands out a new one if its run needs it"))

@@ -192,6 +192,17 @@ fn commands() -> Vec<(String, Command)> {
 }
 
 /// Every case as a batch of its own, so that what frames it is held too.
+fn turns() -> [(&'static str, Turn); 4] {
+    let turn = |at_offset_ms, taken, input| Turn { at_offset_ms, taken, input, behind_ms: None, read: None };
+    let read = Some([("go".to_owned(), 2), ("word".to_owned(), 1)].into());
+    [
+        ("turn", turn(-5, 2, None)),
+        ("turn with its input", turn(0, 0, Some(TimerFired { id: 1 }.into()))),
+        ("turn by a clock that is behind", Turn { behind_ms: Some(3_600_000), ..turn(0, 1, None) }),
+        ("turn that took signals", Turn { read, ..turn(0, 3, None) }),
+    ]
+}
+
 fn cases() -> Vec<(String, Batch)> {
     let batch = |kind, events, due: Option<u64>| Batch {
         commit_id: CommitId::from_bytes([5; 16]),
@@ -201,44 +212,9 @@ fn cases() -> Vec<(String, Batch)> {
         events,
         due: due.map(at),
     };
-    let turn =
-        |at_offset_ms, taken, input| Event::Turn(Turn { at_offset_ms, taken, input, behind_ms: None, read: None });
     let mut cases = vec![
         ("swept".to_owned(), batch(BatchKind::Swept, Vec::new(), Some(9_000))),
         ("nothing".to_owned(), batch(BatchKind::Accepted, Vec::new(), None)),
-        ("turn".to_owned(), batch(BatchKind::Decided, vec![turn(-5, 2, None)], None)),
-        (
-            "turn with its input".to_owned(),
-            batch(BatchKind::Decided, vec![turn(0, 0, Some(TimerFired { id: 1 }.into()))], None),
-        ),
-        (
-            "turn by a clock that is behind".to_owned(),
-            batch(
-                BatchKind::Decided,
-                vec![Event::Turn(Turn {
-                    at_offset_ms: 0,
-                    taken: 1,
-                    input: None,
-                    behind_ms: Some(3_600_000),
-                    read: None,
-                })],
-                None,
-            ),
-        ),
-        (
-            "turn that took signals".to_owned(),
-            batch(
-                BatchKind::Decided,
-                vec![Event::Turn(Turn {
-                    at_offset_ms: 0,
-                    taken: 3,
-                    input: None,
-                    behind_ms: None,
-                    read: Some([("go".to_owned(), 2), ("word".to_owned(), 1)].into()),
-                })],
-                None,
-            ),
-        ),
         (
             "decided by".to_owned(),
             batch(
@@ -260,6 +236,8 @@ fn cases() -> Vec<(String, Batch)> {
             ),
         ),
     ];
+    let turns = turns().into_iter();
+    cases.extend(turns.map(|(name, turn)| (name.to_owned(), batch(BatchKind::Decided, vec![Event::Turn(turn)], None))));
     cases.extend(
         inputs().into_iter().map(|(name, input)| (name, batch(BatchKind::Accepted, vec![Event::Input(input)], None))),
     );

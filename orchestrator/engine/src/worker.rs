@@ -148,8 +148,8 @@ impl<'a> Attempt<'a> {
         Self { ports, task, claim, started: ports.now(), code, beats, cancel }
     }
 
-    /// Waits for user code, its time limits and its heartbeats, whichever comes first, until the attempt has ended.
-    async fn run(mut self) -> Ended {
+    /// The time limit that is met first, and how long after the start that is.
+    fn limit(&self) -> Option<(Duration, TimeoutKind)> {
         let limits = [
             (TimeoutKind::StartToClose, self.task.options.start_to_close_ms.map(Duration::from_millis)),
             (
@@ -162,7 +162,12 @@ impl<'a> Attempt<'a> {
             // The process ends then. The policy decides about another attempt, as if the activity had been too slow.
             (TimeoutKind::StartToClose, self.claim.deadline.map(|deadline| deadline.since(self.started))),
         ];
-        let limit = limits.into_iter().filter_map(|(kind, limit)| Some((limit?, kind))).min_by_key(|(limit, _)| *limit);
+        limits.into_iter().filter_map(|(kind, limit)| Some((limit?, kind))).min_by_key(|(limit, _)| *limit)
+    }
+
+    /// Waits for user code, its time limits and its heartbeats, whichever comes first, until the attempt has ended.
+    async fn run(mut self) -> Ended {
+        let limit = self.limit();
         let silence = self.task.options.heartbeat_ms.map(Duration::from_millis);
         let interval = silence.map_or(HEARTBEAT_DEFAULT, |limit| limit.mul_f64(HEARTBEAT_SHARE)).min(HEARTBEAT_LONGEST);
 
@@ -190,13 +195,7 @@ impl<'a> Attempt<'a> {
                     (stopping, next_write) = (true, host.instant());
                 }
                 () = stop.cuts_off() => {
-                    self.code.stop();
-                    // Its last words, for the next attempt: also what it says until its next await.
-                    for _ in 0..2 {
-                        if std::mem::take(&mut unwritten) || self.beats.has_changed().unwrap_or(false) {
-                            self.write_heartbeat().await;
-                        }
-                    }
+                    self.last_words(unwritten).await;
                     return Ended::CutOff;
                 }
                 () = host.sleep_until(write_at) => {
@@ -217,6 +216,16 @@ impl<'a> Attempt<'a> {
                     unwritten = true;
                 }
                 () = host.sleep_until(silent) => return self.timed_out(TimeoutKind::Heartbeat).await,
+            }
+        }
+    }
+
+    /// Ends the code, and writes down how far it got: also what it says until its next await.
+    async fn last_words(&mut self, mut unwritten: bool) {
+        self.code.stop();
+        for _ in 0..2 {
+            if std::mem::take(&mut unwritten) || self.beats.has_changed().unwrap_or(false) {
+                self.write_heartbeat().await;
             }
         }
     }

@@ -122,6 +122,7 @@ impl Cloud {
             received_at: letter.sent_at,
             queue: letter.queue_arn.clone(),
             reason: reason.to_owned(),
+            untrusted: !self.settings.trusts(&letter.sender),
             body: Some(letter.body.clone()),
         };
         self.quarantine.put(kept).await

@@ -14,7 +14,8 @@ use dormouse_aws::queues::route::Route;
 use dormouse_aws::redrive::{Redriver, route, summary};
 use dormouse_aws::store::DynamoStore;
 use dormouse_aws::wire::{Alarm, Deferred, LARGEST_BODY, LONGEST_LIFE, Message, Stored, Task, decode, encode, group};
-use dormouse_core::{Activity, ActivityOptions, App, Failure, Payload, RunKey, Timestamp, Workflow};
+use dormouse_core::operations::ActivityCompleted;
+use dormouse_core::{Activity, ActivityOptions, App, Arrival, Failure, Payload, RunKey, Timestamp, Workflow};
 use dormouse_engine::ApiError;
 use dormouse_engine::front::FrontDoor;
 use dormouse_engine::host::wall_clock;
@@ -33,7 +34,14 @@ const DEAD: &str = "arn:aws:sqs:us-east-1:000000000000:runs-dead.fifo";
 const DAY: Duration = Duration::from_hours(24);
 
 fn letter(id: &str, received_at: Timestamp, body: impl Into<Option<String>>) -> Letter {
-    Letter { id: id.into(), received_at, queue: DEAD.into(), reason: "given up".into(), body: body.into() }
+    Letter {
+        id: id.into(),
+        received_at,
+        queue: DEAD.into(),
+        reason: "given up".into(),
+        untrusted: false,
+        body: body.into(),
+    }
 }
 
 fn task_for(queue: Option<&str>, now: Timestamp) -> Message {
@@ -79,6 +87,13 @@ fn the_message_tells_where_it_belongs() {
         }
         let stale = received(now - 14 * DAY - Duration::from_millis(1));
         assert!(stale.as_ref().is_err_and(|why| why.contains("older than 14 days")), "{body}: {stale:?}");
+    }
+    // Whoever sends it again has more rights than its sender had.
+    let outcome = Arrival::ActivityCompleted(ActivityCompleted { id: 1, attempt: 1, result: Payload::NULL });
+    let outcome = RunMessage::Arrived { run: run("worked"), run_id: RUN_ID, arrival: outcome };
+    for (message, sent) in [(signal("x"), false), (outcome, true)] {
+        let forged = Letter { untrusted: true, ..letter("a", now, String::new()) };
+        assert_eq!(route(&forged, &Ok(Message::Run(message)), now).is_ok(), sent);
     }
     // What a worker would drop is not sent to him, and not lost here.
     let task = task_for(None, now);
@@ -518,6 +533,7 @@ impl Dead {
                 received_at: Timestamp::from_millis(sent_at.parse().unwrap()),
                 queue: self.arn.clone(),
                 reason: String::new(),
+                untrusted: false,
                 body: message.body,
             };
         }

@@ -15,6 +15,7 @@ fn letter(id: &str, received_at: u64, body: &str) -> Letter {
         received_at: at(received_at),
         queue: "arn:aws:sqs:us-east-1:000000000000:tasks-dead".into(),
         reason: "received 20 times".into(),
+        untrusted: id == "b",
         body: Some(body.into()),
     }
 }
