@@ -55,6 +55,7 @@ const NOT_FOR_USERS: &[&str] = &[
     "catch_async",
     "check_id",
     "derive",
+    "fresh_request_id",
     "millis",
     "nested_beyond",
     "parse_duration",

@@ -113,6 +113,7 @@ pub async fn a_process_answers_soon(package: &Path) {
                 ("DORMOUSE_TASK_QUEUES", r#"{"default":"http://127.0.0.1/t"}"#),
                 ("DORMOUSE_SCHEDULE_GROUP", "g"),
                 ("DORMOUSE_SCHEDULE_ROLE_ARN", "arn:aws:iam::0:role/r"),
+                ("DORMOUSE_DEAD_LETTERS_URL", "http://127.0.0.1/d"),
             ])
             .stdout(Stdio::null())
             .spawn()

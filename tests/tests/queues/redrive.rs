@@ -340,7 +340,7 @@ async fn what_stays_is_looked_into_and_thrown_away(
         (&format!("redrive {odd}"), 1),
         (&format!("show {odd}"), 0),
         (&format!("discard {odd} {expired}"), 0),
-        (&format!("show {odd}"), 1),
+        (&format!("show {odd}"), 4),
     ];
     for (verb, code) in verbs {
         let line = format!("app quarantine {verb} --output json --address {}", api.address());

@@ -43,8 +43,11 @@ pub(crate) async fn start(
         is_about(id);
     }
     json::check(body.input.as_bytes())?;
+    let unnamed = body.workflow_id.is_none();
     let (started, _) = api.front()?.start(key.as_deref(), body).await?;
-    is_about(&started.workflow_id);
+    if unnamed {
+        is_about(&started.workflow_id);
+    }
     let status = if started.existing { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(started)))
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::Cell;
+use dormouse_client::ClientError;
 use dormouse_core::api::LetterShownBody;
 
 use crate::error::CliError;
@@ -29,7 +30,11 @@ pub(crate) struct Show {
 
 impl Verb for Show {
     async fn run(self, cx: Context) -> Result<ExitCode, CliError> {
-        let shown = self.remote.client()?.quarantined(&self.id).await?;
+        let shown = self.remote.client()?.quarantined(&self.id).await.map_err(|error| {
+            let told = matches!(error, ClientError::NotFound(_));
+            let error = CliError::from(error);
+            if told { error.hint("`quarantine list` shows the letters that there are") } else { error }
+        })?;
         match cx.format {
             Format::Json => say_json(&shown)?,
             Format::Table => say(&text(&shown, cx.colour))?,
