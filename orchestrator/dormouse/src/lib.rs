@@ -83,7 +83,8 @@ pub use dormouse_engine::store::{self, Store};
 pub use dormouse_engine::stores::object::{ObjectStore, OwnError, OwnerSettings, Ownership};
 pub use dormouse_engine::stores::sqlite::SqliteStore;
 pub use dormouse_http::{
-    AllowedHost, Connections, Hosts, InvalidHost, Limits, Listen, MAX_WAIT, Server, StartError, openapi_json, router,
+    AllowedHost, Connections, Hosts, InvalidHost, InvalidToken, Limits, Listen, MAX_WAIT, Server, StartError, Token,
+    openapi_json, router,
 };
 
 /// Workflows that are no Rust functions ([`App::program`]), and what the typed contexts stand on.
