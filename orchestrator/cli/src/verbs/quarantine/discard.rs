@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use dormouse_core::api::{Discarded, DiscardedBody, DiscardedLetterBody};
 
+use super::outcomes::outcomes;
 use crate::error::CliError;
 use crate::exit::EXIT_REFUSED;
-use crate::output::{Format, cell, render, say, say_json, table};
+use crate::output::{Format, say, say_json};
 use crate::remote::Remote;
 use crate::verb::{Context, Verb};
 
@@ -42,11 +43,7 @@ impl Verb for Discard {
 }
 
 fn tabulate(letters: &[DiscardedLetterBody], colour: bool) -> String {
-    let mut table = table(&["ID", "OUTCOME", "DETAIL"], colour);
-    for letter in letters {
-        table.add_row([cell(&letter.id), cell(&format!("{:?}", letter.outcome)), cell(&letter.detail)]);
-    }
-    render(&table)
+    outcomes(letters.iter().map(|letter| (&*letter.id, format!("{:?}", letter.outcome), &*letter.detail)), colour)
 }
 
 #[cfg(test)]

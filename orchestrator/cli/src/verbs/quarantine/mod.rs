@@ -2,6 +2,7 @@
 
 mod discard;
 mod list;
+mod outcomes;
 mod redrive;
 mod show;
 

@@ -6,9 +6,10 @@ use clap::{ArgGroup, Args};
 use dormouse_client::RawClient;
 use dormouse_core::api::{Redriven, RedrivenBody, RedrivenLetterBody};
 
+use super::outcomes::outcomes;
 use crate::error::CliError;
 use crate::exit::EXIT_REFUSED;
-use crate::output::{Format, cell, render, say, say_json, table};
+use crate::output::{Format, say, say_json};
 use crate::remote::Remote;
 use crate::verb::{Context, Verb};
 
@@ -72,11 +73,7 @@ async fn redrive_all(client: &RawClient) -> Result<Vec<RedrivenLetterBody>, CliE
 }
 
 fn tabulate(letters: &[RedrivenLetterBody], colour: bool) -> String {
-    let mut table = table(&["ID", "OUTCOME", "DETAIL"], colour);
-    for letter in letters {
-        table.add_row([cell(&letter.id), cell(&format!("{:?}", letter.outcome)), cell(&letter.detail)]);
-    }
-    render(&table)
+    outcomes(letters.iter().map(|letter| (&*letter.id, format!("{:?}", letter.outcome), &*letter.detail)), colour)
 }
 
 #[cfg(test)]
