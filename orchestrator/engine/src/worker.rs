@@ -230,9 +230,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// The code learns that it should stop, and why: the first reason stands.
     fn cancel(&self, reason: CancelReason) {
-        self.cancel.send_if_modified(|known| known.is_none() && known.replace(reason).is_none());
+        tell(&self.cancel, reason);
     }
 
     /// Writes the newest details down.
@@ -356,6 +355,11 @@ fn crashed(error: Unfinished) -> Failure {
     }
 }
 
+/// Code learns that it should stop, and why: the first reason stands.
+fn tell(cancel: &watch::Sender<Option<CancelReason>>, reason: CancelReason) {
+    cancel.send_if_modified(|known| known.is_none() && known.replace(reason).is_none());
+}
+
 /// An activity's line to the engine.
 struct Line {
     beat: watch::Sender<Option<Payload>>,
@@ -429,7 +433,7 @@ pub async fn run_local(app: &Arc<App>, ports: &Ports, task: LocalTask, until: Op
             Some(Ok(Err(failure))) => failure,
             Some(Err(error)) => crashed(error),
             None => {
-                cancel.send_replace(Some(CancelReason::TimedOut));
+                tell(&cancel, CancelReason::TimedOut);
                 Failure::timeout(TimeoutKind::StartToClose, None)
             }
         };
@@ -466,7 +470,7 @@ async fn told<T>(stop: &Stop, cancel: &watch::Sender<Option<CancelReason>>, code
         biased;
         ended = &mut code => ended,
         () = stop.asked() => {
-            cancel.send_replace(Some(CancelReason::WorkerShutdown));
+            tell(cancel, CancelReason::WorkerShutdown);
             code.await
         }
     }
