@@ -267,6 +267,81 @@ mod asked {
     }
 }
 
+mod beside {
+    //! Runs that share their thread with code that does not give it back.
+
+    use std::sync::atomic::AtomicUsize;
+
+    use dormouse_core::Activity;
+
+    use super::*;
+
+    static LET_GO: AtomicBool = AtomicBool::new(false);
+    static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+    async fn selfish(cx: Workflow, _: ()) -> Result<(), Failure> {
+        cx.sleep(Duration::from_millis(1)).await?;
+        while !LET_GO.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    async fn keep(_: Activity, _: ()) -> Result<(), Failure> {
+        KEPT.fetch_add(1, Ordering::SeqCst);
+        while !LET_GO.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    async fn keeping(cx: Workflow, _: ()) -> Result<(), Failure> {
+        cx.local_activity(keep, &()).await
+    }
+
+    async fn modest(cx: Workflow, _: ()) -> Result<u32, Failure> {
+        cx.sleep(Duration::from_millis(1)).await?;
+        cx.local_activity(one, &()).await
+    }
+
+    async fn one(_: Activity, _: ()) -> Result<u32, Failure> {
+        Ok(1)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn they_go_on_long_before_its_time_is_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path()).unwrap());
+        let settings = Settings { workflow_threads: 1, turn_limit: Duration::from_mins(10), ..Settings::default() };
+        let app = App::new().workflow("selfish", selfish).workflow("modest", modest).workflow("keeping", keeping);
+        let app = Arc::new(app.activity("one", one).activity("keep", keep));
+        let engine = Embedded::open(app, store, settings).await.unwrap();
+        let front = engine.front();
+        front.start(None, start("keeping", "keeping", Value::Null)).await.unwrap();
+        while KEPT.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for n in 0..3 {
+            front.start(None, start("selfish", &format!("selfish-{n}"), Value::Null)).await.unwrap();
+            front.start(None, start("modest", &format!("modest-{n}"), Value::Null)).await.unwrap();
+        }
+        for n in 0..3 {
+            let result = front.result(&target(&format!("modest-{n}")), Duration::from_secs(20)).await.unwrap();
+            assert_eq!(result.status, Status::Completed, "{result:?}");
+            let selfish = front.describe(&target(&format!("selfish-{n}"))).await.unwrap().run;
+            assert_eq!((selfish.status, selfish.parked), (Status::Running, None));
+        }
+        // Slow, and nothing worse.
+        LET_GO.store(true, Ordering::SeqCst);
+        for id in ["selfish-0", "selfish-1", "selfish-2", "keeping"] {
+            let result = front.result(&target(id), Duration::from_secs(20)).await.unwrap();
+            assert_eq!(result.status, Status::Completed, "{result:?}");
+        }
+        assert_eq!(KEPT.load(Ordering::SeqCst), 1, "what was under way is not begun again by another thread");
+        engine.shutdown(Duration::from_secs(1)).await;
+    }
+}
+
 /// Whoever is on probation holds nothing open.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_suspect_on_probation_does_not_keep_the_store() {
@@ -282,7 +357,7 @@ async fn a_suspect_on_probation_does_not_keep_the_store() {
     engine.front().start(None, start("expenseApprovalWorkflow", "e", input)).await.unwrap();
     engine.shutdown(Duration::from_secs(5)).await;
     // As a process leaves it that dies over this run.
-    let told = br#"["default","e",0]"#;
+    let told = br#"["default","e",0,"Running"]"#;
     std::fs::write(&trials, [&(told.len() as u16).to_le_bytes()[..], told].concat()).unwrap();
     let engine = open().await;
     engine.front().query(&target("e"), "status", Payload::NULL).await.unwrap();

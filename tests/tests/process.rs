@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use dormouse::api::{DescribeBody, StartBody};
-use dormouse::{IdConflictPolicy, IdReusePolicy, Payload, RawClient, Status};
+use dormouse::{ClientError, IdConflictPolicy, IdReusePolicy, Payload, RawClient, Status};
 use dormouse_tests::dice::Dice;
 use dormouse_tests::server::{Server, dev, functions};
 use functions::ledger::Ledger;
@@ -149,7 +149,7 @@ async fn a_run_whose_code_ends_the_process_does_not_keep_it_from_living() {
             let mut command = dev(oddities(), dir.path());
             command.env("ODDITIES", "bad").env("DORMOUSE_BUILD_ID", "bad");
             let mut server = Server::spawn(command);
-            if server.wait_until_up().is_some() && parks(&server.client().tries(1), "deadly").await {
+            if server.wait_until_up().is_some() && lives(&server.client().tries(1), dir.path()).await {
                 break server;
             }
             assert!(!server.wait().success());
@@ -161,8 +161,6 @@ async fn a_run_whose_code_ends_the_process_does_not_keep_it_from_living() {
         let parked = described.run.parked.expect("parked");
         assert!(parked.reason.contains("the process that ran this run's code has ended"), "{}", parked.reason);
         assert!(log_of(dir.path()).contains("it is tried alone"), "{}", log_of(dir.path()));
-        go(&client, "steady").await;
-        assert_eq!(result(&client, "steady").await, "well", "the others go on");
         server.kill();
         // Another build is given its chance, under suspicion; an operator's word needs no code.
         let server = start_oddities(dir.path(), "well");
@@ -175,19 +173,55 @@ async fn a_run_whose_code_ends_the_process_does_not_keep_it_from_living() {
     }
 }
 
-/// Whether the run is parked before its process ends.
-async fn parks(client: &RawClient, id: &str) -> bool {
-    loop {
-        match client.workflow(id, None).describe().await {
-            // Being tried, it is parked to begin with: for no longer than this, as far as anybody can tell.
-            Ok(described) if described.run.parked.is_some() => {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                return client.workflow(id, None).describe().await.is_ok_and(|now| now.run.parked.is_some());
-            }
-            Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            Err(_) => return false,
+/// Whether the deadly run is left alone and the other goes on, before the process ends.
+async fn lives(client: &RawClient, dir: &Path) -> bool {
+    let steady = client.workflow("steady", None);
+    let goes_on = async {
+        steady.signal("go", &Payload::NULL, Some("go-steady")).await?;
+        let outcome = steady.outcome(Some(PATIENCE)).await?;
+        assert_eq!(outcome.result.unwrap().to_value(), "well", "the others go on");
+        while !log_of(dir).contains("it is left alone") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            client.workflow("deadly", None).describe().await?;
         }
+        Ok::<_, ClientError>(())
+    };
+    goes_on.await.is_ok()
+}
+
+/// Whoever was tried and lived through it is no suspect any more when the process ends over something else: if processes
+/// keep ending, it would be left alone for longer each time, and starve.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_ends_over_something_else_acquits_whom_it_has_tried() {
+    let dir = tempfile::tempdir().unwrap();
+    let trials = dir.path().join("data/dormouse.trials");
+    let server = start_oddities(dir.path(), "bad");
+    start(&server.client(), "steady", "steady").await;
+    until(&server.client(), "steady", |described| described.pending_activities.is_empty()).await;
+    server.kill();
+    for by_force in [true, false] {
+        // As a process leaves it that has died while the run's code ran.
+        let told = br#"["default","steady",0,"Running"]"#;
+        std::fs::write(&trials, [&(told.len() as u16).to_le_bytes()[..], told].concat()).unwrap();
+        let server = start_oddities(dir.path(), "bad");
+        let began = Instant::now();
+        while !String::from_utf8_lossy(&std::fs::read(&trials).unwrap()).contains("Proving") {
+            assert!(began.elapsed() < PATIENCE, "it is not tried: {}", log_of(dir.path()));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if by_force {
+            server.kill();
+        } else {
+            assert!(server.terminate().success());
+        }
+        let server = start_oddities(dir.path(), "bad");
+        assert_eq!(server.client().workflow("steady", None).describe().await.unwrap().run.parked, None);
+        server.kill();
+        assert_eq!(log_of(dir.path()).matches("it is tried alone").count(), 1 + usize::from(!by_force));
     }
+    let server = start_oddities(dir.path(), "bad");
+    go(&server.client(), "steady").await;
+    assert_eq!(result(&server.client(), "steady").await, "well");
 }
 
 /// A server at a place of its own, so that the next one can stand there.

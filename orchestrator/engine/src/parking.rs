@@ -41,19 +41,30 @@ pub async fn learn(ports: &Ports, row: &RunRow) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What is done with a suspect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its code runs once more, under suspicion.
+    Try,
+    /// Processes have died over it before: it is left alone until this time.
+    LeaveAlone(Timestamp),
+    /// It has ended.
+    Over,
+}
+
 /// So many processes have died over messages of this run, or of one beside it. Its row says that it is parked before its
 /// code runs once more: should this process die too, the next leaves it alone. Once it has not died,
 /// [`acquit`] it.
 ///
 /// # Errors
 /// [`StoreError`] when the store does not answer.
-pub async fn suspect(ports: &Ports, run: &RunKey, deaths: u32) -> Result<(), StoreError> {
-    let Some(row) = ports.store.row(run).await? else { return Ok(()) };
+pub async fn suspect(ports: &Ports, run: &RunKey, deaths: u32) -> Result<Verdict, StoreError> {
+    let Some(row) = ports.store.row(run).await?.filter(|row| !row.status.is_closed()) else { return Ok(Verdict::Over) };
     let build = &*ports.choices.build;
     let since = row.parked.as_ref().and_then(|parked| parked.since).or(Some(ports.now()));
     let known = row.parked.filter(|parked| parked.build == build);
-    if row.status.is_closed() || known.as_ref().is_some_and(|parked| ports.now() < parked.retry_at) {
-        return Ok(());
+    if let Some(parked) = known.as_ref().filter(|parked| ports.now() < parked.retry_at) {
+        return Ok(Verdict::LeaveAlone(parked.retry_at));
     }
     let sequence = readable(ports, run).await?.map_or(0, |state| state.next_sequence);
     let parked = Parked {
@@ -69,7 +80,8 @@ pub async fn suspect(ports: &Ports, run: &RunKey, deaths: u32) -> Result<(), Sto
         ends_process: true,
         since,
     };
-    try_under_suspicion(ports, run, parked).await
+    try_under_suspicion(ports, run, parked).await?;
+    Ok(Verdict::Try)
 }
 
 /// The row says that the run is parked, and this process tries it.
@@ -78,8 +90,7 @@ async fn try_under_suspicion(ports: &Ports, run: &RunKey, parked: Parked) -> Res
     let parked = Parked { attempts: parked.attempts + 1, ..parked };
     let said = Parked { retry_at: now + pause(parked.attempts, true), ..parked.clone() };
     ports.store.park(run, Some(said)).await?;
-    ports.parkings.try_suspect(run.clone());
-    ports.parkings.insert(run.clone(), Parked { retry_at: now, ..parked });
+    ports.parkings.try_suspect(run, Parked { retry_at: now, ..parked });
     Ok(())
 }
 
@@ -94,6 +105,33 @@ pub async fn acquit(ports: &Ports, run: &RunKey) -> Result<(), StoreError> {
             ports.parkings.remove(run);
         }
         ports.parkings.has_tried(run);
+    }
+    Ok(())
+}
+
+/// A process was to try this run and has ended before its code ran, or is about to: the row takes the try back.
+///
+/// # Errors
+/// [`StoreError`] when the store does not answer.
+pub(crate) async fn take_try_back(ports: &Ports, run: &RunKey) -> Result<(), StoreError> {
+    let Some(row) = ports.store.row(run).await? else { return Ok(()) };
+    match row.parked {
+        Some(parked) if parked.ends_process && !row.status.is_closed() => {
+            let attempts = parked.attempts.saturating_sub(1);
+            ports.store.park(run, Some(Parked { attempts, retry_at: ports.now(), ..parked })).await
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A process has tried this run and was ended by something else: the row does not say any more that it is parked.
+///
+/// # Errors
+/// [`StoreError`] when the store does not answer.
+pub(crate) async fn acquit_for(ports: &Ports, run: &RunKey) -> Result<(), StoreError> {
+    let row = ports.store.row(run).await?;
+    if row.is_some_and(|row| !row.status.is_closed() && row.parked.is_some_and(|parked| parked.ends_process)) {
+        ports.store.park(run, None).await?;
     }
     Ok(())
 }

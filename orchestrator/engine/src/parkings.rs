@@ -2,8 +2,7 @@
 //! [`parking`](crate::parking).
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dormouse_core::planted::{Bug, planted};
 use dormouse_core::{RunKey, Timestamp};
@@ -11,16 +10,38 @@ use dormouse_core::{RunKey, Timestamp};
 use crate::seams::Instant;
 use crate::store::Parked;
 
+/// How far a suspect has come in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is to be tried, alone: nothing of it runs until then.
+    Awaiting,
+    /// It may run, and has not yet.
+    OnTrial,
+    /// Its code has run at this time, and the process lives: it is on probation.
+    Proving(Instant),
+}
+
+/// Writes down who is suspected, for the process that comes after, should this one die.
+pub(crate) trait Remembers: Send + Sync {
+    /// The run is a suspect who has come so far; none: it is not suspected any more.
+    fn note(&self, run: &RunKey, standing: Option<Standing>);
+}
+
 /// Runs that are parked, as far as this process knows. The index row is the durable copy.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Parkings {
     parked: Mutex<HashMap<RunKey, Parked>>,
     held: Mutex<HashSet<RunKey>>,
-    /// And since when they are on probation: their code has run, and the process lives.
-    suspects: Mutex<HashMap<RunKey, Option<Instant>>>,
+    suspects: Mutex<HashMap<RunKey, Standing>>,
+    memory: Option<Arc<dyn Remembers>>,
 }
 
 impl Parkings {
+    /// None are known yet; suspects are remembered here.
+    pub(crate) fn remembered_by(memory: Arc<dyn Remembers>) -> Self {
+        Self { memory: Some(memory), ..Self::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<RunKey, Parked>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,42 +86,60 @@ impl Parkings {
         self.lock().insert(run, parked);
     }
 
-    /// Whether this process tries a run that others may have died of.
+    /// Whether others may have died of this run, and this process tries it or is to.
     #[must_use]
     pub fn is_suspect(&self, run: &RunKey) -> bool {
         self.suspects().contains_key(run)
     }
 
-    /// This process tries a run that others may have died of.
-    pub(crate) fn try_suspect(&self, run: RunKey) {
-        self.suspects().insert(run, None);
+    /// Others may have died of this run: this process is to try it, and until then it is parked like this.
+    pub(crate) fn await_trial(&self, run: &RunKey, parked: Parked) {
+        self.set_standing(run, Standing::Awaiting);
+        self.insert(run.clone(), parked);
     }
 
-    /// The code of this run has run, and the process lives: if it is a suspect, it is on probation from now on.
+    /// This process tries it from now on.
+    pub(crate) fn try_suspect(&self, run: &RunKey, parked: Parked) {
+        self.set_standing(run, Standing::OnTrial);
+        self.insert(run.clone(), parked);
+    }
+
+    /// The code of this run has run, and the process lives: if it is on trial, it is on probation from now on.
     pub(crate) fn put_on_probation(&self, run: &RunKey, now: Instant) {
-        if let Some(since) = self.suspects().get_mut(run) {
-            since.get_or_insert(now);
+        if self.is_on_trial(run) {
+            self.set_standing(run, Standing::Proving(now));
         }
     }
 
-    /// Suspects that have been on probation for so long.
-    pub(crate) fn proven(&self, now: Instant, probation: Duration) -> Vec<RunKey> {
-        let suspects = self.suspects();
-        let proven = |since: &Option<Instant>| since.is_some_and(|since| now.since(since) >= probation);
-        suspects.iter().filter(|(_, since)| proven(since)).map(|(run, _)| run.clone()).collect()
+    /// All suspects, and how far they have come.
+    pub(crate) fn all_suspects(&self) -> Vec<(RunKey, Standing)> {
+        self.suspects().iter().map(|(run, standing)| (run.clone(), *standing)).collect()
     }
 
-    /// Whether it is a suspect whose code has not run yet.
+    /// Whether it is a suspect whose code may run, and has not yet.
     pub(crate) fn is_on_trial(&self, run: &RunKey) -> bool {
-        self.suspects().get(run) == Some(&None)
+        self.suspects().get(run) == Some(&Standing::OnTrial)
     }
 
     /// It has tried it.
     pub(crate) fn has_tried(&self, run: &RunKey) {
-        self.suspects().remove(run);
+        if self.suspects().remove(run).is_some() {
+            self.note(run, None);
+        }
     }
 
-    fn suspects(&self) -> MutexGuard<'_, HashMap<RunKey, Option<Instant>>> {
+    fn set_standing(&self, run: &RunKey, standing: Standing) {
+        self.suspects().insert(run.clone(), standing);
+        self.note(run, Some(standing));
+    }
+
+    fn note(&self, run: &RunKey, standing: Option<Standing>) {
+        if let Some(memory) = &self.memory {
+            memory.note(run, standing);
+        }
+    }
+
+    fn suspects(&self) -> MutexGuard<'_, HashMap<RunKey, Standing>> {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

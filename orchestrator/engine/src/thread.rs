@@ -4,7 +4,7 @@
 //! | | here | left to the process (its [`Desk`], and whoever watches) |
 //! | --- | --- | --- |
 //! | what comes | queries are answered | messages: one after another, or by invocations |
-//! | code that never gives the thread back | is noticed, its run parked, its query's caller told | the thread is replaced, or the process ends |
+//! | code that does not give the thread back | is noticed, its run parked, its query's caller told | others get another thread, or the process ends |
 //! | local activities | are handed over | run for themselves, or within an invocation |
 
 use std::cell::Cell;
@@ -56,7 +56,7 @@ pub trait Desk: Sized + 'static {
     fn code_begins(&self, _what: &OnThread) {}
     /// It gave the thread back.
     fn code_ends(&self) {}
-    /// Code over which the thread was [given up](WorkflowThread::give_up) has given it back after all.
+    /// Code over which the thread was [left to itself](WorkflowThread::leave) has given it back after all.
     fn came_back(&self, what: OnThread);
 }
 
@@ -108,7 +108,7 @@ struct Running {
     since: Instant,
     /// For this question, by its number.
     question: Option<u64>,
-    given_up: bool,
+    left: bool,
 }
 
 /// What is known of a thread outside of it, also when it hangs.
@@ -166,9 +166,15 @@ impl<W: Send + 'static> WorkflowThread<W> {
     /// What has held the thread for longer than it may, if anything has.
     #[must_use]
     pub fn overdue(&self) -> Option<OnThread> {
+        self.held_for(self.turn_limit)
+    }
+
+    /// What has held the thread for longer than this, if anything has.
+    #[must_use]
+    pub fn held_for(&self, time: Duration) -> Option<OnThread> {
         let running = lock(&self.known.running);
         let running = running.as_ref()?;
-        (self.host.instant().since(running.since) > self.turn_limit).then(|| running.what.clone())
+        (self.host.instant().since(running.since) > time).then(|| running.what.clone())
     }
 
     /// Resolves when the thread has ended: `true` when it was told to, or no more letters can come; `false` when it has
@@ -183,15 +189,23 @@ impl<W: Send + 'static> WorkflowThread<W> {
         matches!(self.ended.try_recv(), Ok(Some(())) | Err(oneshot::Canceled))
     }
 
-    /// Nobody counts on this thread any more, for it hangs in this. If it does so still, whoever asked the question behind
-    /// that is told, the desk learns when the thread has [come back](Desk::came_back), and this is `true`.
-    pub fn give_up(&self, what: &OnThread) -> bool {
-        let question = match &mut *lock(&self.known.running) {
+    /// Nobody waits for this thread any more but whoever asks for what holds it. If this does so still, its desk learns
+    /// when the thread has [come back](Desk::came_back), and this is `true`.
+    pub fn leave(&self, what: &OnThread) -> bool {
+        match &mut *lock(&self.known.running) {
             Some(running) if running.what == *what => {
-                running.given_up = true;
-                running.question
+                running.left = true;
+                true
             }
-            Some(_) | None => return false,
+            Some(_) | None => false,
+        }
+    }
+
+    /// Whoever asked the question that holds the thread is told that nobody waits for it any longer.
+    pub fn give_up(&self, what: &OnThread) {
+        let question = match &*lock(&self.known.running) {
+            Some(running) if running.what == *what => running.question,
+            Some(_) | None => None,
         };
         let question = question.and_then(|number| lock(&self.known.questions).remove(&number));
         if let Some(question) = question {
@@ -201,15 +215,18 @@ impl<W: Send + 'static> WorkflowThread<W> {
             };
             question.answer(Err(error));
         }
-        true
     }
 
-    /// Takes back what the thread was sent and has not begun, and the questions that it has not answered: from a thread
-    /// that has been given up. One that has died may have done so over any of its questions; whoever asked them is told.
+    /// Takes back what the thread was sent and has not begun, and the questions that it has not answered but for the one
+    /// that holds it: from a thread that has been left to itself. One that has died may have done so over any of its
+    /// questions; whoever asked them is told.
     pub fn take_back(&mut self) -> Vec<Letter<W>> {
+        let holding = lock(&self.known.running).as_ref().and_then(|running| running.question);
         let mut questions = std::mem::take(&mut *lock(&self.known.questions));
         if self.has_ended() {
             questions.clear();
+        } else if let Some((number, question)) = holding.and_then(|number| questions.remove_entry(&number)) {
+            lock(&self.known.questions).insert(number, question);
         }
         let mut letters: Vec<_> = questions.into_values().map(Letter::Query).collect();
         let mut inbox = lock(&self.known.inbox);
@@ -302,7 +319,7 @@ impl<D: Desk> Inside<D> {
                     lock(&self.known().questions).insert(number, question);
                     self.spawn(async move {
                         let answer = inside.answer(number, &run, &name, &input).await;
-                        // Taken away: the thread was given up.
+                        // Taken away: nobody waits for this thread any more.
                         let question = lock(&inside.known().questions).remove(&number);
                         question.into_iter().for_each(|question| question.answer(answer.clone()));
                     });
@@ -314,9 +331,12 @@ impl<D: Desk> Inside<D> {
 
     async fn answer(&self, number: u64, run: &RunKey, name: &str, input: &Payload) -> Result<Payload, ApiError> {
         let parkings = &self.ports.parkings;
-        if let Some(parked) = parkings.get(run).filter(|_| parkings.is_held(run)) {
-            // A thread hangs in this run's code: trying again would cost another one.
-            return Err(ApiError::Parked(parked.reason));
+        // A thread hangs in this run's code: trying again would cost another one.
+        while parkings.is_held(run) {
+            if let Some(parked) = parkings.get(run) {
+                return Err(ApiError::Parked(parked.reason));
+            }
+            self.ports.host.sleep(SHORTEST_LOOK).await;
         }
         let mut answer = pin!(self.decider.query(run, name, input));
         let question = &self.decider.surroundings.question;
@@ -364,14 +384,14 @@ impl<D: Desk> Surroundings for Home<D> {
     fn code_begins(&self, what: OnThread) {
         self.desk.code_begins(&what);
         let mut running = lock(&self.known.running);
-        let given_up = running.as_ref().is_some_and(|running| running.given_up);
-        *running = Some(Running { what, since: self.host.instant(), question: self.question.get(), given_up });
+        let left = running.as_ref().is_some_and(|running| running.left);
+        *running = Some(Running { what, since: self.host.instant(), question: self.question.get(), left });
     }
 
     fn code_ends(&self) {
         self.desk.code_ends();
         let ran = lock(&self.known.running).take();
-        if let Some(Running { what, given_up: true, .. }) = ran {
+        if let Some(Running { what, left: true, .. }) = ran {
             self.desk.came_back(what);
         }
     }

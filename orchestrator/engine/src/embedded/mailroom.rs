@@ -76,14 +76,9 @@ impl Mailroom {
         slot.unbounded_send(letter).map_err(|_| StoreError::Refused("the engine is stopping".into()))
     }
 
-    /// A query's handler does not give its thread back.
-    pub(super) fn query_hangs(&self) {
-        self.hung_queries.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// It has done so after all.
-    pub(super) fn query_came_back(&self) {
-        self.hung_queries.fetch_sub(1, Ordering::SeqCst);
+    /// So many queries' handlers have held their threads for longer than they may, and do so still.
+    pub(super) fn queries_hang(&self, threads: usize) {
+        self.hung_queries.store(threads, Ordering::SeqCst);
     }
 
     fn deliver(&self, message: RunMessage) -> Result<(), StoreError> {

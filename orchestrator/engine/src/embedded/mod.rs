@@ -36,7 +36,9 @@ use crate::thread::Context;
 use alarms::AlarmClock;
 use closings::Notices;
 use mailroom::{Mailroom, Post};
-use pick_up::{begin_trials, end_probations, pick_up, tell_what_stands_still, try_suspects};
+use pick_up::{
+    begin_trials, end_probations, end_trials, pick_up, suspects_among, tell_what_stands_still, try_suspects,
+};
 use shard::Shards;
 use trials::Trials;
 use workers::Workers;
@@ -126,9 +128,7 @@ pub struct Embedded {
     /// What goes on for ever: alarms, the sweep, the watch over threads.
     rounds: TaskTracker,
     stopping: CancellationToken,
-    /// For whoever runs activities.
-    stop: Stop,
-    host: Arc<dyn Host>,
+    ports: Ports,
 }
 
 impl Embedded {
@@ -139,7 +139,7 @@ impl Embedded {
     /// [`OpenError`].
     pub async fn open(app: Arc<App>, store: Arc<dyn Store>, mut settings: Settings) -> Result<Self, OpenError> {
         app.check()?;
-        let (trials, suspects) = begin_trials(settings.trials.take())?;
+        let (trials, found) = begin_trials(settings.trials.take())?;
         let (mailroom, inboxes) = Mailroom::new(settings.workflow_threads.max(1));
         let alarms = Arc::new(AlarmClock::new());
         let host: Arc<dyn Host> = Arc::new(Machine::here());
@@ -152,7 +152,10 @@ impl Embedded {
             alarms: Arc::clone(&alarms) as _,
             host: Arc::clone(&host),
             closings: Arc::new(Notices::default()),
-            parkings: Arc::new(Parkings::default()),
+            parkings: Arc::new(match &trials {
+                Some(trials) => Parkings::remembered_by(Arc::clone(trials) as _),
+                None => Parkings::default(),
+            }),
             stop: Stop::default(),
             choices: Choices {
                 namespace: settings.namespace.into(),
@@ -165,13 +168,13 @@ impl Embedded {
             },
         };
         workers.begin(ports.clone());
-        let stop = ports.stop.clone();
         let intake = Arc::new(Intake::new(ports.clone()));
         let warm_runs = NonZeroUsize::new(settings.warm_runs.div_ceil(inboxes.len())).unwrap_or(NonZeroUsize::MIN);
         let context = Context { app, ports: ports.clone(), warm_runs, turn_limit: settings.turn_limit };
         let shards = Shards::begin(context, Arc::clone(&mailroom), trials.clone(), inboxes)?;
         let front = Arc::new(FrontDoor::new(ports.clone(), intake, Arc::clone(&mailroom) as _));
 
+        let suspects = suspects_among(&ports, found).await?;
         tell_what_stands_still(&ports).await?;
         pick_up(&ports, &mailroom, &suspects).await?;
         let (rounds, stopping) = (TaskTracker::new(), CancellationToken::new());
@@ -180,14 +183,14 @@ impl Embedded {
             alarms.boxed(),
             try_suspects(ports.clone(), suspects).boxed(),
             end_probations(ports.clone()).boxed(),
-            sweep(ports).boxed(),
+            sweep(ports.clone()).boxed(),
             Arc::clone(&shards).watch().boxed(),
         ];
         for round in begun {
             let round = stopping.clone().run_until_cancelled_owned(round).map(drop);
-            host.spawn(rounds.track_future(round).boxed());
+            ports.host.spawn(rounds.track_future(round).boxed());
         }
-        Ok(Self { front, shards, workers, trials, rounds, stopping, stop, host })
+        Ok(Self { front, shards, workers, trials, rounds, stopping, ports })
     }
 
     /// The front door.
@@ -205,10 +208,14 @@ impl Embedded {
         // Gone, with what they held.
         self.rounds.wait().await;
         self.workers.stop();
-        let by = self.host.instant() + grace.max(TURNS_END);
-        self.stop.stop(&self.host, grace).await;
-        self.shards.stop(by.max(self.host.instant() + TURNS_END)).await;
+        let Ports { host, stop, .. } = &self.ports;
+        let by = host.instant() + grace.max(TURNS_END);
+        stop.stop(host, grace).await;
+        self.shards.stop(by.max(host.instant() + TURNS_END)).await;
         if let Some(trials) = self.trials {
+            if host.timeout(TURNS_END, end_trials(&self.ports)).await.is_none() {
+                tracing::warn!("the store does not answer; suspects are tried again at their time");
+            }
             trials.end();
         }
     }

@@ -8,8 +8,11 @@ use dormouse_core::{RunKey, Timestamp};
 
 use super::OpenError;
 use super::mailroom::Mailroom;
-use super::trials::{Ending, Trials};
-use crate::parking::{MOST_COUNTED, StandingStill, acquit, standing_still, suspect};
+use super::trials::{Found, Trials};
+use crate::parking::{
+    MOST_COUNTED, StandingStill, Verdict, acquit, acquit_for, standing_still, suspect, take_try_back,
+};
+use crate::parkings::Standing;
 use crate::ports::Ports;
 use crate::seams::RunMessage;
 use crate::store::{Parked, StoreError};
@@ -25,15 +28,27 @@ const PROBATION_LOOK: Duration = Duration::from_secs(1);
 /// How often it is looked whether a trial is over.
 const TRIAL_LOOK: Duration = Duration::from_millis(10);
 
-/// Begins to write down whose code runs; and those that the process before died over.
-pub(super) fn begin_trials(path: Option<PathBuf>) -> Result<(Option<Arc<Trials>>, Vec<RunKey>), OpenError> {
-    let Some(path) = path else { return Ok((None, Vec::new())) };
-    let (trials, ending) = Trials::begin(&path).map_err(|error| OpenError::Trials { path, error })?;
-    let suspects = match ending {
-        Ending::Orderly => Vec::new(),
-        Ending::Sudden(suspects) => suspects,
-    };
-    Ok((Some(trials), suspects))
+/// Begins to write down whose code runs; and finds those that the process before may have died over.
+pub(super) fn begin_trials(path: Option<PathBuf>) -> Result<(Option<Arc<Trials>>, Found), OpenError> {
+    let Some(path) = path else { return Ok((None, Found::default())) };
+    let (trials, found) = Trials::begin(&path).map_err(|error| OpenError::Trials { path, error })?;
+    Ok((Some(trials), found))
+}
+
+/// The suspects among those that were found; what their rows say of the process before is put right.
+pub(super) async fn suspects_among(ports: &Ports, found: Found) -> Result<Vec<RunKey>, StoreError> {
+    let Found { suspects, untried, acquitted } = found;
+    // Remembered before anything is taken back: should this process die here, the next knows them still.
+    for run in suspects.iter().chain(&untried) {
+        ports.parkings.await_trial(run, waits_for_its_trial(ports));
+    }
+    for run in &acquitted {
+        acquit_for(ports, run).await?;
+    }
+    for run in &untried {
+        take_try_back(ports, run).await?;
+    }
+    Ok([suspects, untried].concat())
 }
 
 /// Start-up: every run that is owed something is looked at, or its alarm is set when that is all it waits for. Those whose
@@ -41,7 +56,6 @@ pub(super) fn begin_trials(path: Option<PathBuf>) -> Result<(Option<Arc<Trials>>
 pub(super) async fn pick_up(ports: &Ports, mailroom: &Mailroom, suspects: &[RunKey]) -> Result<(), StoreError> {
     for run in suspects {
         mailroom.set_aside(run.workflow.clone());
-        ports.parkings.insert(run.clone(), waits_for_its_trial(ports));
     }
     let mut last = Vec::new();
     // Tasks and undecided inputs are due within one interval (longer only after sweeps have looked in vain), so
@@ -117,12 +131,19 @@ fn waits_for_its_trial(ports: &Ports) -> Parked {
 /// Tries each suspect alone: should this process die too, it is known over whom, and the next leaves it alone.
 pub(super) async fn try_suspects(ports: Ports, suspects: Vec<RunKey>) {
     for run in suspects {
-        tracing::warn!(%run, "the process before this one has ended while this run's code ran: it is tried alone");
         let asked = async {
-            suspect(&ports, &run, 1).await?;
-            if !ports.parkings.is_suspect(&run) {
-                // Parked before; or it has ended.
-                ports.parkings.remove(&run);
+            match suspect(&ports, &run, 1).await? {
+                Verdict::Try => {
+                    tracing::warn!(%run, "a process has ended while this run's code ran: it is tried alone");
+                }
+                Verdict::LeaveAlone(retry_at) => {
+                    tracing::error!(
+                        %run, %retry_at,
+                        "another process has ended while this run's code ran: it is left alone until then"
+                    );
+                    no_trial(&ports, &run);
+                }
+                Verdict::Over => no_trial(&ports, &run),
             }
             ports.runs.send(RunMessage::Sweep { run: run.clone() }).await
         };
@@ -136,11 +157,32 @@ pub(super) async fn try_suspects(ports: Ports, suspects: Vec<RunKey>) {
     }
 }
 
+/// Its row knows all there is.
+fn no_trial(ports: &Ports, run: &RunKey) {
+    ports.parkings.remove(run);
+    ports.parkings.has_tried(run);
+}
+
+/// The process ends as it should: nobody who has been tried is suspected any more.
+pub(super) async fn end_trials(ports: &Ports) {
+    for (run, standing) in ports.parkings.all_suspects() {
+        let ended = match standing {
+            Standing::Proving(_) => acquit(ports, &run).await,
+            Standing::Awaiting | Standing::OnTrial => take_try_back(ports, &run).await,
+        };
+        if let Err(error) = ended {
+            tracing::warn!(%run, %error, "its row still says that it is parked; it is tried again at its time");
+        }
+    }
+}
+
 /// Acquits whoever has proven himself, for ever.
 pub(super) async fn end_probations(ports: Ports) {
     loop {
         ports.host.sleep(PROBATION_LOOK).await;
-        for run in ports.parkings.proven(ports.host.instant(), PROBATION) {
+        let now = ports.host.instant();
+        let proven = |standing| matches!(standing, Standing::Proving(since) if now.since(since) >= PROBATION);
+        for (run, _) in ports.parkings.all_suspects().into_iter().filter(|(_, standing)| proven(*standing)) {
             if let Err(error) = acquit(&ports, &run).await {
                 tracing::warn!(%run, %error, "its row still says that it is parked; trying again");
             }

@@ -1,29 +1,35 @@
 //! The workflow threads of the embedded engine.
 //!
-//! A thread whose code does not give it back is replaced: its run is parked from outside, its other runs are read afresh,
-//! and what it was told and had not done is told to the new one. The old thread cannot be ended; should it ever come
-//! back, its commits are fenced like any stranger's. Until then its run is not tried again: each try would cost a
-//! thread.
+//! Runs share threads, and must not feel it. Code that does not give its thread back keeps it for itself, a moment later:
+//! a new one takes up what the old one was told and had not done. The run that holds the thread stands still meanwhile,
+//! since each try would cost another one; it is parked when its turn takes longer than it may. The old thread cannot be
+//! ended; when it comes back, its commits are fenced like any stranger's, and it ends.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dormouse_core::{App, RunKey};
+use dormouse_core::{CommandId, RunId, RunKey};
 use futures::FutureExt;
 
 use super::OpenError;
 use super::mailroom::{Inbox, Letter, Mailroom};
 use super::trials::{Trial, Trials};
 use crate::decider::OnThread;
-use crate::ports::Ports;
 use crate::seams::{Delivery, Instant, RunMessage};
 use crate::store::StoreError;
-use crate::sweep::DueRows;
-use crate::thread::{Context, Desk, Inside, WorkflowThread, look_interval, park_endless};
+use crate::thread::{Context, Desk, Inside, WorkflowThread, park_endless};
 use crate::worker::{LocalTask, run_local};
+
+/// Who shares a thread with code waits for it so long.
+const NEIGHBOURS_WAIT: Duration = Duration::from_millis(100);
+/// How often it is looked whether anybody does.
+const LOOK: Duration = Duration::from_millis(50);
+/// Of so many threads that code holds, its neighbours are rid so soon. When there are more, they wait as long as a turn may
+/// take: a build whose turns all never end is not to have thousands of threads.
+const MOST_LEFT: usize = 16;
 
 /// The first pause before messages are handled again after the store did not answer; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -48,11 +54,44 @@ impl Piles {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes away whatever is not done.
+    /// Takes away whatever is not done; and since it may be half done, each run is to be looked at.
     fn take_all(&self) -> impl Iterator<Item = RunMessage> + use<> {
         let piles = std::mem::take(&mut *self.lock());
-        piles.into_values().flat_map(|pile| pile.taken.into_iter().chain(pile.waiting))
+        piles.into_iter().flat_map(|(run, Pile { taken, waiting })| {
+            taken.into_iter().chain(waiting).chain([RunMessage::Sweep { run }])
+        })
     }
+}
+
+/// A local activity of some run.
+type LocalKey = (RunKey, RunId, CommandId);
+
+/// Local activities under way in this process, whichever thread asked for them, so that none is run twice at a time.
+#[derive(Default)]
+struct Locals(Mutex<HashSet<LocalKey>>);
+
+impl Locals {
+    fn lock(&self) -> MutexGuard<'_, HashSet<LocalKey>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it was not under way.
+    fn begin(&self, key: &LocalKey) -> bool {
+        self.lock().insert(key.clone())
+    }
+
+    fn end(&self, key: &LocalKey) {
+        self.lock().remove(key);
+    }
+}
+
+/// What every thread of this process gets.
+#[derive(Clone)]
+struct Household {
+    context: Context,
+    mailroom: Arc<Mailroom>,
+    trials: Option<Arc<Trials>>,
+    locals: Arc<Locals>,
 }
 
 struct Shard {
@@ -61,26 +100,29 @@ struct Shard {
 }
 
 impl Shard {
-    fn begin(
-        context: &Context,
-        mailroom: &Arc<Mailroom>,
-        trials: Option<&Arc<Trials>>,
-        inbox: Inbox,
-    ) -> std::io::Result<Self> {
+    fn begin(household: &Household, inbox: Inbox) -> std::io::Result<Self> {
         let piles = Arc::<Piles>::default();
-        let (app, ports, here) = (Arc::clone(&context.app), context.ports.clone(), Arc::clone(&piles));
-        let mailroom = Arc::clone(mailroom);
-        let trials = trials.cloned();
-        let desk = move || Messages { app, ports, mailroom, piles: here, trials, trial: RefCell::default() };
-        Ok(Self { thread: WorkflowThread::begin(context.clone(), inbox, desk)?, piles })
+        let (house, here) = (household.clone(), Arc::clone(&piles));
+        let desk = move || Messages { house, piles: here, trial: RefCell::default() };
+        Ok(Self { thread: WorkflowThread::begin(household.context.clone(), inbox, desk)?, piles })
     }
+}
+
+/// A thread that was left to the code that holds it.
+struct Left {
+    thread: WorkflowThread<RunMessage>,
+    what: OnThread,
+    /// It has taken longer than it may.
+    is_given_up: bool,
+}
+
+fn hung_queries(left: &[Left]) -> usize {
+    left.iter().filter(|left| left.is_given_up && left.what == OnThread::Query).count()
 }
 
 /// All workflow threads.
 pub(super) struct Shards {
-    context: Context,
-    mailroom: Arc<Mailroom>,
-    trials: Option<Arc<Trials>>,
+    household: Household,
     shards: Mutex<Vec<Shard>>,
 }
 
@@ -91,86 +133,92 @@ impl Shards {
         trials: Option<Arc<Trials>>,
         inboxes: Vec<Inbox>,
     ) -> Result<Arc<Self>, OpenError> {
-        let begin = |inbox| Shard::begin(&context, &mailroom, trials.as_ref(), inbox);
+        let household = Household { context, mailroom, trials, locals: Arc::default() };
+        let begin = |inbox| Shard::begin(&household, inbox);
         let shards = inboxes.into_iter().map(begin).collect::<Result<_, _>>()?;
-        Ok(Arc::new(Self { context, mailroom, trials, shards: Mutex::new(shards) }))
+        Ok(Arc::new(Self { household, shards: Mutex::new(shards) }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Shard>> {
         self.shards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces threads that hang, for ever.
+    /// Replaces threads that code holds, and gives up code that holds its own for too long, for ever.
     pub(super) async fn watch(self: Arc<Self>) {
+        let Context { ports, turn_limit, .. } = &self.household.context;
+        let mut left: Vec<Left> = Vec::new();
         loop {
-            self.context.ports.host.sleep(look_interval(self.context.turn_limit)).await;
-            for (thread, stuck) in self.stuck() {
-                if let Err(error) = self.replace(thread, stuck).await {
-                    tracing::error!(thread, %error, "a stuck workflow thread could not be replaced; trying again");
+            ports.host.sleep(LOOK.min(*turn_limit)).await;
+            let patience = if left.len() < MOST_LEFT { NEIGHBOURS_WAIT.min(*turn_limit) } else { *turn_limit };
+            for (thread, held) in self.held_for(patience) {
+                match self.replace(thread, held) {
+                    Ok(old) => left.extend(old),
+                    Err(error) => {
+                        tracing::error!(thread, %error, "a workflow thread could not be replaced; trying again");
+                    }
                 }
             }
+            left.retain(|left| left.thread.held_for(Duration::ZERO).as_ref() == Some(&left.what));
+            for at in 0..left.len() {
+                if !left[at].is_given_up && left[at].thread.overdue().is_some() {
+                    if let Err(error) = park_endless(ports, &left[at].what, *turn_limit).await {
+                        tracing::error!(what = ?left[at].what, %error, "it could not be parked; trying again");
+                        continue;
+                    }
+                    left[at].is_given_up = true;
+                    self.household.mailroom.queries_hang(hung_queries(&left));
+                    left[at].thread.give_up(&left[at].what);
+                }
+            }
+            self.household.mailroom.queries_hang(hung_queries(&left));
         }
     }
 
-    /// Threads on which code runs for too long, or that have died.
-    fn stuck(&self) -> Vec<(usize, Option<OnThread>)> {
+    /// Threads that code holds for so long, or that have died.
+    fn held_for(&self, patience: Duration) -> Vec<(usize, Option<OnThread>)> {
         let look = |(number, shard): (usize, &mut Shard)| match shard.thread.has_ended() {
             true => Some((number, None)),
-            false => shard.thread.overdue().map(|what| (number, Some(what))),
+            false => shard.thread.held_for(patience).map(|what| (number, Some(what))),
         };
         self.lock().iter_mut().enumerate().filter_map(look).collect()
     }
 
-    async fn replace(&self, thread: usize, stuck: Option<OnThread>) -> Result<(), OpenError> {
-        let Context { ports, turn_limit, .. } = &self.context;
-        if let Some(what) = stuck {
-            park_endless(ports, &what, *turn_limit).await?;
-            self.give_up(thread, &what);
+    /// A new thread takes the place of one that has died, or that this holds, if it does so still.
+    fn replace(&self, thread: usize, held: Option<OnThread>) -> Result<Option<Left>, OpenError> {
+        if held.as_ref().is_some_and(|what| !self.leave(thread, what)) {
+            return Ok(None);
         }
-        let shard = Shard::begin(&self.context, &self.mailroom, self.trials.as_ref(), self.mailroom.replace(thread))?;
+        let mailroom = &self.household.mailroom;
+        let shard = Shard::begin(&self.household, mailroom.replace(thread))?;
         let mut old = std::mem::replace(&mut self.lock()[thread], shard);
         for letter in old.piles.take_all().map(Letter::Work).chain(old.thread.take_back()) {
-            self.mailroom.post(thread, letter)?;
+            mailroom.post(thread, letter)?;
         }
-        // Whatever else the old thread knew is in the histories.
-        let mut pages = DueRows::all();
-        loop {
-            let rows = pages.next(&*ports.store).await?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            for row in rows.into_iter().filter(|row| self.mailroom.home(&row.run.workflow) == thread) {
-                ports.runs.send(RunMessage::Sweep { run: row.run }).await?;
-            }
-        }
+        Ok(held.map(|what| Left { thread: old.thread, what, is_given_up: false }))
     }
 
     /// The run stands still until its thread gives the turn back, if it has not done so by now.
-    fn give_up(&self, thread: usize, what: &OnThread) {
+    fn leave(&self, thread: usize, what: &OnThread) -> bool {
         let shards = self.lock();
-        match what {
-            OnThread::Turn(run) => {
-                // Held before the thread can come back and let it go.
-                self.context.ports.parkings.hold(run.clone());
-                if !shards[thread].thread.give_up(what) {
-                    self.context.ports.parkings.let_go(run);
-                }
-            }
-            OnThread::Query => {
-                self.mailroom.query_hangs();
-                if !shards[thread].thread.give_up(what) {
-                    self.mailroom.query_came_back();
-                }
-            }
+        let thread = &shards[thread].thread;
+        let OnThread::Turn(run) = what else { return thread.leave(what) };
+        // Held before the thread can come back and let it go.
+        let parkings = &self.household.context.ports.parkings;
+        parkings.hold(run.clone());
+        let is_left = thread.leave(what);
+        if !is_left {
+            parkings.let_go(run);
         }
+        is_left
     }
 
     /// Lets the threads end what they handle, and waits for that until `by`. Those on which code does not end are left
     /// behind.
     pub(super) async fn stop(&self, by: Instant) {
         let shards = std::mem::take(&mut *self.lock());
-        let host = &self.context.ports.host;
-        let told = |thread: &usize| self.mailroom.post(*thread, Letter::Stop).is_ok();
+        let Household { context, mailroom, .. } = &self.household;
+        let host = &context.ports.host;
+        let told = |thread: &usize| mailroom.post(*thread, Letter::Stop).is_ok();
         let told: Vec<_> = shards.into_iter().enumerate().filter(|(thread, _)| told(thread)).collect();
         for (thread, mut shard) in told {
             if host.timeout(by.since(host.instant()), shard.thread.ended()).await.is_none() {
@@ -182,11 +230,8 @@ impl Shards {
 
 /// Messages on a thread, by run: those of one run are handled one batch after another.
 struct Messages {
-    app: Arc<App>,
-    ports: Ports,
-    mailroom: Arc<Mailroom>,
+    house: Household,
     piles: Arc<Piles>,
-    trials: Option<Arc<Trials>>,
     /// Of the code that runs on the thread.
     trial: RefCell<Option<(RunKey, Trial)>>,
 }
@@ -208,9 +253,14 @@ impl Desk for Messages {
     }
 
     fn run_local(&self, task: LocalTask) {
-        let (app, ports, trials) = (Arc::clone(&self.app), self.ports.clone(), self.trials.clone());
+        let Household { context: Context { app, ports, .. }, trials, locals, .. } = self.house.clone();
         if ports.stop.is_asked() {
             // The next start finds it.
+            return;
+        }
+        let key = (task.run.clone(), task.run_id, task.id);
+        if !locals.begin(&key) {
+            // For a thread that was replaced; it tells whichever there is.
             return;
         }
         let work = async move {
@@ -221,15 +271,18 @@ impl Desk for Messages {
                 arrival = run_local(&app, &ports, task, None) => arrival,
                 () = ports.stop.cuts_off() => return,
             };
+            // Before its run can ask for the next attempt.
+            locals.end(&key);
             if let Err(error) = ports.runs.send(RunMessage::Arrived { run, run_id, arrival }).await {
                 tracing::debug!(%error, "a local activity's result finds nobody; it runs again at the next start");
             }
         };
-        self.ports.host.attend(self.ports.stop.track(work).boxed());
+        let ports = &self.house.context.ports;
+        ports.host.attend(ports.stop.track(work).boxed());
     }
 
     fn code_begins(&self, what: &OnThread) {
-        let (Some(trials), OnThread::Turn(run)) = (&self.trials, what) else { return };
+        let (Some(trials), OnThread::Turn(run)) = (&self.house.trials, what) else { return };
         let mut trial = self.trial.borrow_mut();
         if trial.as_ref().is_none_or(|(other, _)| other != run) {
             *trial = trials.enter(run).map(|trial| (run.clone(), trial));
@@ -242,29 +295,29 @@ impl Desk for Messages {
 
     fn came_back(&self, what: OnThread) {
         let OnThread::Turn(run) = what else {
-            tracing::warn!("a query's handler has ended after all");
-            self.mailroom.query_came_back();
+            tracing::debug!("a query's handler has ended after all");
             return;
         };
-        tracing::warn!(%run, "the run's code has given its turn back after all");
-        self.ports.parkings.let_go(&run);
-        let ports = self.ports.clone();
+        tracing::debug!(%run, "the run's code has given its turn back after all");
+        let ports = self.house.context.ports.clone();
+        ports.parkings.let_go(&run);
         let work = async move {
             if let Err(error) = ports.runs.send(RunMessage::Sweep { run }).await {
                 tracing::debug!(%error, "the engine is stopping");
             }
         };
-        self.ports.host.spawn(work.boxed());
+        self.house.context.ports.host.spawn(work.boxed());
     }
 }
 
 async fn work_through(inside: &Inside<Messages>, run: RunKey) {
     let desk = &inside.desk;
+    let ports = &desk.house.context.ports;
     let (mut pause, mut delivery) = (FIRST_PAUSE, Delivery::First);
     loop {
         let Some(messages) = desk.take_up(&run) else { return };
         let handled = inside.decider.handle(&run, messages, delivery).await;
-        desk.ports.parkings.put_on_probation(&run, desk.ports.host.instant());
+        ports.parkings.put_on_probation(&run, ports.host.instant());
         match handled {
             Ok(()) => (pause, delivery) = (FIRST_PAUSE, Delivery::First),
             Err(StoreError::Refused(reason)) => {
@@ -276,7 +329,7 @@ async fn work_through(inside: &Inside<Messages>, run: RunKey) {
             }
             Err(error) => {
                 tracing::warn!(%run, %error, "messages are delivered again in {pause:?}");
-                desk.ports.host.sleep(pause).await;
+                ports.host.sleep(pause).await;
                 (pause, delivery) = ((pause * 2).min(LONGEST_PAUSE), Delivery::Again);
                 if let Some(pile) = desk.piles.lock().get_mut(&run) {
                     let later = std::mem::take(&mut pile.waiting);
