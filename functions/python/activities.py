@@ -3,7 +3,9 @@
 An exception means "try again, as the workflow's retry policy says"; `NonRetryable`, or a type that the policy names,
 means that no other attempt can mend it.
 """
-from worker import NonRetryable, handler_of
+import hashlib
+
+from worker import NonRetryable, handler_of, takes_text
 
 
 def resize(image, attempt):
@@ -14,5 +16,14 @@ def resize(image, attempt):
     return {"name": image["name"], "width": image["width"] // 2}
 
 
+@takes_text
+def sign(order, attempt):
+    """Decoded and encoded again, JSON is no longer the same bytes: `1.10` is `1.1`, and a long number another one. Where
+    that matters, `order.text` is the text as it came; in what an activity returns or gives to `attempt.heartbeat`,
+    `order` (or any `JsonText("...")`) goes out as that text. So comes `attempt.details`, what an earlier attempt gave to
+    `heartbeat`; None, if nothing. `order.value()` is what Python makes of it."""
+    return {"order": order, "sha256": hashlib.sha256(order.text.encode()).hexdigest()}
+
+
 # What AWS Lambda calls: `activities.handler`. The names are those of the workflow's `RemoteActivity::new("resize")`.
-handler = handler_of({"resize": resize})
+handler = handler_of({"resize": resize, "sign": sign})

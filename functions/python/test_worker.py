@@ -183,6 +183,102 @@ class Contract(Case):
         self.assertEqual((table.only()["state"], table.only()["last_failure"]["type"]), ("waiting", "LookupError"))
 
 
+# What Python would write otherwise, or cannot read: digits, keys twice and in another order, escapes, half a pair, space.
+ODD = '{"b": 1.10, "a":\t[1E+2,\n12345678901234567890123.0], "a": "\\u00e9é\\/\\ud800", "c" :-%s}' % ("7" * 5_000)
+
+
+class Texts(Case):
+    def body(self, text, **changes):
+        """The first fixture's task with this text as its input, and space wherever there may be some."""
+        task = {name: json.dumps(value) for name, value in (self.task() | changes).items()} | {"input": text}
+        return " { " + " ,\r\n".join(f"{json.dumps(name)}\t: {value}" for name, value in task.items()) + " } "
+
+    def test_a_text_comes_and_goes_byte_for_byte(self):
+        deep = "[" * 64 + "]" * 64
+        for text in (ODD, "-0", '""', "null", "[ ]", "{ }", deep, '"},{\\"input\\": 1"', '"\U0001F42D\u2028"'):
+            for stored in (False, True):
+                self.setUp()
+                body = self.body(text)
+                if stored:
+                    bucket["bucket", "messages/1"] = body.encode()
+                    body = '{"v": 1, "kind": "stored", "key": "messages/1", "bytes": 1}'
+                self.assertTrue(self.deliver(body, worker.takes_text(lambda given, _: given)))
+                (sent,) = queues.sent
+                self.assertTrue(sent["MessageBody"].endswith(f', "result": {text}' + "}"), text)
+
+    def test_a_text_may_stand_within_a_value(self):
+        amounts = [worker.JsonText("1.10"), {"b": worker.JsonText('{"x":1,"x":2}')}, "1.10"]
+        self.deliver(self.body("null"), lambda *_: amounts)
+        self.assertIn('"result": [1.10, {"b": {"x":1,"x":2}}, "1.10"]', queues.sent[0]["MessageBody"])
+
+    def test_a_text_is_decoded_when_somebody_asks(self):
+        self.assertEqual(worker.JsonText('{"a": [1.10, "\\u00e9"]}').value(), {"a": [1.1, "é"]})
+
+    def test_what_is_no_json_is_no_text(self):
+        for text in ("", "NaN", "[-Infinity]", "{'a': 1}", '"\n"', "1 2", "[1,]", "\ufeff1", "01"):
+            with self.assertRaises(ValueError, msg=text):
+                worker.JsonText(text)
+
+    def test_texts_are_bounded_in_bytes(self):
+        for letter, fits in (("x", True), ("é", False)):
+            table.items.clear()
+            self.deliver(self.body("null"), lambda *_: worker.JsonText(f'"{letter * 150_000}"'))
+            self.assertEqual(self.told()[-1]["kind"] == "activity_completed", fits)
+        table.items.clear()
+        self.deliver(self.body("null"), lambda _, attempt: attempt.heartbeat(worker.JsonText(f'"{"é" * 40_000}"')))
+        self.assertEqual(self.told()[-1]["retry_state"], "non_retryable_failure")
+
+    def test_what_a_queue_cannot_carry_travels_as_an_escape(self):
+        self.deliver(self.body('"\uffff"'), worker.takes_text(lambda given, _: given))
+        self.assertIn('"result": "\\uffff"', queues.sent[0]["MessageBody"])
+
+    def test_details_and_failures_pass_from_record_to_record(self):
+        found = {"attempt": 1, "state": "waiting", "retry_at_ms": 0, "last_failure": 0, "heartbeat": 0}
+        failure = '{"message": "no", "details": %s}' % ODD
+        text = json.dumps(found)[:-len('"last_failure": 0, "heartbeat": 0}')]
+        text += f'"last_failure": {failure}, "heartbeat": {ODD}' + "}"
+        key, seen = (FIXTURES[0]["p"], FIXTURES[0]["s"]), []
+        table.items[key] = {"version": {"N": "7"}, "record": {"S": text}}
+        def look(_, attempt):
+            record = table.items[key]["record"]["S"]
+            self.assertIn(f'"last_failure": {failure}, "heartbeat": {ODD}', record)
+            seen.append(attempt.details.text)
+            attempt.heartbeat(worker.JsonText("[1.10 ]"))
+            raise OSError("once more")
+        self.deliver(self.body("null", lost_attempts=0), look)
+        self.assertEqual(seen, [ODD])
+        self.assertIn('"heartbeat": [1.10 ]', table.items[key]["record"]["S"])
+
+    def test_details_of_a_lost_attempt_are_told_as_they_are(self):
+        record = '{"attempt": 1, "state": "claimed", "claim": "c", "epoch": 0, "lease_until_ms": 1, "heartbeat": %s}' % ODD
+        table.items[FIXTURES[0]["p"], FIXTURES[0]["s"]] = {"version": {"N": "7"}, "record": {"S": record}}
+        self.deliver(self.body("null", lost_attempts=0))
+        self.assertTrue(queues.sent[0]["MessageBody"].endswith(f', "last_heartbeat": {ODD}' + "}"))
+
+    def test_an_input_that_python_cannot_read_fails_the_attempt_alone(self):
+        self.assertTrue(self.deliver(self.body("7" * 5_000)))
+        self.assertEqual(table.only()["last_failure"]["type"], "ValueError")
+
+    def test_details_that_are_no_json_fail_the_attempt_and_reach_no_record(self):
+        self.deliver(self.body("null"), lambda _, attempt: attempt.heartbeat(math.nan))
+        self.assertNotIn("NaN", [item["record"]["S"] for item in table.items.values()][0])
+        self.assertEqual(table.only()["last_failure"]["type"], "ValueError")
+
+    def test_details_are_what_they_were_when_they_were_given(self):
+        def change(_, attempt):
+            attempt.heartbeat(details := {"done": 1})
+            details["done"] = object()
+            raise OSError("no")
+        self.deliver(self.body("null"), change)
+        self.assertEqual(table.only()["heartbeat"], {"done": 1})
+
+    def test_the_message_of_a_failure_is_text_for_everybody(self):
+        def fail(*_):
+            raise OSError("no file \udcff")
+        self.deliver(self.body("null"), fail)
+        self.assertEqual(table.only()["last_failure"]["message"], "no file ?")
+
+
 class Conflicts(Case):
     def test_a_claim_whose_answer_was_lost_is_known_again(self):
         ran = []
@@ -268,6 +364,12 @@ class Sample(Case):
         task = self.task() | {"activity_type": "resize", "input": {"name": "a.png", "width": 8}}
         activities.handler({"Records": [record("m", json.dumps(task))]}, None)
         self.assertEqual(self.told()[0]["result"], {"name": "a.png", "width": 4})
+
+    def test_sign(self):
+        task = json.dumps(self.task() | {"activity_type": "sign", "input": 0}).replace('"input": 0', '"input": [1.10 ]')
+        activities.handler({"Records": [record("m", task)]}, None)
+        hashed = "b3ff39def18f445313013443935a729018a6286c72a79e3c07e0d7dfd5a44f88"
+        self.assertIn('"result": {"order": [1.10 ], "sha256": "' + hashed, queues.sent[0]["MessageBody"])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A worker for Dormouse activities in plain boto3, for AWS Lambda behind an SQS task queue. README.md beside it says
 what travels, and why each step is as it is. Environment: DORMOUSE_TABLE, DORMOUSE_BUCKET, DORMOUSE_RUN_QUEUE_URL,
 DORMOUSE_TASK_QUEUES (JSON: name -> URL)."""
-import json, logging, math, os, signal, time, uuid
+import json, logging, math, os, re, signal, time, uuid
 from urllib.parse import quote
 
 import boto3
@@ -11,6 +11,52 @@ SKEW_MS = 5_000  # clocks differ: a claim is believed in for this much longer th
 LONGEST_DELAY = 900  # seconds; SQS delays no longer. What is early then is delayed once more.
 LARGEST_RESULT = 200 * 1024
 LARGEST_HEARTBEAT = 64 * 1024  # its details stand beside the last failure, in one item of the table
+
+def no_number(name):
+    raise ValueError(f"{name} is no JSON")
+
+# Reads any JSON, and nothing else: numbers stay text, since Python refuses to read the longest.
+STRICT, PLAIN = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=no_number), json.JSONDecoder()
+GAP = re.compile(r"[ \t\n\r:,]*")  # between the names and values of an object
+
+class JsonText:
+    """A value as JSON text, byte for byte: as it came, or as it shall go out. May stand within other values."""
+    def __init__(self, text):
+        STRICT.decode(text)  # a ValueError, if it is no JSON
+        self.text = text
+
+    def value(self):
+        return json.loads(self.text)
+
+def takes_text(activity):
+    """Decorates an activity that gets its input as `JsonText`."""
+    activity.takes_text = True
+    return activity
+
+def text_of(value):
+    """The JSON text of a value, with each `JsonText` in it as it is."""
+    texts, mark = [], str(uuid.uuid4())
+    def put(value):
+        if not isinstance(value, JsonText):
+            raise TypeError(f"a {type(value).__name__} is no JSON")
+        texts.append(value.text)
+        return mark
+    first, *rest = json.dumps(value, default=put, allow_nan=False).split(f'"{mark}"')
+    written = first + "".join(text + after for text, after in zip(texts, rest))
+    return written.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")  # SQS carries no such characters
+
+def fields_of(text, *kept):
+    """The fields of a JSON object, by name; those to be kept are `JsonText`."""
+    if not isinstance(STRICT.decode(text), dict):
+        raise ValueError(f"no JSON object: {text[:200]}")
+    fields, at = {}, GAP.match(text, text.index("{") + 1).end()
+    while text[at] != "}":
+        name, end = PLAIN.raw_decode(text, at)
+        start = GAP.match(text, end).end()
+        value, end = (STRICT if name in kept else PLAIN).raw_decode(text, start)
+        fields[name] = JsonText(text[start:end]) if name in kept else value
+        at = GAP.match(text, end).end()
+    return fields
 
 class NonRetryable(Exception): """No other attempt can mend it."""
 class TimedOut(BaseException): """A limit passed. No `Exception`: code that catches those must not catch this."""
@@ -33,9 +79,10 @@ def handler_of(activities):
     return handler
 
 def handle(activities, body, again):
-    task = json.loads(body)
+    task = fields_of(body, "input")
     if task.get("kind") == "stored":  # too large for the queue: the message is in the bucket
-        task = json.loads(s3.get_object(Bucket=os.environ["DORMOUSE_BUCKET"], Key=task["key"])["Body"].read())
+        stored = s3.get_object(Bucket=os.environ["DORMOUSE_BUCKET"], Key=task["key"])["Body"].read()
+        task = fields_of(stored.decode(), "input")
     if (task.get("v"), task.get("kind")) != (1, "activity_task"):
         raise ValueError(f"no task of version 1: {body[:200]}")
     if now_ms() > task["not_after_ms"]:
@@ -56,7 +103,9 @@ class Attempt:
         self.task, self.body, self.options, self.lost = task, body, task["options"], task["lost_attempts"]
         self.key = f"{task['run']['run_id']}:{task['activity_id']}"
         self.number, self.claim_id, self.version = self.lost + 1, str(uuid.uuid4()), 0
-        self.details, self.last_failure, self.wanted = None, None, True
+        # Of the last heartbeat, also of an earlier attempt: `JsonText`, or None.
+        self.details = None
+        self.last_failure, self.wanted = None, True
         self.started = self.written = now_ms()
         limit = self.options.get("schedule_to_close_ms")
         self.deadline = math.inf if limit is None else task["scheduled_at_ms"] + limit
@@ -107,10 +156,11 @@ class Attempt:
         try:
             if self.task["activity_type"] not in activities:
                 raise LookupError(f"this worker has no activity {self.task['activity_type']!r}")
-            result = activities[self.task["activity_type"]](self.task["input"], self)
-            if (length := len(json.dumps(result, allow_nan=False))) > LARGEST_RESULT:
+            activity, given = activities[self.task["activity_type"]], self.task["input"]
+            text = text_of(activity(given if hasattr(activity, "takes_text") else given.value(), self))
+            if (length := len(text.encode())) > LARGEST_RESULT:
                 raise NonRetryable(f"the result is {length} bytes of JSON; store it, and return a reference")
-            return result
+            return JsonText(text)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, former)
@@ -119,8 +169,8 @@ class Attempt:
         if isinstance(error, TimedOut):
             told = {} if self.details is None else {"last_heartbeat": self.details}
             return {"message": "a time limit passed", "kind": "timeout", "timeout": str(error), **told}
-        name = type(error).__name__
-        return {"message": str(error)[:10_000] or name, "kind": "application", "type": name,
+        name, message = type(error).__name__, str(error)[:10_000].encode(errors="replace").decode()
+        return {"message": message or name, "kind": "application", "type": name,
                 "non_retryable": isinstance(error, NonRetryable)}
 
     def verdict(self, failure):
@@ -141,9 +191,10 @@ class Attempt:
 
     def heartbeat(self, details=None):
         """A sign of life that extends the lease: written at most once per 0.8 of the limit, or 30 s without one."""
-        if (length := len(json.dumps(details))) > LARGEST_HEARTBEAT:
+        text = text_of(details)
+        if (length := len(text.encode())) > LARGEST_HEARTBEAT:
             raise NonRetryable(f"the details of a heartbeat are {length} bytes of JSON; store them, and give a reference")
-        self.details = details
+        self.details = None if details is None else JsonText(text)
         if now_ms() - self.written < min(0.8 * self.options.get("heartbeat_ms", 37_500), 60_000):
             return self.wanted
         self.written = now_ms()
@@ -169,7 +220,7 @@ class Attempt:
         extra = {"last_failure": self.last_failure, "heartbeat": self.details,
                  "cancel_requested": not self.wanted or None}
         record = {"attempt": self.number, **state, **{key: value for key, value in extra.items() if value is not None}}
-        run, text = self.task["run"], json.dumps(record)
+        run, text = self.task["run"], text_of(record)
         ids = [quote(run[id], safe="").replace(".", "%2E").replace("~", "%7E") for id in ("namespace", "workflow_id")]
         item = {"p": {"S": f"attempt#{ids[0]}/{ids[1]}/{run['ordinal']:020}"},
                 "s": {"S": f"{int(self.task['activity_id']):020}"},
@@ -183,7 +234,7 @@ class Attempt:
         except dynamodb.exceptions.ConditionalCheckFailedException as conflict:
             found = conflict.response["Item"]
             if found["record"]["S"] != text:  # the same text is ours: it landed, and boto3 sent it once more
-                return int(found["version"]["N"]), json.loads(found["record"]["S"])
+                return int(found["version"]["N"]), fields_of(found["record"]["S"], "heartbeat", "last_failure")
         self.version += 1
         return None
 
@@ -197,5 +248,5 @@ class Attempt:
         """Tells the run. Messages of one workflow form a group, and are handled one after another."""
         body = {"v": 1, "kind": kind, "run": self.task["run"], "activity_id": self.task["activity_id"],
                 "attempt": number, **fields}
-        sqs.send_message(QueueUrl=os.environ["DORMOUSE_RUN_QUEUE_URL"], MessageBody=json.dumps(body),
+        sqs.send_message(QueueUrl=os.environ["DORMOUSE_RUN_QUEUE_URL"], MessageBody=text_of(body),
                          MessageGroupId=self.task["reply_group"], MessageDeduplicationId=str(uuid.uuid4()))

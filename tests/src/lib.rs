@@ -11,6 +11,7 @@ pub mod objects;
 pub mod proxy;
 pub mod server;
 pub mod syncs;
+pub mod texts;
 pub mod written;
 
 use std::fmt::Arguments;

@@ -9,6 +9,9 @@ use dormouse_tests::tell;
 #[cfg(feature = "aws")]
 #[path = "python/fixtures.rs"]
 mod fixtures;
+#[cfg(feature = "aws")]
+#[path = "python/texts.rs"]
+mod texts;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../functions/python")

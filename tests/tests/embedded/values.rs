@@ -1,6 +1,5 @@
 //! What users give comes back as they gave it: byte for byte, from a caller to the code and back, in every view.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use dormouse::{Payload, RawClient, Server, Settings, Status};
 use dormouse_core::{Activity, ActivityOptions, App, Failure, FailureKind, MAX_PAYLOAD_DEPTH, Query, Signal, Workflow};
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_tests::dice::Dice;
+use dormouse_tests::texts::text;
 use futures::{StreamExt, stream};
 use object_store::memory::InMemory;
 use serde::{Deserialize, Serialize};
@@ -52,59 +52,6 @@ async fn pass_on(_: Activity, text: Text) -> Result<Text, Failure> {
     Ok(text)
 }
 
-/// A JSON text that nobody would write: numbers of any length, keys in any order and twice, escapes, space, depth.
-fn text(dice: &mut Dice, depth: usize) -> String {
-    let space = |dice: &mut Dice| [" ", "", "", "\n", "\t", "\r\n"][dice.within(0..6) as usize];
-    let kind = if depth == 0 { dice.within(0..6) } else { dice.within(0..10) };
-    let mut told = String::new();
-    match kind {
-        0 => told.push_str(["null", "true", "false"][dice.within(0..3) as usize]),
-        1 => write!(told, "{}", dice.roll() as i64).unwrap(),
-        2 => write!(told, "-{}.{}0E+{}", dice.roll(), dice.roll(), dice.within(0..99)).unwrap(),
-        3 => (0..1 + dice.within(0..12)).for_each(|_| write!(told, "{}", 1_000_000_000 + dice.within(0..999)).unwrap()),
-        4 | 5 => string(dice, &mut told),
-        6 | 7 => {
-            let items: Vec<_> = (0..dice.within(0..4)).map(|_| text(dice, depth - 1)).collect();
-            write!(told, "[{}{}]", items.join(","), space(dice)).unwrap();
-        }
-        _ => {
-            told.push('{');
-            for field in 0..dice.within(0..4) {
-                told.push_str(if field > 0 { "," } else { space(dice) });
-                match dice.within(0..3) {
-                    0 => string(dice, &mut told),
-                    _ => told.push_str("\"same\""),
-                }
-                write!(told, "{}:{}{}", space(dice), space(dice), text(dice, depth - 1)).unwrap();
-            }
-            told.push('}');
-        }
-    }
-    told
-}
-
-fn string(dice: &mut Dice, told: &mut String) {
-    told.push('"');
-    for _ in 0..dice.within(0..8) {
-        let parts = [
-            "a",
-            "\\u00e9",
-            "é",
-            "\\n",
-            "\\\"",
-            "\\\\",
-            "\\/",
-            "/",
-            "\u{1F42D}",
-            "\\ud83d\\udc2d",
-            "\u{7f}",
-            "\u{202e}",
-        ];
-        told.push_str(parts[dice.within(0..parts.len() as u64) as usize]);
-    }
-    told.push('"');
-}
-
 fn payload(text: &str) -> Payload {
     Payload::from_json(text.to_owned().into())
 }
@@ -117,7 +64,7 @@ fn told(events: &[HistoryEvent], name: &str) -> Vec<String> {
 async fn goes_round(client: &RawClient, number: u64, mut dice: Dice) {
     let id = format!("w{number}");
     let [first, heard, question, last] = [0; 4].map(|_| {
-        let depth = dice.within(0..6) as usize;
+        let depth = dice.within(0..MAX_PAYLOAD_DEPTH as u64) as usize;
         text(&mut dice, depth)
     });
     let fails = dice.within(0..2) == 0;
