@@ -17,21 +17,13 @@ pub fn functions() -> &'static Path {
         // target/<profile>/deps/<test>
         let profile = test.ancestors().nth(2).unwrap();
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args([
-            "build",
-            "--package",
-            "functions",
-            "--bin",
-            "functions",
-            "--message-format",
-            "json",
-            "--target-dir",
-        ]);
+        // Of the whole workspace, with the features of its tests: another set would build all dependencies once more.
+        cargo.args(["build", "--workspace", "--bin", "functions", "--message-format", "json", "--target-dir"]);
         cargo.arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
         if cfg!(feature = "aws") {
-            cargo.args(["--features", "aws"]);
+            cargo.args(["--features", "dormouse-tests/aws"]);
         } else if cfg!(feature = "s3") {
-            cargo.args(["--features", "s3"]);
+            cargo.args(["--features", "dormouse-tests/s3"]);
         }
         if profile.ends_with("release") {
             cargo.arg("--release");

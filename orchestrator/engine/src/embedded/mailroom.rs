@@ -1,6 +1,6 @@
 //! The run queue in memory: one inbox per workflow thread. All runs of a workflow live on the same thread.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,20 +22,29 @@ pub(super) type Inbox = crate::thread::Inbox<RunMessage>;
 /// So many threads may hang in queries' handlers at a time: each costs a processor.
 const MOST_HUNG_QUERIES: usize = 8;
 
+/// A thread for workflows whose code may hold it, or end the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aside {
+    /// They were parked when the process began.
+    Parked,
+    /// They are suspects.
+    Suspect,
+}
+
 /// Where messages are sorted to the threads.
 pub(super) struct Mailroom {
     /// Threads that hang in queries' handlers.
     hung_queries: AtomicUsize,
     slots: Vec<Mutex<Slot<RunMessage>>>,
-    /// Workflows that live on the last thread.
-    aside: Mutex<HashSet<WorkflowKey>>,
+    /// Workflows that live on threads for their like.
+    aside: Mutex<HashMap<WorkflowKey, Aside>>,
     is_any_aside: AtomicBool,
 }
 
 impl Mailroom {
-    /// For so many threads, and one more for those that are [set aside](Self::set_aside).
+    /// For so many threads, and one more for each kind that is [set aside](Self::set_aside).
     pub(super) fn new(threads: usize) -> (Arc<Self>, Vec<Inbox>) {
-        let (slots, inboxes) = (0..=threads).map(|_| mpsc::unbounded()).map(|(tx, rx)| (Mutex::new(tx), rx)).unzip();
+        let (slots, inboxes) = (0..threads + 2).map(|_| mpsc::unbounded()).map(|(tx, rx)| (Mutex::new(tx), rx)).unzip();
         let mailroom = Self {
             hung_queries: AtomicUsize::new(0),
             slots,
@@ -46,22 +55,29 @@ impl Mailroom {
     }
 
     /// Before any message for it comes: a workflow whose code may hold its thread lives where it holds up its like alone.
-    pub(super) fn set_aside(&self, workflow: WorkflowKey) {
-        self.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(workflow);
+    pub(super) fn set_aside(&self, workflow: WorkflowKey, aside: Aside) {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(workflow, aside);
         self.is_any_aside.store(true, Ordering::SeqCst);
     }
 
     /// Which thread a workflow lives on.
     pub(super) fn home(&self, workflow: &WorkflowKey) -> usize {
-        let last = self.slots.len() - 1;
-        if self.is_any_aside.load(Ordering::SeqCst)
-            && self.aside.lock().unwrap_or_else(PoisonError::into_inner).contains(workflow)
-        {
-            return last;
+        let threads = self.slots.len() - 2;
+        if self.is_any_aside.load(Ordering::SeqCst) {
+            match self.aside.lock().unwrap_or_else(PoisonError::into_inner).get(workflow) {
+                Some(Aside::Parked) => return self.thread_of_parked(),
+                Some(Aside::Suspect) => return threads + 1,
+                None => {}
+            }
         }
         let mut hasher = DefaultHasher::new();
         workflow.hash(&mut hasher);
-        (hasher.finish() % last as u64) as usize
+        (hasher.finish() % threads as u64) as usize
+    }
+
+    /// Where those live that were parked when the process began.
+    pub(super) fn thread_of_parked(&self) -> usize {
+        self.slots.len() - 2
     }
 
     /// Puts a new inbox in the place of a thread's old one.

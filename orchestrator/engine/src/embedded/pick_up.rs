@@ -7,7 +7,7 @@ use std::time::Duration;
 use dormouse_core::{RunKey, Timestamp};
 
 use super::OpenError;
-use super::mailroom::Mailroom;
+use super::mailroom::{Aside, Mailroom};
 use super::trials::{Found, Trials};
 use crate::parking::{
     MOST_COUNTED, StandingStill, Verdict, acquit, acquit_for, standing_still, suspect, take_try_back,
@@ -55,7 +55,7 @@ pub(super) async fn suspects_among(ports: &Ports, found: Found) -> Result<Vec<Ru
 /// code may not give the thread back come last, and on a thread for themselves; suspects wait to be tried.
 pub(super) async fn pick_up(ports: &Ports, mailroom: &Mailroom, suspects: &[RunKey]) -> Result<(), StoreError> {
     for run in suspects {
-        mailroom.set_aside(run.workflow.clone());
+        mailroom.set_aside(run.workflow.clone(), Aside::Suspect);
     }
     let mut last = Vec::new();
     // Tasks and undecided inputs are due within one interval (longer only after sweeps have looked in vain), so
@@ -70,7 +70,7 @@ pub(super) async fn pick_up(ports: &Ports, mailroom: &Mailroom, suspects: &[RunK
         for row in rows.into_iter().filter(|row| !suspects.contains(&row.run)) {
             let parked = row.parked.is_some();
             if let Some(parked) = row.parked {
-                mailroom.set_aside(row.run.workflow.clone());
+                mailroom.set_aside(row.run.workflow.clone(), Aside::Parked);
                 last.push(row.run.clone());
                 // One that is deadly is learned of when its message comes. Others are tried at once; should one go on, the
                 // row is told, even if nothing else is to be recorded.

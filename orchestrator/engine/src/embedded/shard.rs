@@ -29,7 +29,7 @@ const NEIGHBOURS_WAIT: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(50);
 /// Of so many threads that code holds, its neighbours are rid so soon. When there are more, they wait as long as a turn may
 /// take: a build whose turns all never end is not to have thousands of threads.
-const MOST_LEFT: usize = 16;
+const MOST_LEFT: usize = 64;
 
 /// The first pause before messages are handled again after the store did not answer; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -110,6 +110,8 @@ impl Shard {
 
 /// A thread that was left to the code that holds it.
 struct Left {
+    /// Which of the shards it was.
+    number: usize,
     thread: WorkflowThread<RunMessage>,
     what: OnThread,
     /// It has taken longer than it may.
@@ -149,7 +151,9 @@ impl Shards {
         let mut left: Vec<Left> = Vec::new();
         loop {
             ports.host.sleep(LOOK.min(*turn_limit)).await;
-            let patience = if left.len() < MOST_LEFT { NEIGHBOURS_WAIT.min(*turn_limit) } else { *turn_limit };
+            let aside = self.household.mailroom.thread_of_parked();
+            let beside_others = left.iter().filter(|left| left.number != aside).count();
+            let patience = if beside_others < MOST_LEFT { NEIGHBOURS_WAIT.min(*turn_limit) } else { *turn_limit };
             for (thread, held) in self.held_for(patience) {
                 match self.replace(thread, held) {
                     Ok(old) => left.extend(old),
@@ -174,10 +178,12 @@ impl Shards {
         }
     }
 
-    /// Threads that code holds for so long, or that have died.
+    /// Threads that code holds for so long, or that have died. Those that were parked before wait for nobody but their like.
     fn held_for(&self, patience: Duration) -> Vec<(usize, Option<OnThread>)> {
+        let aside = self.household.mailroom.thread_of_parked();
         let look = |(number, shard): (usize, &mut Shard)| match shard.thread.has_ended() {
             true => Some((number, None)),
+            false if number == aside => shard.thread.overdue().map(|what| (number, Some(what))),
             false => shard.thread.held_for(patience).map(|what| (number, Some(what))),
         };
         self.lock().iter_mut().enumerate().filter_map(look).collect()
@@ -194,7 +200,7 @@ impl Shards {
         for letter in old.piles.take_all().map(Letter::Work).chain(old.thread.take_back()) {
             mailroom.post(thread, letter)?;
         }
-        Ok(held.map(|what| Left { thread: old.thread, what, is_given_up: false }))
+        Ok(held.map(|what| Left { number: thread, thread: old.thread, what, is_given_up: false }))
     }
 
     /// The run stands still until its thread gives the turn back, if it has not done so by now.
