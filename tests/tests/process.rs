@@ -265,9 +265,18 @@ async fn whoever_waits_outlives_the_server() {
     }
     server.kill().unwrap();
     server.wait().unwrap();
-    // Nobody was ever there.
-    let error = client.tries(1).workflow("steady", None).outcome(Some(PATIENCE)).await.unwrap_err();
+    // As far as this client knows, nobody was ever there.
+    let stranger = RawClient::new(&format!("http://{address}")).unwrap().tries(1);
+    let error = stranger.workflow("steady", None).outcome(Some(PATIENCE)).await.unwrap_err();
     assert!(error.is_unreachable(), "{error}");
+    // The other has met a server there, and waits for it.
+    let steady = client.tries(1).workflow("steady", None);
+    let waits = steady.outcome(Some(PATIENCE));
+    let comes_back = async { server_at(&address, dir.path()) };
+    let (outcome, mut server) = futures::join!(waits, comes_back);
+    assert_eq!(outcome.unwrap().result.unwrap().to_value(), "well");
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 /// Threads of one's own are bounded by what the machine has; these are more than any number of them that is likely.

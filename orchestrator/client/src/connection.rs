@@ -1,6 +1,7 @@
 //! The line to a server: where it is, how requests show who sends them, how often they are tried.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, Url};
@@ -21,6 +22,8 @@ pub(crate) struct Connection {
     http: reqwest::Client,
     pub(crate) auth: Auth,
     pub(crate) tries: u32,
+    /// The server has been there, for one of the clones.
+    met: Arc<AtomicBool>,
 }
 
 impl Connection {
@@ -31,7 +34,7 @@ impl Connection {
             reqwest::Client::builder().redirect(Policy::none()).connect_timeout(std::time::Duration::from_secs(5));
         let builder = if address.is_loopback() { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| ClientError::Invalid(format!("no HTTP client: {error}")))?;
-        Ok(Self { address: Arc::new(address), http, auth: Auth::None, tries: TRIES })
+        Ok(Self { address: Arc::new(address), http, auth: Auth::None, tries: TRIES, met: Arc::default() })
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -68,7 +71,19 @@ impl Connection {
     }
 
     async fn send(&self, build: impl Fn() -> RequestBuilder) -> Result<Answer, ClientError> {
-        send(&self.address, &self.auth, self.tries, build).await
+        let answer = send(&self.address, &self.auth, self.tries, build).await;
+        let met = match &answer {
+            Err(ClientError::Transport { reached, .. }) => *reached,
+            Err(ClientError::Invalid(_)) => false,
+            Ok(_) | Err(_) => true,
+        };
+        self.met.fetch_or(met, Ordering::SeqCst);
+        answer
+    }
+
+    /// Whether the server has been there before: should it be away now, it may come back.
+    pub(crate) fn has_met(&self) -> bool {
+        self.met.load(Ordering::SeqCst)
     }
 }
 

@@ -29,6 +29,11 @@ impl Patience {
         Self { ends, ..Self::default() }
     }
 
+    /// The same with a server that has been there before.
+    pub(crate) fn once_met(self, met: bool) -> Self {
+        Self { met, ..self }
+    }
+
     /// The server has answered: its next absence is a new one.
     pub fn answered(&mut self) {
         self.met = true;

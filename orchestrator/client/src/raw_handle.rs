@@ -204,7 +204,7 @@ impl RawHandle {
     ) -> Result<ResultBody, ClientError> {
         let mut run = self.clone();
         let ends = limit.map(|limit| tokio::time::Instant::now() + limit);
-        let mut patience = Patience::until(ends);
+        let mut patience = Patience::until(ends).once_met(self.connection.has_met());
         let mut told = None;
         loop {
             let left = ends.map_or(POLL, |ends| ends.saturating_duration_since(tokio::time::Instant::now()));
