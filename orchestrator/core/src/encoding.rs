@@ -18,17 +18,35 @@ impl Payload {
             Ok(bytes) if bytes.len() > MAX_PAYLOAD_BYTES => {
                 Err(Self::too_large("value", bytes.len(), MAX_PAYLOAD_BYTES))
             }
-            Ok(bytes) if nested_beyond(MAX_PAYLOAD_DEPTH, &bytes).is_some() => Err(Failure::unplaced(format!(
-                "arrays and objects of the value are nested more than {MAX_PAYLOAD_DEPTH} deep (MAX_PAYLOAD_DEPTH). Make \
-                 it flatter, or the deep part a string."
-            ))
-            .with_type("PayloadTooDeep")
-            .non_retryable()),
-            Ok(bytes) => Ok(Self::from_json(bytes.into())),
+            Ok(bytes) => {
+                let payload = Self::from_json(bytes.into());
+                payload.check_depth()?;
+                Ok(payload)
+            }
             Err(error) => Err(Failure::unplaced(format!("the value does not serialize to JSON: {error}"))
                 .with_type("Serialization")
                 .non_retryable()),
         }
+    }
+
+    /// Whether it may be stored as it is, for its depth: this program's own values are asked as they are encoded.
+    ///
+    /// # Errors
+    /// The type `PayloadTooDeep` beyond [`MAX_PAYLOAD_DEPTH`].
+    pub fn check_depth(&self) -> Result<(), Failure> {
+        if !self.is_too_deep() {
+            return Ok(());
+        }
+        Err(Failure::unplaced(format!(
+            "arrays and objects of the value are nested more than {MAX_PAYLOAD_DEPTH} deep (MAX_PAYLOAD_DEPTH). Make it \
+             flatter, or the deep part a string."
+        ))
+        .with_type("PayloadTooDeep")
+        .non_retryable())
+    }
+
+    pub(crate) fn is_too_deep(&self) -> bool {
+        self.encoding().is_none() && nested_beyond(MAX_PAYLOAD_DEPTH, self.as_bytes()).is_some()
     }
 
     /// Decodes the value that a user's type expects.

@@ -239,12 +239,18 @@ impl Failure {
         Self { message: reason.into(), kind: FailureKind::Terminated {}, place: None, cause: None }
     }
 
-    /// The failure as it may be stored. A chain that was built by hand beyond all measure is folded. What is longer than
+    /// The failure as it may be stored. A chain that was built by hand beyond all measure is folded. Details and heartbeats
+    /// that are nested too deeply ([`MAX_PAYLOAD_DEPTH`](crate::MAX_PAYLOAD_DEPTH)) are left out. What is longer than
     /// [`MAX_FAILURE_BYTES`] with its causes is cut: messages in their middle, details and heartbeats left out, the cut
     /// said in the message; then the innermost causes.
     #[must_use]
     pub fn storable(self) -> Self {
         let mut failure = if self.chain().count() > MAX_STORED_DEPTH as usize / 2 { self.folded() } else { self };
+        let mut next = Some(&mut failure);
+        while let Some(link) = next {
+            link.leave_out_what_is_too_deep();
+            next = link.cause.as_deref_mut();
+        }
         if failure.chain().map(Self::own_bytes).sum::<usize>() <= MAX_FAILURE_BYTES {
             return failure;
         }
@@ -259,6 +265,17 @@ impl Failure {
             next = link.cause.as_deref_mut();
         }
         failure
+    }
+
+    fn leave_out_what_is_too_deep(&mut self) {
+        let values = match &mut self.kind {
+            FailureKind::Application { details, .. } => details,
+            FailureKind::Timeout { last_heartbeat, .. } => last_heartbeat,
+            FailureKind::Activity { .. } | FailureKind::Canceled {} | FailureKind::Terminated {} => return,
+        };
+        if values.take_if(|value| value.is_too_deep()).is_some() {
+            self.message = format!("{} (details that are nested too deeply were left out)", self.message);
+        }
     }
 
     /// About how many bytes it takes as JSON, which is its longest form, without its causes.

@@ -10,7 +10,8 @@ use common::{GO, MINUTE, World, app, cancel, completed, double, json, run_key, s
 use dormouse_core::history::{Batch, Damage, DecidedBy, Event, Flags};
 use dormouse_core::{
     Activity, ActivityHost, ActivityInfo, App, CancelReason, Failure, FailureKind, Limits, LiveRun, MAX_FAILURE_BYTES,
-    MAX_HEARTBEAT_BYTES, Payload, Refusal, RetryPolicy, RunId, Terms, TimeoutKind, Timestamp, TurnFailure, Workflow,
+    MAX_HEARTBEAT_BYTES, MAX_PAYLOAD_DEPTH, Payload, Refusal, RetryPolicy, RunId, Terms, TimeoutKind, Timestamp,
+    TurnFailure, Workflow,
 };
 use futures::future::BoxFuture;
 
@@ -226,6 +227,10 @@ fn a_stored_failure_is_bounded() {
         chain = Failure::application(long(30_000)).caused_by(chain);
     }
     assert!(stored(chain).chain().count() > 1, "as many causes as there is room for");
+    let deep = json(&format!("{}{}", "[".repeat(MAX_PAYLOAD_DEPTH + 1), "]".repeat(MAX_PAYLOAD_DEPTH + 1)));
+    let heartbeat = stored(Failure::timeout(TimeoutKind::Heartbeat, Some(deep)));
+    assert!(matches!(heartbeat.kind, FailureKind::Timeout { last_heartbeat: None, .. }));
+    assert!(heartbeat.message.contains("nested too deeply"), "{}", heartbeat.message);
     // The same whoever cuts it, and once.
     let once = Failure::application(long(1 << 20)).storable();
     assert_eq!(once.clone().storable(), once);

@@ -270,7 +270,15 @@ pub(super) fn read(kind: &str, body: &str) -> Result<Arrival, WireError> {
         }
         "activity_completed" => {
             let Completed { activity_id: Id(id), attempt, result } = fields(body)?;
-            Arrival::ActivityCompleted(operations::ActivityCompleted { id, attempt, result: payload(result) })
+            let result = payload(result);
+            // A worker in another language may not know how deep values may be.
+            match result.check_depth() {
+                Ok(()) => Arrival::ActivityCompleted(operations::ActivityCompleted { id, attempt, result }),
+                Err(failure) => {
+                    let retry_state = never_again;
+                    Arrival::ActivityFailed(operations::ActivityFailed { id, attempt, failure, retry_state })
+                }
+            }
         }
         "local_completed" => {
             let Completed { activity_id: Id(id), attempt, result } = fields(body)?;

@@ -2,8 +2,8 @@ use dormouse_core::Call;
 use dormouse_core::history::{CarriedSignal, NextRun};
 use dormouse_core::operations;
 use dormouse_core::{
-    Arrival, Failure, FailureKind, IdConflictPolicy, IdReusePolicy, Payload, RecordedOptions, RecordedRetry,
-    RetryState, StartRequest, TimeoutKind,
+    Arrival, Failure, FailureKind, IdConflictPolicy, IdReusePolicy, MAX_PAYLOAD_DEPTH, Payload, RecordedOptions,
+    RecordedRetry, RetryState, StartRequest, TimeoutKind,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -345,6 +345,21 @@ fn nesting_is_no_way_in() {
         // A body within a body is text to us.
         assert_eq!(decode(&nested).is_ok(), open.contains("deferred"), "{open}");
     }
+}
+
+/// Workers in other languages may not know how deep values may be; what was taken in can be shown.
+#[test]
+fn a_result_that_is_nested_too_deeply_fails_its_activity() {
+    let completed = |depth: usize| {
+        let result = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        arrival(&format!(
+            r#"{{"v":1,"kind":"activity_completed","run":RUN,"activity_id":"3","attempt":1,"result":{result}}}"#
+        ))
+    };
+    assert!(matches!(completed(MAX_PAYLOAD_DEPTH), Arrival::ActivityCompleted(_)));
+    let Arrival::ActivityFailed(failed) = completed(MAX_PAYLOAD_DEPTH + 1) else { panic!("it was taken in") };
+    assert_eq!(failed.failure.type_name(), Some("PayloadTooDeep"));
+    assert_eq!(failed.retry_state, RetryState::NonRetryableFailure);
 }
 
 #[test]
