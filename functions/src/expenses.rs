@@ -76,3 +76,62 @@ pub async fn pay(cx: Activity, _expense: Expense) -> Result<(), Failure> {
 pub async fn reject(cx: Activity, _expense: Expense) -> Result<(), Failure> {
     cx.get::<Ledger>().record(&cx).await
 }
+
+#[cfg(test)]
+mod tests {
+    use dormouse::testing::TestEnv;
+
+    use super::*;
+    use crate::app;
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    fn test() -> TestEnv {
+        TestEnv::new(app(Ledger::at("nowhere"))).mock(pay, |_| Ok(())).mock(reject, |_| Ok(()))
+    }
+
+    fn lunch() -> Expense {
+        Expense { expense_id: "lunch".into(), amount_cents: 1800, approval_timeout_ms: one_week_ms() }
+    }
+
+    #[test]
+    fn nobody_answers() {
+        let test = test();
+        let run = test.start(expense_approval_workflow, &lunch());
+        assert_eq!(run.query(STATUS), Status::AwaitingApproval);
+        assert_eq!(run.result(), Ok(Status::Rejected));
+        assert_eq!(test.now(), 7 * DAY);
+        assert_eq!((test.calls(pay).len(), test.calls(reject).len()), (0, 1));
+    }
+
+    #[test]
+    fn the_manager_answers_in_time() {
+        let test = test();
+        let run = test.start(expense_approval_workflow, &lunch());
+        test.advance(3 * DAY);
+        run.signal(APPROVAL, &true);
+        assert_eq!(run.result(), Ok(Status::Paid));
+        assert_eq!(test.calls(pay)[0].at, 3 * DAY);
+    }
+
+    #[test]
+    fn the_bank_is_down_at_first() {
+        let down = || Err(Failure::application("the bank is down"));
+        let test = TestEnv::new(app(Ledger::at("nowhere"))).mock_each(pay, [down(), down(), Ok(())]);
+        let run = test.start(expense_approval_workflow, &lunch());
+        run.signal(APPROVAL, &true);
+        assert_eq!(run.result(), Ok(Status::Paid));
+        let attempts: Vec<_> = test.calls(pay).iter().map(|call| (call.attempt, call.at.as_secs())).collect();
+        assert_eq!(attempts, [(1, 0), (2, 1), (3, 3)], "one second, then two");
+    }
+
+    #[test]
+    fn the_employee_takes_it_back() {
+        let test = test();
+        let run = test.start(expense_approval_workflow, &lunch());
+        test.advance(DAY);
+        run.cancel("not mine");
+        assert!(run.result().is_err_and(|failure| failure.is_canceled()));
+        assert!(test.calls(pay).is_empty());
+    }
+}

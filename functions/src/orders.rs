@@ -95,3 +95,68 @@ pub async fn ship(cx: Activity, order: Order) -> Result<Shipment, Failure> {
     cx.get::<Ledger>().record(&cx).await?;
     Ok(Shipment { tracking: format!("TRACK-{}", order.order_id), order_id: order.order_id })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use dormouse::testing::{TestEnv, crash_everywhere};
+
+    use super::*;
+    use crate::app;
+
+    fn receipt(order: &Order) -> Receipt {
+        Receipt { order_id: order.order_id.clone(), amount_cents: order.amount_cents }
+    }
+
+    /// What the outside has seen of payments and parcels.
+    type Outside = Arc<Mutex<Vec<String>>>;
+
+    fn test() -> (TestEnv, Outside) {
+        let outside = Outside::default();
+        let (paid, shipped) = (Arc::clone(&outside), Arc::clone(&outside));
+        // A payment provider and a carrier that know an order when it comes again.
+        let note = |outside: &Outside, what: String| {
+            let mut seen = outside.lock().unwrap();
+            if !seen.contains(&what) {
+                seen.push(what);
+            }
+        };
+        let test = TestEnv::new(app(Ledger::at("nowhere")))
+            .mock(charge, move |order| {
+                note(&paid, format!("{} cents", order.amount_cents));
+                Ok(receipt(&order))
+            })
+            .mock(send_confirmation, |_| Ok(()))
+            .mock(ship, move |order| {
+                note(&shipped, format!("a parcel for {}", order.order_id));
+                Ok(Shipment { order_id: order.order_id, tracking: "TRACK-1".into() })
+            });
+        (test, outside)
+    }
+
+    #[test]
+    fn an_order_is_shipped_a_while_after_the_charge() {
+        let (test, _) = test();
+        let shipment = test.start(order_workflow, &Order::example()).result().unwrap();
+        assert_eq!(shipment.tracking, "TRACK-1");
+        let (charged, shipped) = (&test.calls(charge)[0], &test.calls(ship)[0]);
+        assert_eq!(shipped.at - charged.at, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn whatever_happens_in_between_it_comes_to_the_same_end() {
+        for seed in 0..50 {
+            let (test, outside) = test();
+            let shipment = test.chaos(seed).start(order_workflow, &Order::example()).result().unwrap();
+            assert_eq!(shipment.order_id, "example-1");
+            assert_eq!(*outside.lock().unwrap(), ["4200 cents", "a parcel for example-1"]);
+        }
+    }
+
+    #[test]
+    fn no_crash_does_harm() {
+        let look = |outside: &Outside| outside.lock().unwrap().clone();
+        crash_everywhere(test, order_workflow, &Order::example(), look).assert_harmless();
+    }
+}

@@ -62,3 +62,33 @@ pub async fn render_statement(_cx: Activity, statement: Statement) -> Result<usi
 pub async fn send_statement(cx: Activity, _statement: Statement) -> Result<(), Failure> {
     cx.get::<Ledger>().record(&cx).await
 }
+
+#[cfg(test)]
+mod tests {
+    use dormouse::testing::TestEnv;
+
+    use super::*;
+    use crate::app;
+
+    fn november(customers: u32, preview: bool) -> Statements {
+        Statements { month: "2026-11".into(), customers, preview }
+    }
+
+    #[test]
+    fn each_customer_gets_one_after_the_other() {
+        let sending = Duration::from_secs(2);
+        let test =
+            TestEnv::new(app(Ledger::at("nowhere"))).mock(send_statement, |_| Ok(())).takes(send_statement, sending);
+        assert_eq!(test.start(statements_workflow, &november(30, false)).result(), Ok(30));
+        let customers: Vec<_> = test.calls(send_statement).iter().map(|call| call.input.customer).collect();
+        assert_eq!(customers, (1..=30).collect::<Vec<_>>());
+        assert_eq!(test.now(), sending * 30);
+    }
+
+    #[test]
+    fn a_preview_sends_nothing() {
+        let test = TestEnv::new(app(Ledger::at("nowhere"))).real();
+        assert_eq!(test.start(statements_workflow, &november(3, true)).result(), Ok(3));
+        assert_eq!((test.calls(render_statement).len(), test.calls(send_statement).len()), (3, 0));
+    }
+}

@@ -165,6 +165,18 @@ impl App {
         self.add_activity::<F>(name, ActivityEntry { begin, blocking: true })
     }
 
+    /// Something else does what the activity of this name does, whether this application has one or another program: for
+    /// tests of workflows, which go on calling the activity itself.
+    #[must_use]
+    pub fn stand_in(
+        mut self,
+        name: &'static str,
+        begin: impl Fn(Activity, &Payload) -> ActivityFuture + Send + Sync + 'static,
+    ) -> Self {
+        self.activities.insert(name, ActivityEntry { begin: Arc::new(begin), blocking: false });
+        self
+    }
+
     fn add_activity<F: 'static>(mut self, name: &'static str, entry: ActivityEntry) -> Self {
         self.name_function::<F>("activity", name, self.activities.contains_key(name));
         self.activities.insert(name, entry);
@@ -281,6 +293,12 @@ impl App {
     #[must_use]
     pub fn name_of<F: 'static>(&self) -> Option<&'static str> {
         self.names.of::<F>()
+    }
+
+    /// The wire names of all registered functions.
+    #[must_use]
+    pub fn names(&self) -> &FunctionNames {
+        &self.names
     }
 
     /// What callers' JSON is held against.

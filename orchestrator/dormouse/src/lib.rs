@@ -87,6 +87,9 @@ pub use dormouse_http::{
     openapi_json, router,
 };
 
+#[cfg(feature = "testing")]
+pub use dormouse_testing::kit as testing;
+
 /// Workflows that are no Rust functions ([`App::program`]), and what the typed contexts stand on.
 pub mod program {
     pub use dormouse_core::program::*;

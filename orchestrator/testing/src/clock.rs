@@ -102,6 +102,13 @@ impl Clock {
         time.sleepers.first_key_value().map(|((at, _), _)| at.since(Instant::after(time.passed)))
     }
 
+    /// Whatever was spawned ends here, as when its process dies.
+    pub fn end_work(&self) {
+        lock(&self.inner.begun).clear();
+        let ended = std::mem::take(&mut *lock(&self.inner.working));
+        drop(ended);
+    }
+
     /// Lets what was spawned go on as far as it does by itself.
     pub fn work(&self) {
         let mut working = lock(&self.inner.working);

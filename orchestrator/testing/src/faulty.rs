@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dormouse_engine::store::{Around, Op, Store, StoreError, StoreFuture, Stretch};
@@ -77,13 +78,24 @@ pub struct FaultyStore {
     inner: Arc<dyn Store>,
     script: Mutex<VecDeque<(On, Fault)>>,
     horizon: Mutex<Option<u64>>,
+    requests: AtomicU64,
+    /// At which of them the caller dies.
+    death: Mutex<Option<(u64, Fault)>>,
+    is_dead: AtomicBool,
 }
 
 impl FaultyStore {
     /// Without faults, for now.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, script: Mutex::default(), horizon: Mutex::default() }
+        Self {
+            inner,
+            script: Mutex::default(),
+            horizon: Mutex::default(),
+            requests: AtomicU64::new(0),
+            death: Mutex::default(),
+            is_dead: AtomicBool::new(false),
+        }
     }
 
     /// Adds a fault to the script. Each happens once, to the first request that it fits.
@@ -101,6 +113,31 @@ impl FaultyStore {
     /// `None` shows all.
     pub fn show_only_before(&self, sequence: Option<u64>) {
         *self.horizon.lock().unwrap_or_else(PoisonError::into_inner) = sequence;
+    }
+
+    /// The caller dies at its n-th request, from 1, whatever that is: before it is made, or after it is carried out.
+    pub fn die_at(&self, request: u64, fault: Fault) {
+        *self.death.lock().unwrap_or_else(PoisonError::into_inner) = Some((request, fault));
+    }
+
+    /// How many requests came so far.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Whether the caller has died where it was to.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.is_dead.load(Ordering::SeqCst)
+    }
+
+    fn death(&self) -> Option<Fault> {
+        let request = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
+        let death = *self.death.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, fault) = death.filter(|(at, _)| *at == request)?;
+        self.is_dead.store(true, Ordering::SeqCst);
+        Some(fault)
     }
 
     fn script(&self) -> MutexGuard<'_, VecDeque<(On, Fault)>> {
@@ -136,7 +173,7 @@ impl Around for FaultyStore {
         call: impl Fn() -> StoreFuture<'a, T> + Send + Sync + 'a,
     ) -> StoreFuture<'a, T> {
         Box::pin(async move {
-            let fault = On::of(&op).and_then(|on| self.next_fault(on));
+            let fault = self.death().or_else(|| On::of(&op).and_then(|on| self.next_fault(on)));
             let mut answer = match fault {
                 None => call().await?,
                 Some(Fault::FailBefore) => return Err(StoreError::unknown("planned: the request was lost")),

@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod counting;
 pub mod delivery;
 pub mod faulty;
+pub mod kit;
 pub mod world;
 
 pub use clock::Clock;

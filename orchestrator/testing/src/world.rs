@@ -187,6 +187,21 @@ impl Mail {
         self.lock().alarms.get(run).map(|(_, at)| *at)
     }
 
+    /// When the next alarm rings.
+    #[must_use]
+    pub fn next_alarm(&self) -> Option<Timestamp> {
+        self.lock().alarms.values().map(|(_, at)| *at).min()
+    }
+
+    /// Loses messages, tasks, local activities and alarms: they were in the memory of a process that has died.
+    pub fn lose_everything(&self) {
+        let mut kept = self.lock();
+        kept.messages.clear();
+        kept.tasks.clear();
+        kept.locals.clear();
+        kept.alarms.clear();
+    }
+
     /// Loses all alarms.
     pub fn drop_alarms(&self) {
         self.lock().alarms.clear();
@@ -446,6 +461,19 @@ impl World {
         runs
     }
 
+    /// When the next run is due by its row, for whoever looks then.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let rows = now_or_panic(self.store.due(Timestamp::from_millis(u64::MAX), None, MANY));
+        rows.into_iter().filter_map(|row| row.due).min()
+    }
+
+    /// What `dev` does when it begins: a message for each run that is owed anything, now or later.
+    pub fn sweep_all(&self) {
+        let rows = now_or_panic(self.store.due(Timestamp::from_millis(u64::MAX), None, MANY));
+        rows.into_iter().for_each(|row| self.mail.put(RunMessage::Sweep { run: row.run }));
+    }
+
     /// Rings the alarms that are due.
     pub fn ring(&self) {
         let now = self.now();
@@ -570,10 +598,23 @@ impl Process {
 
     /// Starts a workflow through the front door; it must work. The run that it created or found.
     pub fn start(&self, workflow_type: &str, workflow_id: &str, request_id: &str, input: &impl Serialize) -> RunKey {
-        let body = start_body(workflow_type, workflow_id, input, IdConflictPolicy::Fail);
-        let (started, _) = drive(self.front.start(Some(request_id), body)).expect("an answer").expect("a start");
-        let mut rows = (0..).map_while(|ordinal| now_or_panic(self.uncounted.row(&run(workflow_id, ordinal))));
-        rows.find(|row| row.run_id == started.run_id).expect("the row of the run that was started").run
+        self.try_start(workflow_type, workflow_id, request_id, input).expect("an answer")
+    }
+
+    /// The same. `None`: the process died over it.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn try_start(&self, workflow_type: &str, id: &str, request_id: &str, input: &impl Serialize) -> Option<RunKey> {
+        let body = start_body(workflow_type, id, input, IdConflictPolicy::Fail);
+        let (started, _) = drive(self.front.start(Some(request_id), body))?.expect("a start");
+        let mut rows = (0..).map_while(|ordinal| now_or_panic(self.uncounted.row(&run(id, ordinal))));
+        Some(rows.find(|row| row.run_id == started.run_id).expect("the row of the run that was started").run)
+    }
+
+    /// The run falls out of this process's memory.
+    pub fn forget(&self, run: &RunKey) {
+        self.decider.forget(run);
     }
 
     /// Sends a signal through the front door; it must be taken in.

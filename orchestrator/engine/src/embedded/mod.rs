@@ -169,7 +169,8 @@ impl Embedded {
         };
         workers.begin(ports.clone());
         let intake = Arc::new(Intake::new(ports.clone()));
-        let warm_runs = NonZeroUsize::new(settings.warm_runs.div_ceil(settings.workflow_threads.max(1))).unwrap_or(NonZeroUsize::MIN);
+        let warm_runs = NonZeroUsize::new(settings.warm_runs.div_ceil(settings.workflow_threads.max(1)))
+            .unwrap_or(NonZeroUsize::MIN);
         let context = Context { app, ports: ports.clone(), warm_runs, turn_limit: settings.turn_limit };
         let shards = Shards::begin(context, Arc::clone(&mailroom), trials.clone(), inboxes)?;
         let front = Arc::new(FrontDoor::new(ports.clone(), intake, Arc::clone(&mailroom) as _));

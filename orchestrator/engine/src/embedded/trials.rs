@@ -235,9 +235,6 @@ mod tests {
         let _guilty = trials.enter(&run("guilty")).expect("written from the first suspect on");
         let found = Trials::begin(&path).unwrap().1;
         let one = |name| vec![run(name)];
-        assert_eq!(
-            found,
-            Found { suspects: one("guilty"), untried: one("waiting"), acquitted: one("innocent") }
-        );
+        assert_eq!(found, Found { suspects: one("guilty"), untried: one("waiting"), acquitted: one("innocent") });
     }
 }
