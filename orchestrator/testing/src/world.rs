@@ -142,6 +142,12 @@ impl Mail {
         self.lock().messages.iter().map(|(_, message)| message.clone()).collect()
     }
 
+    /// Whether there is no message on the run queue.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().messages.is_empty()
+    }
+
     /// Loses all messages on the run queue; answers them, as they may yet come late.
     pub fn drop_messages(&self) -> Vec<RunMessage> {
         std::mem::take(&mut self.lock().messages).into_iter().map(|(_, message)| message).collect()

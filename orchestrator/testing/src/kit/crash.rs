@@ -1,4 +1,4 @@
-//! A crash before and after each request that a workflow brings about.
+//! A crash before and after each request that a workflow brings about, and a cancellation at each moment.
 
 use std::fmt;
 
@@ -7,48 +7,63 @@ use dormouse_core::{Failure, Payload, WorkflowFunction};
 use super::env::TestEnv;
 use crate::faulty::Fault;
 
-/// So many crashes are planned at most: a workflow with more requests is too long for this.
-const MOST_CRASHES: u64 = 10_000;
+/// So many mishaps of each kind at most: a workflow with more requests or moments is too long for this.
+const MOST_MISHAPS: u64 = 10_000;
 
-/// A crash that did harm.
+/// What happens to a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mishap {
+    /// The process dies at its n-th request to the store, from 1, before that is carried out.
+    CrashBefore(u64),
+    /// The same after it was carried out.
+    CrashAfter(u64),
+    /// Somebody cancels the run after so many moments at which anything happened.
+    Cancel(u64),
+}
+
+impl fmt::Display for Mishap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CrashBefore(request) => write!(f, "a crash before request {request}"),
+            Self::CrashAfter(request) => write!(f, "a crash after request {request}"),
+            Self::Cancel(moment) => write!(f, "a cancellation at moment {moment}"),
+        }
+    }
+}
+
+/// A mishap that did harm.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Crashed {
-    /// At which of the requests to the store, from 1.
-    pub request: u64,
-    /// Whether that was carried out.
-    pub after: bool,
-    /// The last line of the workflow's code whose command was recorded before the crash.
+pub struct Harm {
+    /// What happened.
+    pub mishap: Mishap,
+    /// The last line of the workflow's code whose command was recorded before it.
     pub line: Option<String>,
-    /// What was seen, where there was no crash.
+    /// What was seen without it.
     pub expected: String,
     /// What was seen with it.
     pub seen: String,
 }
 
-impl fmt::Display for Crashed {
+impl fmt::Display for Harm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { request, after, line, expected, seen } = self;
-        let when = if *after { "after" } else { "before" };
+        let Self { mishap, line, expected, seen } = self;
         let line = line.as_deref().unwrap_or("the beginning of the workflow");
-        write!(
-            f,
-            "a crash {when} request {request}, behind {line}:\n    without it: {expected}\n    with it:    {seen}"
-        )
+        write!(f, "{mishap}, behind {line}:\n    without it: {expected}\n    with it:    {seen}")
     }
 }
 
-/// What crashes did.
+/// What mishaps did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CrashReport {
-    /// How many crashes there were.
-    pub crashes: u64,
+    /// How many there were.
+    pub mishaps: u64,
     /// Those that did harm.
-    pub harm: Vec<Crashed>,
+    pub harm: Vec<Harm>,
 }
 
 impl CrashReport {
     /// # Panics
-    /// When any crash did harm: the message says where and how.
+    /// When any did harm: the message says where and how.
     #[track_caller]
     pub fn assert_harmless(&self) {
         assert!(self.harm.is_empty(), "{self}");
@@ -57,8 +72,8 @@ impl CrashReport {
 
 impl fmt::Display for CrashReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} of {} crashes did harm:", self.harm.len(), self.crashes)?;
-        self.harm.iter().try_for_each(|crashed| writeln!(f, "- {crashed}"))
+        writeln!(f, "{} of {} mishaps did harm:", self.harm.len(), self.mishaps)?;
+        self.harm.iter().try_for_each(|harm| writeln!(f, "- {harm}"))
     }
 }
 
@@ -69,6 +84,9 @@ impl fmt::Display for CrashReport {
 /// Attempts of activities run twice where a crash comes between their work and its record: that is the promise, and what
 /// they do must bear it (by [`idempotency_key`](dormouse_core::Activity::idempotency_key), say). Workflow code is replayed:
 /// what it does besides commands happens twice, and clocks, random numbers and unordered maps make it diverge.
+///
+/// It is canceled at each moment, too. Whatever comes of that is right, but for one thing: a run that claims to have come to
+/// the same result, while what it has done is not the same, has swallowed the cancellation.
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};
@@ -96,7 +114,7 @@ impl fmt::Display for CrashReport {
 /// };
 /// let report = crash_everywhere(world, payout, &1800, |bank| bank.lock().unwrap().values().sum::<u64>());
 /// report.assert_harmless();
-/// assert!(report.crashes > 10);
+/// assert!(report.mishaps > 10);
 /// ```
 ///
 /// # Panics
@@ -111,32 +129,41 @@ where
     F: WorkflowFunction<A>,
     Seen: PartialEq + fmt::Debug,
 {
-    let once = |death: Option<(u64, Fault)>| {
+    let once = |mishap: Option<Mishap>| {
         let (test, outside) = world();
         let test = test.strict();
-        if let Some((request, fault)) = death {
-            test.die_at(request, fault);
+        match mishap {
+            Some(Mishap::CrashBefore(request)) => test.die_at(request, Fault::CrashBefore),
+            Some(Mishap::CrashAfter(request)) => test.die_at(request, Fault::CrashAfter),
+            Some(Mishap::Cancel(_)) | None => {}
         }
         let run = test.start(workflow, input);
+        if let Some(Mishap::Cancel(moment)) = mishap {
+            run.cancel_at(moment);
+        }
         let ended = run.ends();
         (test, run, ended, look(&outside))
     };
     let (test, _, expected, expected_outside) = once(None);
-    let expected = expected.unwrap_or_else(|why| panic!("without any crash: {why}"));
+    let expected = expected.unwrap_or_else(|why| panic!("without any mishap: {why}"));
+    let requests = 1..=test.requests().min(MOST_MISHAPS);
+    let crashes = requests.flat_map(|request| [Mishap::CrashBefore(request), Mishap::CrashAfter(request)]);
+    let cancellations = (0..=test.moments().min(MOST_MISHAPS)).map(Mishap::Cancel);
     let mut report = CrashReport::default();
-    for request in 1..=test.requests().min(MOST_CRASHES) {
-        for fault in [Fault::CrashBefore, Fault::CrashAfter] {
-            report.crashes += 1;
-            let (_, run, ended, outside) = once(Some((request, fault)));
-            let (expected, seen) = match ended {
-                Ok(ended) if ended == expected && outside == expected_outside => continue,
-                Ok(ended) if ended == expected => (format!("{expected_outside:?}"), format!("{outside:?}")),
-                Ok(ended) => (told(&expected), told(&ended)),
-                Err(why) => (told(&expected), why),
-            };
-            let line = run.line_before_the_crash();
-            report.harm.push(Crashed { request, after: fault == Fault::CrashAfter, line, expected, seen });
-        }
+    for mishap in crashes.chain(cancellations) {
+        report.mishaps += 1;
+        let (_, run, ended, outside) = once(Some(mishap));
+        let same = ended.as_ref() == Ok(&expected);
+        let seen = match ended {
+            Ok(_) if same && outside == expected_outside => continue,
+            Ok(_) if same => format!("{}, and {outside:?}", told(&expected)),
+            // Whatever comes of it is right.
+            Ok(_) if matches!(mishap, Mishap::Cancel(_)) => continue,
+            Ok(ended) => told(&ended),
+            Err(why) => why,
+        };
+        let expected = if same { format!("{}, and {expected_outside:?}", told(&expected)) } else { told(&expected) };
+        report.harm.push(Harm { mishap, line: run.line_before_the_mishap(), expected, seen });
     }
     report
 }

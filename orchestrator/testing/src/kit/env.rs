@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use dormouse_core::{ActivityTarget, App, Failure, Payload, RunKey, Timestamp, WorkflowFunction};
+use dormouse_core::{ActivityTarget, App, Failure, Payload, Timestamp, WorkflowFunction};
 use dormouse_engine::seams::{Delivery, Host, RunMessage};
+use dormouse_engine::store::RunRow;
 use dormouse_engine::worker::{handle_task, run_local};
 use futures::FutureExt;
 use serde::Serialize;
@@ -51,8 +52,9 @@ pub(super) struct Inner {
     ids: Cell<u64>,
     has_died: Cell<bool>,
     last_started: RefCell<String>,
-    /// The last place in its code that was recorded when the process died.
-    line_at_death: RefCell<Option<String>>,
+    /// The last place in its code that was recorded when something went wrong.
+    line: RefCell<Option<String>>,
+    moments: Cell<u64>,
 }
 
 /// The world, from the first start on.
@@ -92,7 +94,8 @@ impl TestEnv {
                 ids: Cell::new(0),
                 has_died: Cell::new(false),
                 last_started: RefCell::default(),
-                line_at_death: RefCell::default(),
+                line: RefCell::default(),
+                moments: Cell::new(0),
             }),
         }
     }
@@ -236,6 +239,11 @@ impl TestEnv {
         self.inner.begun().process.borrow().faults.die_at(request, fault);
     }
 
+    /// At how many moments anything has happened, time having passed.
+    pub(super) fn moments(&self) -> u64 {
+        self.inner.moments.get()
+    }
+
     /// How many requests the process has sent to the store.
     pub(super) fn requests(&self) -> u64 {
         self.inner.begun().process.borrow().faults.requests()
@@ -354,7 +362,7 @@ impl Inner {
             self.restart_if_dead();
             world.ring();
             self.mocks.tell();
-            if is_still && world.mail.messages().is_empty() {
+            if is_still && world.mail.is_empty() {
                 return;
             }
         }
@@ -366,7 +374,7 @@ impl Inner {
         let mail = &self.world().mail;
         let mut any = false;
         for _ in 0..MANY {
-            if mail.messages().is_empty() {
+            if mail.is_empty() {
                 break;
             }
             any = true;
@@ -436,7 +444,7 @@ impl Inner {
         world.clock.end_work();
         world.mail.lose_everything();
         process.replace(world.process());
-        self.line_at_death.replace(self.last_line());
+        self.remember_line();
         world.sweep_all();
     }
 
@@ -448,8 +456,13 @@ impl Inner {
         places.filter_map(|place| place.decode::<Option<String>>().ok()).flatten().next()
     }
 
-    pub(super) fn line_at_death(&self) -> Option<String> {
-        self.line_at_death.borrow().clone()
+    /// Something is about to go wrong with it.
+    pub(super) fn remember_line(&self) {
+        self.line.replace(self.last_line());
+    }
+
+    pub(super) fn line_before_the_mishap(&self) -> Option<String> {
+        self.line.borrow().clone()
     }
 
     fn strikes(&self, so_many: u64) -> bool {
@@ -467,6 +480,7 @@ impl Inner {
         let swept = self.has_died.get().then(|| world.next_due()).flatten().map(|due| due.max(now));
         let next = [errand, woken, world.mail.next_alarm(), swept].into_iter().flatten().min();
         let Some(next) = next.filter(|next| until.is_none_or(|until| *next <= until)) else { return false };
+        self.moments.set(self.moments.get() + 1);
         self.clock.pass(next.since(now));
         loop {
             let errand = {
@@ -488,10 +502,9 @@ impl Inner {
         true
     }
 
-    /// The latest run of a workflow.
-    pub(super) fn latest(&self, workflow_id: &str) -> RunKey {
-        let world = self.world();
-        let runs = (0..).map(|ordinal| crate::world::run(workflow_id, ordinal));
-        runs.take_while(|run| world.row(run).is_some()).last().expect("a run that was started")
+    /// The row of the latest run of a workflow, looked for from the run with this ordinal on.
+    pub(super) fn latest(&self, workflow_id: &str, from: u64) -> RunRow {
+        let rows = (from..).map_while(|ordinal| self.world().row(&crate::world::run(workflow_id, ordinal)));
+        rows.last().expect("a run that was started")
     }
 }

@@ -42,7 +42,7 @@
 //! | time: [let it pass](TestEnv::advance), [do something later](TestEnv::after) | [`TestEnv`] |
 //! | a run: its result, signals, queries, cancellation, history | [`TestRun`] |
 //! | [everything that may happen in production](TestEnv::chaos): what is delivered twice, forgotten, fails at first | [`TestEnv`] |
-//! | a crash before and after each write | [`crash_everywhere`] |
+//! | a crash before and after each write, a cancellation at each moment | [`crash_everywhere`] |
 //!
 //! What a test does is done by the engine that ships, on one thread: workflow code is replayed, activities are claimed and
 //! retried by their policies, time limits pass. Only the time, the queues and the store are the test's.
@@ -52,7 +52,7 @@ mod env;
 mod mocks;
 mod run;
 
-pub use crash::{CrashReport, Crashed, crash_everywhere};
+pub use crash::{CrashReport, Harm, Mishap, crash_everywhere};
 pub use env::TestEnv;
 pub use mocks::ActivityCalled;
 pub use run::TestRun;

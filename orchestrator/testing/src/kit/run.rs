@@ -1,5 +1,6 @@
 //! A run, as its test sees it.
 
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use dormouse_core::api::HistoryEvent;
 use dormouse_core::{Failure, Payload, Query, Signal, Status};
 use dormouse_engine::front::Target;
+use dormouse_engine::store::RunRow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -23,6 +25,8 @@ const PAGE: usize = 1_000;
 pub struct TestRun<O> {
     env: Rc<Inner>,
     id: String,
+    /// Of the latest run that is known.
+    ordinal: Cell<u64>,
     output: PhantomData<fn() -> O>,
 }
 
@@ -40,13 +44,19 @@ impl<O> fmt::Debug for TestRun<O> {
 
 impl<O> TestRun<O> {
     pub(super) fn new(env: Rc<Inner>, id: &str) -> Self {
-        Self { env, id: id.to_owned(), output: PhantomData }
+        Self { env, id: id.to_owned(), ordinal: Cell::new(0), output: PhantomData }
     }
 
     /// Its workflow id.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    fn row(&self) -> RunRow {
+        let row = self.env.latest(&self.id, self.ordinal.get());
+        self.ordinal.set(row.run.ordinal);
+        row
     }
 
     fn target(&self) -> Target {
@@ -56,14 +66,13 @@ impl<O> TestRun<O> {
     /// How it stands, at this moment.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.env.world().row(&self.env.latest(&self.id)).expect("a run that was started").status
+        self.row().status
     }
 
     /// Why its code cannot go on, if it cannot: a panic, a divergence, a future that its context did not give.
     #[must_use]
     pub fn parked(&self) -> Option<String> {
-        let row = self.env.world().row(&self.env.latest(&self.id)).expect("a run that was started");
-        row.parked.map(|parked| parked.reason)
+        self.row().parked.map(|parked| parked.reason)
     }
 
     /// What happened, oldest first, as `workflow show` tells it; of the latest run.
@@ -130,7 +139,7 @@ impl<O> TestRun<O> {
     #[must_use]
     #[track_caller]
     pub fn ask<T: DeserializeOwned, A: Serialize>(&self, query: Query<T, A>, argument: &A) -> T {
-        let run = self.env.latest(&self.id);
+        let run = self.row().run;
         let published = self.env.world().state(&run).pending.published.values.get(query.name()).cloned();
         let answer = published.unwrap_or_else(|| {
             match self.env.with_process(|process| Some(process.query(&run, query.name(), argument))) {
@@ -163,11 +172,14 @@ impl<O> TestRun<O> {
     /// Lets time pass until it has ended; or says why it does not.
     pub(super) fn ends(&self) -> Result<Result<Payload, Failure>, String> {
         for _ in 0..MANY_MOMENTS {
-            if let Some(ended) = self.ended() {
+            let row = self.row();
+            if row.status.is_closed()
+                && let Some(ended) = self.ended()
+            {
                 return Ok(ended);
             }
-            if let Some(reason) = self.parked() {
-                return Err(format!("the code of {} cannot go on: {reason}", self.id));
+            if let Some(parked) = row.parked {
+                return Err(format!("the code of {} cannot go on: {}", self.id, parked.reason));
             }
             if !self.env.step(None) {
                 return Err(format!("{} waits for what no time brings: {}", self.id, self.waits_for()));
@@ -177,9 +189,6 @@ impl<O> TestRun<O> {
     }
 
     fn ended(&self) -> Option<Result<Payload, Failure>> {
-        if !self.status().is_closed() {
-            return None;
-        }
         let target = self.target();
         let outcome = self.env.with_process(|process| drive(process.front.result(&target, Duration::ZERO)));
         let outcome = outcome.expect("a run");
@@ -202,8 +211,19 @@ impl<O> TestRun<O> {
         if what.is_empty() { "a signal, or a condition".into() } else { what.join(", ") }
     }
 
-    /// The last place in the workflow's code that was recorded when the process died.
-    pub(super) fn line_before_the_crash(&self) -> Option<String> {
-        self.env.line_at_death()
+    /// Cancels it after so many moments at which anything happened, unless it has ended by then.
+    pub(super) fn cancel_at(&self, moment: u64) {
+        for _ in 0..moment {
+            self.env.step(None);
+        }
+        if !self.status().is_closed() {
+            self.env.remember_line();
+            self.cancel("at each moment");
+        }
+    }
+
+    /// The last place in the workflow's code that was recorded when the process died, or the run was canceled.
+    pub(super) fn line_before_the_mishap(&self) -> Option<String> {
+        self.env.line_before_the_mishap()
     }
 }
