@@ -121,3 +121,21 @@ pub mod prelude {
         Signal, Workflow, join, select,
     };
 }
+
+/// The chapters of `docs/`: their examples are tests.
+#[cfg(all(doctest, feature = "testing"))]
+mod docs {
+    macro_rules! chapter {
+        ($($name:ident: $file:literal),+ $(,)?) => {
+            $(#[doc = include_str!(concat!("../../../docs/", $file))] mod $name {})+
+        };
+    }
+    chapter! {
+        deterministic: "deterministic.md",
+        errors: "errors.md",
+        many_at_once: "many-at-once.md",
+        parked: "parked.md",
+        signals: "signals.md",
+        testing: "testing.md",
+    }
+}
