@@ -18,7 +18,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dormouse-testing", &["dormouse-core", "dormouse-engine"]),
     (
         "dormouse",
-        &["dormouse-core", "dormouse-engine", "dormouse-lambda", "dormouse-http", "dormouse-client", "dormouse-cli"],
+        &[
+            "dormouse-core",
+            "dormouse-engine",
+            "dormouse-lambda",
+            "dormouse-http",
+            "dormouse-client",
+            "dormouse-cli",
+            "dormouse-testing",
+        ],
     ),
     ("functions", &["dormouse"]),
 ];

@@ -219,7 +219,9 @@ fn every_kind_as_it_is_written() {
 fn outcomes_as_workers_of_other_languages_write_them() {
     let completed =
         r#"{"kind": "activity_completed", "v": 1, "run": RUN, "activity_id": 3, "attempt": 1, "result": RESULT}"#;
-    for result in ["null", "{\"b\":[1.50, 2]}", "\"\\ud800\"", &("[".repeat(5_000) + &"]".repeat(5_000))] {
+    for result in
+        ["null", "{\"b\":[1.50, 2]}", "\"\\ud800\"", &("[".repeat(MAX_PAYLOAD_DEPTH) + &"]".repeat(MAX_PAYLOAD_DEPTH))]
+    {
         let expected =
             Arrival::ActivityCompleted(operations::ActivityCompleted { id: 3, attempt: 1, result: json(result) });
         assert_eq!(arrival(&completed.replace("RESULT", result)), expected);
@@ -399,7 +401,7 @@ fn payloads() -> impl Strategy<Value = Payload> {
         Just("{\"b\": 1,\n\t\"a\":1.0, \"b\":2}".to_owned()),
         Just("123456789012345678901234567890.10e-7".to_owned()),
         Just("\"\\u0041\\ud83e\\udd80 \u{fffe} \u{7f} <aws.scheduler.execution-id>\"".to_owned()),
-        Just("[".repeat(300) + &"]".repeat(300)),
+        Just("[".repeat(MAX_PAYLOAD_DEPTH) + &"]".repeat(MAX_PAYLOAD_DEPTH)),
     ];
     prop_oneof![odd.prop_map(|text| json(&text)), any::<String>().prop_map(|text| Payload::encode(&text).unwrap())]
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dormouse_core::{Failure, Payload, WorkflowFunction};
+use dormouse_core::{App, Failure, Payload, WorkflowFunction};
 
 use super::env::TestEnv;
 use crate::faulty::Fault;
@@ -131,10 +131,11 @@ where
 {
     let once = |mishap: Option<Mishap>| {
         let (test, outside) = world();
-        let test = test.strict();
+        // Code must ask for the very arguments that are recorded.
+        test.stage().change_app(App::strict);
         match mishap {
-            Some(Mishap::CrashBefore(request)) => test.die_at(request, Fault::CrashBefore),
-            Some(Mishap::CrashAfter(request)) => test.die_at(request, Fault::CrashAfter),
+            Some(Mishap::CrashBefore(request)) => test.stage().die_at(request, Fault::CrashBefore),
+            Some(Mishap::CrashAfter(request)) => test.stage().die_at(request, Fault::CrashAfter),
             Some(Mishap::Cancel(_)) | None => {}
         }
         let run = test.start(workflow, input);
@@ -146,9 +147,9 @@ where
     };
     let (test, _, expected, expected_outside) = once(None);
     let expected = expected.unwrap_or_else(|why| panic!("without any mishap: {why}"));
-    let requests = 1..=test.requests().min(MOST_MISHAPS);
+    let requests = 1..=test.stage().requests().min(MOST_MISHAPS);
     let crashes = requests.flat_map(|request| [Mishap::CrashBefore(request), Mishap::CrashAfter(request)]);
-    let cancellations = (0..=test.moments().min(MOST_MISHAPS)).map(Mishap::Cancel);
+    let cancellations = (0..=test.stage().moments().min(MOST_MISHAPS)).map(Mishap::Cancel);
     let mut report = CrashReport::default();
     for mishap in crashes.chain(cancellations) {
         report.mishaps += 1;

@@ -51,6 +51,7 @@ mod crash;
 mod env;
 mod mocks;
 mod run;
+mod stage;
 
 pub use crash::{CrashReport, Harm, Mishap, crash_everywhere};
 pub use env::TestEnv;

@@ -13,7 +13,7 @@ use dormouse_engine::store::RunRow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::env::Inner;
+use super::stage::Stage;
 use crate::world::{drive, latest};
 
 /// So many moments pass while a result is waited for, at most: a workflow that goes on for ever ends its test here.
@@ -23,7 +23,7 @@ const PAGE: usize = 1_000;
 
 /// A workflow that a test has started, through all the runs that it continues as. Cloning is cheap.
 pub struct TestRun<O> {
-    env: Rc<Inner>,
+    stage: Rc<Stage>,
     id: String,
     /// Of the latest run that is known.
     ordinal: Cell<u64>,
@@ -32,7 +32,7 @@ pub struct TestRun<O> {
 
 impl<O> Clone for TestRun<O> {
     fn clone(&self) -> Self {
-        Self::new(Rc::clone(&self.env), &self.id)
+        Self::new(Rc::clone(&self.stage), &self.id)
     }
 }
 
@@ -43,8 +43,8 @@ impl<O> fmt::Debug for TestRun<O> {
 }
 
 impl<O> TestRun<O> {
-    pub(super) fn new(env: Rc<Inner>, id: &str) -> Self {
-        Self { env, id: id.to_owned(), ordinal: Cell::new(0), output: PhantomData }
+    pub(super) fn new(stage: Rc<Stage>, id: &str) -> Self {
+        Self { stage, id: id.to_owned(), ordinal: Cell::new(0), output: PhantomData }
     }
 
     /// Its workflow id.
@@ -54,7 +54,7 @@ impl<O> TestRun<O> {
     }
 
     fn row(&self) -> RunRow {
-        let row = self.env.latest(&self.id, self.ordinal.get());
+        let row = self.stage.latest(&self.id, self.ordinal.get());
         self.ordinal.set(row.run.ordinal);
         row
     }
@@ -85,7 +85,7 @@ impl<O> TestRun<O> {
         loop {
             let target = self.target();
             let page =
-                self.env.with_process(|process| drive(process.front.history(&target, events.len() as u64, PAGE)));
+                self.stage.with_process(|process| drive(process.front.history(&target, events.len() as u64, PAGE)));
             let page = page.expect("a history");
             let more = page.events.len();
             events.extend(page.events);
@@ -103,9 +103,9 @@ impl<O> TestRun<O> {
     /// When it is not taken in: the run is closed, say.
     #[track_caller]
     pub fn signal<T: Serialize>(&self, signal: Signal<T>, value: &T) {
-        let request = format!("signal-{}", self.env.fresh());
+        let request = format!("signal-{}", self.stage.fresh());
         let (target, payload) = (self.target(), Payload::encode(value).expect("a value that serializes"));
-        let sent = self.env.with_process(|process| {
+        let sent = self.stage.with_process(|process| {
             drive(process.front.signal(&target, Some(&request), signal.name(), payload.clone()))
         });
         sent.expect("a signal that is taken in");
@@ -117,8 +117,8 @@ impl<O> TestRun<O> {
     /// When it is closed.
     #[track_caller]
     pub fn cancel(&self, reason: &str) {
-        let (request, target) = (format!("cancel-{}", self.env.fresh()), self.target());
-        let asked = self.env.with_process(|process| drive(process.front.cancel(&target, Some(&request), reason)));
+        let (request, target) = (format!("cancel-{}", self.stage.fresh()), self.target());
+        let asked = self.stage.with_process(|process| drive(process.front.cancel(&target, Some(&request), reason)));
         asked.expect("a run that can be canceled");
     }
 
@@ -140,9 +140,9 @@ impl<O> TestRun<O> {
     #[track_caller]
     pub fn ask<T: DeserializeOwned, A: Serialize>(&self, query: Query<T, A>, argument: &A) -> T {
         let run = self.row().run;
-        let published = self.env.world().state(&run).pending.published.values.get(query.name()).cloned();
+        let published = self.stage.world().state(&run).pending.published.values.get(query.name()).cloned();
         let answer = published.unwrap_or_else(|| {
-            match self.env.with_process(|process| Some(process.query(&run, query.name(), argument))) {
+            match self.stage.with_process(|process| Some(process.query(&run, query.name(), argument))) {
                 Ok(answer) => answer,
                 Err(error) => panic!("query {:?}: {error}", query.name()),
             }
@@ -181,7 +181,7 @@ impl<O> TestRun<O> {
             if let Some(parked) = row.parked {
                 return Err(format!("the code of {} cannot go on: {}", self.id, parked.reason));
             }
-            if !self.env.step(None) {
+            if !self.stage.step(None) {
                 return Err(format!("{} waits for what no time brings: {}", self.id, self.waits_for()));
             }
         }
@@ -190,7 +190,7 @@ impl<O> TestRun<O> {
 
     fn ended(&self) -> Option<Result<Payload, Failure>> {
         let target = self.target();
-        let outcome = self.env.with_process(|process| drive(process.front.result(&target, Duration::ZERO)));
+        let outcome = self.stage.with_process(|process| drive(process.front.result(&target, Duration::ZERO)));
         let outcome = outcome.expect("a run");
         match outcome.status {
             Status::Running | Status::ContinuedAsNew => None,
@@ -202,7 +202,7 @@ impl<O> TestRun<O> {
 
     fn waits_for(&self) -> String {
         let target = self.target();
-        let described = match self.env.with_process(|process| drive(process.front.describe(&target))) {
+        let described = match self.stage.with_process(|process| drive(process.front.describe(&target))) {
             Ok(described) => described,
             Err(error) => return error.to_string(),
         };
@@ -214,16 +214,16 @@ impl<O> TestRun<O> {
     /// Cancels it after so many moments at which anything happened, unless it has ended by then.
     pub(super) fn cancel_at(&self, moment: u64) {
         for _ in 0..moment {
-            self.env.step(None);
+            self.stage.step(None);
         }
         if !self.status().is_closed() {
-            self.env.remember_line();
+            self.stage.remember_line();
             self.cancel("at each moment");
         }
     }
 
     /// The last place in the workflow's code that was recorded when the process died, or the run was canceled.
     pub(super) fn line_before_the_mishap(&self) -> Option<String> {
-        self.env.line_before_the_mishap()
+        self.stage.line_before_the_mishap()
     }
 }
