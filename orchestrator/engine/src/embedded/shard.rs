@@ -163,19 +163,27 @@ impl Shards {
                 }
             }
             left.retain(|left| left.thread.held_for(Duration::ZERO).as_ref() == Some(&left.what));
-            for at in 0..left.len() {
-                if !left[at].is_given_up && left[at].thread.overdue().is_some() {
-                    if let Err(error) = park_endless(ports, &left[at].what, *turn_limit).await {
-                        tracing::error!(what = ?left[at].what, %error, "it could not be parked; trying again");
-                        continue;
-                    }
-                    left[at].is_given_up = true;
-                    self.household.mailroom.queries_hang(hung_queries(&left));
-                    left[at].thread.give_up(&left[at].what);
-                }
-            }
-            self.household.mailroom.queries_hang(hung_queries(&left));
+            self.give_up_overdue(&mut left).await;
         }
+    }
+
+    /// Gives up code that holds its thread for longer than it may: its run is parked, its query's caller is told.
+    async fn give_up_overdue(&self, left: &mut [Left]) {
+        let Household { context: Context { ports, turn_limit, .. }, mailroom, .. } = &self.household;
+        for at in 0..left.len() {
+            if left[at].is_given_up || left[at].thread.overdue().is_none() {
+                continue;
+            }
+            if let Err(error) = park_endless(ports, &left[at].what, *turn_limit).await {
+                tracing::error!(what = ?left[at].what, %error, "it could not be parked; trying again");
+                continue;
+            }
+            left[at].is_given_up = true;
+            // Counted before its caller is told, who may ask again at once.
+            mailroom.queries_hang(hung_queries(left));
+            left[at].thread.give_up(&left[at].what);
+        }
+        mailroom.queries_hang(hung_queries(left));
     }
 
     /// Threads that code holds for so long, or that have died. Those that were parked before wait for nobody but their like.
