@@ -18,13 +18,12 @@ use super::OpenError;
 use super::mailroom::{Inbox, Letter, Mailroom};
 use super::trials::{Trial, Trials};
 use crate::decider::OnThread;
+use crate::ports::Ports;
 use crate::seams::{Delivery, Instant, RunMessage};
 use crate::store::StoreError;
 use crate::thread::{Context, Desk, Inside, WorkflowThread, park_endless};
 use crate::worker::{LocalTask, run_local};
 
-/// Who shares a thread with code waits for it so long.
-const NEIGHBOURS_WAIT: Duration = Duration::from_millis(100);
 /// How often it is looked whether anybody does.
 const LOOK: Duration = Duration::from_millis(50);
 /// Of so many threads that code holds, its neighbours are rid so soon. When there are more, they wait as long as a turn may
@@ -60,6 +59,37 @@ impl Piles {
         piles.into_iter().flat_map(|(run, Pile { taken, waiting })| {
             taken.into_iter().chain(waiting).chain([RunMessage::Sweep { run }])
         })
+    }
+}
+
+/// How long the neighbours of code wait for its thread. Where threads come back by themselves, the machine has too much to do
+/// or turns are just slow, and more threads would make it worse: they wait for twice as long from then on, and less again
+/// when all has been quiet.
+struct Patience {
+    shortest: Duration,
+    longest: Duration,
+    now: Duration,
+    since: Instant,
+}
+
+impl Patience {
+    const SHORTEST: Duration = Duration::from_millis(100);
+    const QUIET: Duration = Duration::from_mins(1);
+
+    fn new(turn_limit: Duration, at: Instant) -> Self {
+        let shortest = Self::SHORTEST.min(turn_limit);
+        Self { shortest, longest: turn_limit, now: shortest, since: at }
+    }
+
+    fn at(&mut self, at: Instant) -> Duration {
+        if self.now > self.shortest && at.since(self.since) >= Self::QUIET {
+            (self.now, self.since) = ((self.now / 2).max(self.shortest), at);
+        }
+        self.now
+    }
+
+    fn was_too_short(&mut self, at: Instant) {
+        (self.now, self.since) = ((self.now * 2).min(self.longest), at);
     }
 }
 
@@ -147,14 +177,15 @@ impl Shards {
 
     /// Replaces threads that code holds, and gives up code that holds its own for too long, for ever.
     pub(super) async fn watch(self: Arc<Self>) {
-        let Context { ports, turn_limit, .. } = &self.household.context;
+        let Context { ports: Ports { host, .. }, turn_limit, .. } = &self.household.context;
         let mut left: Vec<Left> = Vec::new();
+        let mut patience = Patience::new(*turn_limit, host.instant());
         loop {
-            ports.host.sleep(LOOK.min(*turn_limit)).await;
+            host.sleep(LOOK.min(*turn_limit)).await;
             let aside = self.household.mailroom.thread_of_parked();
             let beside_others = left.iter().filter(|left| left.number != aside).count();
-            let patience = if beside_others < MOST_LEFT { NEIGHBOURS_WAIT.min(*turn_limit) } else { *turn_limit };
-            for (thread, held) in self.held_for(patience) {
+            let wait = if beside_others < MOST_LEFT { patience.at(host.instant()) } else { *turn_limit };
+            for (thread, held) in self.held_for(wait) {
                 match self.replace(thread, held) {
                     Ok(old) => left.extend(old),
                     Err(error) => {
@@ -162,7 +193,10 @@ impl Shards {
                     }
                 }
             }
-            left.retain(|left| left.thread.held_for(Duration::ZERO).as_ref() == Some(&left.what));
+            let came_back = |left: &mut Left| left.thread.held_for(Duration::ZERO).as_ref() != Some(&left.what);
+            if left.extract_if(.., came_back).filter(|left| !left.is_given_up).count() > 0 {
+                patience.was_too_short(host.instant());
+            }
             self.give_up_overdue(&mut left).await;
         }
     }
@@ -365,5 +399,25 @@ impl Messages {
             return None;
         }
         Some(pile.taken.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_grows_where_threads_come_back_and_shrinks_when_all_is_quiet() {
+        let at = |seconds| Instant::after(Duration::from_secs(seconds));
+        let mut patience = Patience::new(Duration::from_secs(1), at(0));
+        assert_eq!(patience.at(at(500)), Patience::SHORTEST);
+        for _ in 0..10 {
+            patience.was_too_short(at(500));
+        }
+        assert_eq!(patience.at(at(559)), Duration::from_secs(1), "never longer than a turn may take");
+        assert_eq!(patience.at(at(560)), Duration::from_millis(500));
+        assert_eq!(patience.at(at(561)), Duration::from_millis(500));
+        assert_eq!((1..10).map(|minute| patience.at(at(561 + 60 * minute))).last(), Some(Patience::SHORTEST));
+        assert_eq!(Patience::new(Duration::from_millis(10), at(0)).at(at(0)), Duration::from_millis(10));
     }
 }
