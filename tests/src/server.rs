@@ -12,33 +12,39 @@ use dormouse::RawClient;
 /// The sample application's program, built like this test. Built once a process, by cargo, when that is needed.
 pub fn functions() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        // target/<profile>/deps/<test>
-        let profile = test.ancestors().nth(2).unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        // Of the whole workspace, with the features of its tests: another set would build all dependencies once more.
-        cargo.args(["build", "--workspace", "--bin", "functions", "--message-format", "json", "--target-dir"]);
-        cargo.arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if cfg!(feature = "aws") {
-            cargo.args(["--features", "dormouse-tests/aws"]);
-        } else if cfg!(feature = "s3") {
-            cargo.args(["--features", "dormouse-tests/s3"]);
-        }
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        let output = cargo.stderr(Stdio::inherit()).output().unwrap();
-        assert!(output.status.success(), "the sample application does not build");
-        let messages = output.stdout.split(|byte| *byte == b'\n');
-        let mut programs =
-            messages.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok()).filter_map(|message| {
-                (message["target"]["name"] == "functions")
-                    .then(|| message["executable"].as_str().map(PathBuf::from))
-                    .flatten()
-            });
-        programs.next_back().expect("cargo names the program that it built")
-    })
+    PROGRAM.get_or_init(|| built("functions"))
+}
+
+/// The program without an application, built like this test.
+pub fn dormouse() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| built("dormouse"))
+}
+
+fn built(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // target/<profile>/deps/<test>
+    let profile = test.ancestors().nth(2).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    // Of the whole workspace, with the features of its tests: another set would build all dependencies once more.
+    cargo.args(["build", "--workspace", "--bin", name, "--message-format", "json", "--target-dir"]);
+    cargo.arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if cfg!(feature = "aws") {
+        cargo.args(["--features", "dormouse-tests/aws"]);
+    } else if cfg!(feature = "s3") {
+        cargo.args(["--features", "dormouse-tests/s3"]);
+    }
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let output = cargo.stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "the program {name} does not build");
+    let messages = output.stdout.split(|byte| *byte == b'\n');
+    let mut programs =
+        messages.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok()).filter_map(|message| {
+            (message["target"]["name"] == name).then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
+        });
+    programs.next_back().expect("cargo names the program that it built")
 }
 
 /// `dev` of a program over `dir/data`; see [`serve`].

@@ -28,6 +28,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "dormouse-testing",
         ],
     ),
+    ("dormouse-lint", &[]),
+    ("dormouse-program", &["dormouse-cli", "dormouse-lint"]),
     ("functions", &["dormouse"]),
 ];
 
@@ -129,17 +131,32 @@ fn the_core_stays_pure() {
 }
 
 #[test]
-fn the_demo_compiles_no_aws_crate() {
-    let output = Command::new(env!("CARGO"))
-        .args(["tree", "--package", "functions", "--edges", "normal,build", "--prefix", "none", "--offline"])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let tree = String::from_utf8(output.stdout).unwrap();
-    assert!(tree.contains("dormouse-engine"), "the tree was read");
-    let aws: Vec<_> = tree.lines().filter(|line| line.starts_with("aws") || line.starts_with("object_store")).collect();
-    assert!(aws.is_empty(), "{aws:?}");
+fn the_demo_and_the_program_compile_no_aws_crate() {
+    for package in ["functions", "dormouse-program"] {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--package", package, "--edges", "normal,build", "--prefix", "none", "--offline"])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let tree = String::from_utf8(output.stdout).unwrap();
+        assert!(tree.contains("dormouse-engine"), "the tree was read");
+        let is_aws = |line: &&str| line.starts_with("aws") || line.starts_with("object_store");
+        // The program speaks https, for which rustls has its cryptography from Amazon.
+        let is_of_tls = |line: &&str| package == "dormouse-program" && line.starts_with("aws-lc-");
+        let aws: Vec<_> = tree.lines().filter(|line| is_aws(line) && !is_of_tls(line)).collect();
+        assert!(aws.is_empty(), "{package}: {aws:?}");
+    }
+}
+
+/// Only the program that developers install carries a parser of Rust: applications do not.
+#[test]
+fn applications_carry_no_lint() {
+    for package in packages() {
+        let name = package["name"].as_str().unwrap();
+        let carries = dependencies(&package).contains("dormouse-lint");
+        assert_eq!(carries, name == "dormouse-program", "{name}");
+    }
 }
 
 /// The gate builds programs, then tests: were a crate to have other features in the one than in the other, it and all that
@@ -319,7 +336,7 @@ fn reachable<'a>(from: &'a str, imports: &'a BTreeMap<String, BTreeSet<String>>)
 
 #[test]
 fn files_of_a_room_stand_in_one_order() {
-    for room in ["core", "engine", "aws", "http", "lambda", "client", "cli", "testing"] {
+    for room in ["core", "engine", "aws", "http", "lambda", "client", "cli", "testing", "lint"] {
         let imports = imports(&root().join("orchestrator").join(room).join("src"));
         assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 3, "{room}: the files were read");
         let circle: Vec<_> = imports.keys().filter(|file| reachable(file, &imports).contains(file.as_str())).collect();

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use dormouse_core::App;
@@ -23,9 +24,15 @@ Examples:
       --input {input}
   workflow show example-1                        what has happened to it
   workflow result example-1 --wait 60s           wait for its result
-  workflow list --status Running --output json   for scripts
+  workflow list --status Running --output json   for scripts";
 
-";
+const CLIENT_EXAMPLES: &str = "\
+Examples:
+  export DORMOUSE_ADDRESS=https://...            where the application's API is
+  workflow start --type {type} --id example-1 --input {input}
+  workflow show example-1                        what has happened to it
+  workflow result example-1 --wait 60s           wait for its result
+  workflow list --status Running --output json   for scripts";
 
 /// What every verb takes.
 #[derive(Debug, Args)]
@@ -45,6 +52,7 @@ pub struct Cli {
     app: App,
     entries: Vec<Entry>,
     host: Option<Host>,
+    examples: &'static str,
 }
 
 /// Runs the application if this process was started by somebody who gives no arguments.
@@ -54,7 +62,19 @@ impl Cli {
     /// The command line of this application: `dev`, `workflow ...`, `quarantine ...`, `completion`.
     #[must_use]
     pub fn new(app: App) -> Self {
-        Self { app, entries: verbs::all(), host: None }
+        Self { app, entries: verbs::all(), host: None, examples: EXAMPLES }
+    }
+
+    /// The command line of no application, for the servers of any: the same without `dev`.
+    #[must_use]
+    pub fn client() -> Self {
+        Self { app: App::new(), entries: verbs::of_clients(), host: None, examples: CLIENT_EXAMPLES }
+    }
+
+    /// Replaces the examples that `--help` shows, their heading included.
+    #[must_use]
+    pub fn examples(self, examples: &'static str) -> Self {
+        Self { examples, ..self }
     }
 
     /// Adds a verb, or replaces the one of this name.
@@ -102,12 +122,13 @@ impl Cli {
 
     fn command(&self) -> Command {
         let name = std::env::args_os().next().map(std::path::PathBuf::from);
+        let has_dev = self.entries.iter().any(|entry| entry.command.get_name() == verbs::DEV);
         let name = name.as_deref().and_then(|path| path.file_stem()?.to_str()).unwrap_or("dormouse").to_owned();
         // First the shared options: what follows replaces the description that they bring along.
         let root = Shared::augment_args(Command::new(name))
             .version(concat!("(Dormouse ", env!("CARGO_PKG_VERSION"), ")"))
             .about("Durable workflows: code that survives crashes, restarts and waits of any length")
-            .after_help(format!("{EXAMPLES}{}", exit::table()))
+            .after_help(format!("{}\n\n{}", self.examples, exit::table(has_dev)))
             .subcommand_required(true)
             .arg_required_else_help(true);
         examples::fill(self.entries.iter().fold(root, |root, entry| root.subcommand(&entry.command)), &self.app)
@@ -117,13 +138,11 @@ impl Cli {
         self.app.check().map_err(|error| CliError::usage(error.to_string()))?;
         let (entry, matches) =
             chosen(&self.entries, matches).ok_or_else(|| CliError::usage("no verb was given; --help lists them"))?;
-        if entry.command.get_name() == verbs::COMPLETION {
-            return verbs::complete(matches, &mut self.command());
-        }
         let shared = Shared::from_arg_matches(matches).map_err(|error| CliError::usage(error.to_string()))?;
         start_logging(shared.log.as_deref().unwrap_or(entry.log()))?;
         let line = line.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        let cx = Context { app: self.app.clone(), format: shared.output, colour: output::colours(), line };
+        let (app, format, colour) = (self.app.clone(), shared.output, output::colours());
+        let cx = Context { app, format, colour, line, command: Arc::new(self.command()) };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let outcome = runtime.block_on(entry.run(matches, cx));
         // A verb that is done waits for nobody: what still runs in the background is not worth a delay.
@@ -262,6 +281,18 @@ mod tests {
             let (_, matches) = chosen(&cli.entries, &matches).unwrap();
             assert_eq!(Shared::from_arg_matches(matches).unwrap().output, Format::Json, "{line}");
         }
+    }
+
+    #[test]
+    fn without_an_application_there_is_no_dev() {
+        let command = Cli::client().command();
+        command.clone().debug_assert();
+        let verbs: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+        assert_eq!(verbs, ["workflow", "quarantine", "completion"]);
+        let help = command.clone().render_help().to_string();
+        assert!(!help.contains("`dev` was told") && help.contains("--type TYPE"), "{help}");
+        assert!(cli().command().render_help().to_string().contains("`dev` was told"));
+        assert!(command.try_get_matches_from(["app", "dev"]).is_err());
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn from_client(error: &ClientError) -> CliError {
     match error {
         ClientError::Transport { reached: false, .. } => said
             .code(EXIT_UNREACHABLE)
-            .hint("is the server running? Start it with `dev`, or name another with --address or DORMOUSE_ADDRESS"),
+            .hint("is the server running? An application's program starts one with `dev`; --address or DORMOUSE_ADDRESS name another"),
         ClientError::Transport { reached: true, .. } => {
             said.code(EXIT_UNREACHABLE).hint("the server was there, and did not answer to the end; ask again")
         }

@@ -3,8 +3,8 @@
 use clap::Command;
 use dormouse_core::App;
 
-/// What stands in the examples for a workflow type, its input, a signal and a query.
-const PLACES: [&str; 4] = ["{type}", "{input}", "{signal}", "{query}"];
+/// What stands in the examples for a workflow type, its input, a signal, a query, and the program itself.
+const PLACES: [&str; 5] = ["{type}", "{input}", "{signal}", "{query}", "{program}"];
 
 /// Fills the examples of this command, and of those below it, with names of this application, and with the input that it
 /// gave as an example; where it gave none, the word JSON stands for one.
@@ -17,11 +17,12 @@ pub(crate) fn fill(command: Command, app: &App) -> Command {
         format!("'{}'", input.replace('\'', "'\\''")),
         app.declared().signals().next().unwrap_or("SIGNAL").to_owned(),
         app.declared().queries().next().unwrap_or("QUERY").to_owned(),
+        command.get_name().to_owned(),
     ];
     fill_with(command, &texts)
 }
 
-fn fill_with(command: Command, texts: &[String; 4]) -> Command {
+fn fill_with(command: Command, texts: &[String; 5]) -> Command {
     let below: Vec<String> = command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
     let command =
         below.iter().fold(command, |command, name| command.mut_subcommand(name, |below| fill_with(below, texts)));

@@ -41,9 +41,10 @@ pub(crate) fn title(code: u8) -> &'static str {
     EXIT_CODES.iter().find(|(known, ..)| *known == code).map_or("An error", |(_, title, _)| title)
 }
 
-/// The table, for people.
-pub(crate) fn table() -> String {
-    let lines = EXIT_CODES.iter().map(|(code, _, says)| format!("\n  {code:<4} {says}"));
+/// The table, for people: of a program that has `dev`, or of one that has not.
+pub(crate) fn table(has_dev: bool) -> String {
+    let codes = EXIT_CODES.iter().filter(|(code, ..)| has_dev || *code != EXIT_INTERRUPTED);
+    let lines = codes.map(|(code, _, says)| format!("\n  {code:<4} {says}"));
     "Exit codes:".to_owned() + &lines.collect::<String>()
 }
 
@@ -56,7 +57,7 @@ mod tests {
         let readme = include_str!("../../../README.md");
         for (code, _, says) in EXIT_CODES {
             assert!(readme.contains(&format!("| {code} | {says} |")), "{code} {says}");
-            assert!(table().contains(&format!("  {code:<4} {says}")));
+            assert!(table(true).contains(&format!("  {code:<4} {says}")));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: an application's binary with its verbs, one file each.
 //!
-//! [`Cli`] is the program: `dev`, `workflow ...`, `quarantine ...` and `completion`, and whatever [`Verb`]s the application adds.
+//! [`Cli`] is the program: `dev`, `workflow ...`, `quarantine ...` and `completion`, and whatever [`Verb`]s the application
+//! adds. [`Cli::client`] is the same for no application, without `dev`.
 
 mod cli;
 mod error;

@@ -104,7 +104,7 @@ fn signing(region: Option<&str>) -> Result<Auth, CliError> {
 fn signing(_: Option<&str>) -> Result<Auth, CliError> {
     Err(CliError::usage("this program cannot sign requests: it was built without the feature `aws`").hint(
         "build it with the feature `aws` of the crate dormouse (the sample application: cargo run --features aws -- \
-         ...), or choose --auth none or --auth bearer",
+         ...; the program `dormouse`: cargo install --features aws ...), or choose --auth none or --auth bearer",
     ))
 }
 

@@ -7,9 +7,10 @@ use clap::{ArgMatches, Args, Command};
 use dormouse_core::App;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
+use serde::Serialize;
 
 use crate::error::CliError;
-use crate::output::{Format, quoted};
+use crate::output::{self, Format, quoted};
 
 /// What a verb finds around it.
 #[derive(Debug, Clone)]
@@ -22,9 +23,32 @@ pub struct Context {
     pub colour: bool,
     /// The command line as it was typed.
     pub(crate) line: Arc<[String]>,
+    pub(crate) command: Arc<Command>,
 }
 
 impl Context {
+    /// The whole command line: all verbs and options that this program understands.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        Command::clone(&self.command)
+    }
+
+    /// Writes a text and a newline to standard output, at once.
+    ///
+    /// # Errors
+    /// It cannot be written. That nobody reads any more is an error that ends the verb, and is reported to nobody.
+    pub fn say(&self, text: &str) -> Result<(), CliError> {
+        output::say(text)
+    }
+
+    /// Writes a value to standard output as JSON, for scripts.
+    ///
+    /// # Errors
+    /// As of [`say`](Self::say), or the value is none that JSON can hold.
+    pub fn say_json<T: Serialize>(&self, value: &T) -> Result<(), CliError> {
+        output::say_json(value)
+    }
+
     /// The command line, to be typed once more under this request id.
     pub(crate) fn again(&self, request_id: &str) -> String {
         let mut line: Vec<String> = self.line.iter().map(|word| quoted(word)).collect();

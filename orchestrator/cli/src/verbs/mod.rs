@@ -7,14 +7,15 @@ mod workflow;
 
 use crate::verb::Entry;
 
-pub(crate) use completion::{COMPLETION, complete};
+/// The one that runs the application.
+pub(crate) const DEV: &str = "dev";
 
-/// All of them. To add one: write its file, name it here.
+/// All of them.
 pub(crate) fn all() -> Vec<Entry> {
-    vec![
-        Entry::of::<dev::Dev>("dev"),
-        workflow::group(),
-        quarantine::group(),
-        Entry::of::<completion::Completion>(COMPLETION),
-    ]
+    std::iter::once(Entry::of::<dev::Dev>(DEV)).chain(of_clients()).collect()
+}
+
+/// Those that need no application. To add one: write its file, name it here.
+pub(crate) fn of_clients() -> Vec<Entry> {
+    vec![workflow::group(), quarantine::group(), Entry::of::<completion::Completion>("completion")]
 }
