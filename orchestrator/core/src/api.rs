@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::ids::RunId;
 use crate::payload::Payload;
+pub use crate::program::{ParkedCause, ParkedStep};
 use crate::run::{IdConflictPolicy, IdReusePolicy};
 use crate::status::Status;
 use crate::time::Timestamp;
@@ -89,8 +90,11 @@ bodies! {
 
     /// A run whose code cannot go on.
     pub struct ParkedBody {
-        /// The explanation.
+        /// The explanation, for people.
         pub reason: String,
+        /// The same as data. Missing: an earlier build has parked it, and did not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub cause: Option<ParkedCause>,
         /// The build that failed.
         pub build: String,
         /// When it is tried again.

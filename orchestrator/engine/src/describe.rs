@@ -137,6 +137,12 @@ fn local_body(id: CommandId, local: &PendingLocal) -> PendingActivityBody {
     }
 }
 
+impl From<Parked> for ParkedBody {
+    fn from(Parked { reason, cause, build, retry_at, since, .. }: Parked) -> Self {
+        Self { reason, cause, build, retry_at, since }
+    }
+}
+
 /// A row, as lists show it.
 pub(crate) fn summary(row: RunRow) -> RunSummary {
     RunSummary {
@@ -147,9 +153,6 @@ pub(crate) fn summary(row: RunRow) -> RunSummary {
         started_at: row.started_at,
         closed_at: row.closed_at,
         // Nothing can stand still that has ended.
-        parked: row
-            .parked
-            .filter(|_| !row.status.is_closed())
-            .map(|Parked { reason, build, retry_at, since, .. }| ParkedBody { reason, build, retry_at, since }),
+        parked: row.parked.filter(|_| !row.status.is_closed()).map(ParkedBody::from),
     }
 }

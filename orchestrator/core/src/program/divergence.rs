@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::history::Damage;
 use crate::operations::{Command, RecordPatch};
 use crate::panics::Panic;
@@ -49,7 +51,8 @@ impl fmt::Display for Asked {
 }
 
 /// One field in which a recorded and an attempted command differ.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Difference {
     /// The field, as histories show it to people.
     pub field: String,

@@ -28,7 +28,7 @@ use crate::functions::{ActivityFunction, ActivityTarget, FunctionNames, wire_nam
 use crate::names::{Query, Signal};
 use crate::operations::Call;
 use crate::options::LocalActivityOptions;
-use crate::panics::blame;
+use crate::panics::{blame, not_registered};
 use crate::payload::Payload;
 use crate::place::Place;
 use crate::program::{Mode, Raw, SideEffect, WorkflowInfo};
@@ -337,10 +337,7 @@ impl Workflow {
         let input =
             Payload::encode(input).map_err(|failure| failure.about("the argument of the next run", Some(&place)))?;
         let Some(name) = self.names.of::<F>() else {
-            panic!(
-                "workflow {} is not registered; add `.workflow(\"...\", ...)` to the App",
-                std::any::type_name::<F>()
-            )
+            not_registered("workflow", std::any::type_name::<F>(), "workflow")
         };
         Err(self.raw.continue_as_new(Call::new(name, input)))
     }

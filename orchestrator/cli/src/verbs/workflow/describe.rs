@@ -227,7 +227,8 @@ mod tests {
     #[test]
     fn no_try_is_announced_for_a_time_that_has_passed() {
         let at = Timestamp::from_millis;
-        let parked = ParkedBody { reason: "r".into(), build: "b".into(), retry_at: at(1_000), since: None };
+        let parked =
+            ParkedBody { reason: "r".into(), cause: None, build: "b".into(), retry_at: at(1_000), since: None };
         assert_eq!(next_try(&parked, at(999)), "build b; tried again at 1970-01-01T00:00:01.000Z");
         assert!(next_try(&parked, at(1_000)).contains("due to be tried again since 1970-01-01T00:00:01.000Z"));
     }
