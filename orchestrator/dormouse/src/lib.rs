@@ -131,6 +131,7 @@ mod docs {
         };
     }
     chapter! {
+        changing_code: "changing-code.md",
         deterministic: "deterministic.md",
         errors: "errors.md",
         many_at_once: "many-at-once.md",
