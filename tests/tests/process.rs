@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use dormouse::api::{DescribeBody, StartBody};
-use dormouse::{ClientError, IdConflictPolicy, IdReusePolicy, Payload, RawClient, Status};
+use dormouse::{ClientError, IdConflictPolicy, IdReusePolicy, ParkedCause, Payload, RawClient, Status};
 use dormouse_tests::dice::Dice;
 use dormouse_tests::server::{Server, dev, functions};
 use functions::ledger::Ledger;
@@ -162,6 +162,7 @@ async fn a_run_whose_code_ends_the_process_does_not_keep_it_from_living() {
         let described = client.workflow("deadly", None).describe().await.unwrap();
         let parked = described.run.parked.expect("parked");
         assert!(parked.reason.contains("the process that ran this run's code has ended"), "{}", parked.reason);
+        assert!(matches!(parked.cause, Some(ParkedCause::ProcessEnded { times: 1.. })), "{:?}", parked.cause);
         assert!(log_of(dir.path()).contains("it is tried alone"), "{}", log_of(dir.path()));
         server.kill();
         // Another build is given its chance, under suspicion; an operator's word needs no code.
@@ -383,17 +384,18 @@ async fn code_that_cannot_go_on_is_parked_until_it_can() {
     for n in 0..8 {
         assert_eq!(result(&client, &format!("steady-{n}")).await, "well");
     }
-    for (kind, says) in [
-        ("endless", &["did not give the turn back", "loops or blocks"][..]),
-        ("blocked", &["did not give the turn back", "loops or blocks"]),
-        ("panicking", &["panicked", "three is not four"]),
-        ("foreign", &["a future that its context did not give", "cx.sleep"]),
-        ("tokio", &["panicked", "without a tokio runtime", "cx.sleep"]),
+    for (kind, cause, says) in [
+        ("endless", "endless_turn", &["did not give the turn back", "loops or blocks"][..]),
+        ("blocked", "endless_turn", &["did not give the turn back", "loops or blocks"]),
+        ("panicking", "panic", &["panicked", "three is not four"]),
+        ("foreign", "foreign_future", &["a future that its context did not give", "cx.sleep"]),
+        ("tokio", "panic", &["panicked", "without a tokio runtime", "cx.sleep"]),
     ] {
         let parked = until(&client, kind, |described| described.run.parked.is_some()).await.run.parked.unwrap();
         println!("{kind}: {}", parked.reason);
         assert!(says.iter().all(|part| parked.reason.contains(part)), "{kind}: {}", parked.reason);
         assert_eq!(parked.build, "bad");
+        assert_eq!(serde_json::to_value(&parked.cause).unwrap()["kind"], cause);
     }
     // What arrives for them is taken in all the same, as often as it comes, and holds nobody else up.
     for kind in kinds.iter().chain(&["diverging"]) {

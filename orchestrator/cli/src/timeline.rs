@@ -86,18 +86,19 @@ impl Timeline {
             return Some(format!("{name} #{id}"));
         }
         let timer = text("timer_id").map(|id| format!("timer #{id}"));
-        timer.or_else(|| text("name")).or_else(|| text("workflow_type"))
+        timer.or_else(|| text("name")).or_else(|| text("patch_id")).or_else(|| text("workflow_type"))
     }
 }
 
 /// One particular; `None` where the subject has said it, or few want to read it.
 fn detail(key: &str, value: &Payload, full: bool) -> Option<String> {
     match key {
-        "activity_id" | "activity_type" | "timer_id" | "name" | "workflow_type" => None,
+        "activity_id" | "activity_type" | "timer_id" | "name" | "patch_id" | "workflow_type" => None,
         "request_id" | "run_id" | "options" | "place" if !full => None,
         "input" | "payload" | "value" | "result" => Some(particular(key, &fitted(&one_line(value), VALUE_WIDTH, full))),
         // What is not there, or not so, need not be said.
         _ if matches!(value.as_bytes(), b"null" | b"false" | b"[]") => None,
+        "deprecated" => Some("deprecated".to_owned()),
         "attempt" if value.as_bytes() == b"1" => None,
         "attempt" => Some(format!("attempt {}", scalar(value))),
         "failure" => Some(format!("✗ {}", fitted(&failure(value), FAILURE_WIDTH, full))),
@@ -181,6 +182,8 @@ mod tests {
             event(6, 86_401_400, "SignalReceived", json!({"name": "approval", "payload": true})),
             event(7, 86_401_500, "WorkflowFailed", json!({"failure": failure})),
             event(8, 86_401_500, "Novelty", json!({"some_key": "x\u{1b}[2J"})),
+            event(9, 86_401_500, "PatchRecorded", json!({"patch_id": "fraud", "deprecated": false, "place": "a.rs:1"})),
+            event(10, 86_401_500, "PatchRecorded", json!({"patch_id": "fraud", "deprecated": true})),
         ];
         let expected = "   1  2026-03-01T09:00:00.000Z        0.000s  WorkflowStarted         orderWorkflow, input {\"id\":1}
    2  2026-03-01T09:00:00.004Z        0.004s  ActivityScheduled       charge #1, input {\"id\":1}
@@ -190,6 +193,8 @@ mod tests {
    6  2026-03-02T09:00:01.400Z    1d 00h 00m  SignalReceived          approval, true
    7  2026-03-02T09:00:01.500Z    1d 00h 00m  WorkflowFailed          ✗ activity ship failed on attempt 5: no attempts are left: no ship
    8  2026-03-02T09:00:01.500Z    1d 00h 00m  Novelty                 some key x\\u{1b}[2J
+   9  2026-03-02T09:00:01.500Z    1d 00h 00m  PatchRecorded           fraud
+  10  2026-03-02T09:00:01.500Z    1d 00h 00m  PatchRecorded           fraud, deprecated
 ";
         assert_eq!(timeline(&events), expected);
     }

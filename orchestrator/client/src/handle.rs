@@ -76,7 +76,8 @@ impl<O> WorkflowHandle<O> {
         self.read(self.raw.of_run(self.result_of).outcome(None).await?)
     }
 
-    /// As [`result`](Self::result), but gives up on a run whose code cannot go on.
+    /// As [`result`](Self::result), but gives up on a run whose code cannot go on. [`describe`](Self::describe) tells the
+    /// cause as data.
     ///
     /// # Errors
     /// [`ClientError::Parked`] with the reason, as soon as the run is parked; else as [`result`](Self::result).

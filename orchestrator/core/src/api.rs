@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::ids::RunId;
 use crate::payload::Payload;
+pub use crate::program::{ParkedCause, ParkedStep};
 use crate::run::{IdConflictPolicy, IdReusePolicy};
 use crate::status::Status;
 use crate::time::Timestamp;
@@ -89,8 +90,11 @@ bodies! {
 
     /// A run whose code cannot go on.
     pub struct ParkedBody {
-        /// The explanation.
+        /// The explanation, for people.
         pub reason: String,
+        /// The same as data. Missing: an earlier build has parked it, and did not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub cause: Option<ParkedCause>,
         /// The build that failed.
         pub build: String,
         /// When it is tried again.
@@ -147,6 +151,9 @@ bodies! {
         /// Signals that the workflow's code has not taken, by name: the first hundred names.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub unread_signals: Vec<UnreadSignalsBody>,
+        /// Patches whose way the run goes: the first hundred, by id.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub patches: Vec<PatchBody>,
         /// Published query values.
         #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, serde_json::Value>))]
         pub published: BTreeMap<String, Payload>,
@@ -171,6 +178,15 @@ bodies! {
         /// How many of them came along when the run before continued as new, and were not taken there either.
         #[serde(default)]
         pub carried: u64,
+    }
+
+    /// A patch whose way a run goes.
+    pub struct PatchBody {
+        /// Its id.
+        pub patch_id: String,
+        /// Whether code need not ask for it any more: it was deprecated when it was recorded. Missing: code must.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub deprecated: bool,
     }
 
     /// Recorded commands that the code of the build which decided last asks for with other arguments: the recorded ones

@@ -432,7 +432,7 @@ impl From<Canceled> for Failure {
 
 /// Of the type `Panic`.
 impl From<Panic> for Failure {
-    fn from(Panic { message, place }: Panic) -> Self {
+    fn from(Panic { message, place, .. }: Panic) -> Self {
         Self { place: place.map(Into::into), ..Self::unplaced(message) }.with_type("Panic")
     }
 }

@@ -11,6 +11,7 @@ use crate::activity::Activity;
 use crate::failure::Failure;
 use crate::ids::check_id;
 use crate::names::RemoteActivity;
+use crate::panics::not_registered;
 
 /// The wire names of an application's functions, which are told apart by type.
 #[derive(Clone, Debug, Default)]
@@ -159,10 +160,7 @@ pub(crate) fn wire_name_of<F: 'static>(_: F, names: &FunctionNames, with: &str) 
     const { assert_function_item::<F>() };
     match names.of::<F>() {
         Some(name) => name,
-        None => {
-            let function = std::any::type_name::<F>();
-            panic!("activity {function} is not registered; add `.{with}(\"...\", ...)` to the App")
-        }
+        None => not_registered("activity", std::any::type_name::<F>(), with),
     }
 }
 

@@ -54,10 +54,10 @@ pub use options::{
     ActivityOptions, DEFAULT_TASK_QUEUE, LocalActivityOptions, MAX_LOCAL_START_TO_CLOSE, RecordedOptions,
     RecordedRetry, RetryPolicy, Verdict,
 };
-pub use panics::{Panic, catch, catch_async};
+pub use panics::{Panic, Unregistered, catch, catch_async};
 pub use path_part::{InvalidPathPart, read_path_part, write_path_part};
 pub use payload::{MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, Payload, nested_beyond};
-pub use program::{Asked, Difference, LocalCall, TurnFailure, WorkflowInfo};
+pub use program::{Asked, Difference, LocalCall, ParkedCause, ParkedStep, TurnFailure, WorkflowInfo};
 pub use run::{
     ActivityTask, Debt, Decision, IdConflictPolicy, IdReusePolicy, Limits, LiveRun, Merge, Owed, QueryFailure, Retake,
     RunState, StaleSnapshot, StartRequest, StartVerdict, Terms,

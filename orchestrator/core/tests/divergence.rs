@@ -1,5 +1,7 @@
 //! Code that disagrees with its history, and code that breaks the rules: loud, and nothing is recorded.
 
+#[path = "divergence/causes.rs"]
+mod causes;
 mod common;
 
 use std::sync::Arc;
@@ -274,7 +276,7 @@ fn a_panic() {
         assert_eq!(n, 2, "two were expected");
         Ok(())
     }));
-    let TurnFailure::Panicked { turn: 1, panic: Panic { message, place }, hint: "" } = &failure else {
+    let TurnFailure::Panicked { turn: 1, panic: Panic { message, place, .. }, hint: "" } = &failure else {
         panic!("{failure:?}")
     };
     assert!(message.contains("two were expected"), "{message}");

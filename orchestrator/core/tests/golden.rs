@@ -12,8 +12,8 @@ use dormouse_core::history::{Batch, BatchKind, ChangedArguments, DecidedBy, Even
 use dormouse_core::operations::{
     ActivityCompleted, ActivityFailed, AttemptLost, Call, Cancel, CancelActivity, CancelLocal, CancelRequested,
     CancelTimer, CarriedSignal, Command, Complete, ContinueAsNew, EarlierRequest, Fail, Input, Joined, LocalBackoff,
-    LocalCompleted, LocalFailed, NextRun, Parent, Publish, RecordMarker, ScheduleActivity, ScheduleLocal, Signaled,
-    StartTimer, Started, Terminated, TimeLimits, TimerFired,
+    LocalCompleted, LocalFailed, NextRun, Parent, Publish, RecordMarker, RecordPatch, ScheduleActivity, ScheduleLocal,
+    Signaled, StartTimer, Started, Terminated, TimeLimits, TimerFired,
 };
 use dormouse_core::{
     BatchHash, CommitId, Failure, FailureKind, Payload, RecordedOptions, RecordedRetry, RetryState, RunId, RunState,
@@ -182,6 +182,9 @@ fn commands() -> Vec<(String, Command)> {
     add("cancel timer", CancelTimer { id: 3 }.into());
     add("publish", Publish { name: "q".into(), value: json("1"), place: place() }.into());
     add("record marker", RecordMarker { name: "m".into(), value: json("1"), place: place() }.into());
+    for (name, deprecated) in [("record patch", false), ("record patch, deprecated", true)] {
+        add(name, RecordPatch { id: "p".into(), deprecated, place: place() }.into());
+    }
     add("complete", Complete { result: json("1") }.into());
     add("fail", Fail { failure: failures().swap_remove(1).1 }.into());
     add("cancel", Cancel { failure: failures().swap_remove(4).1 }.into());

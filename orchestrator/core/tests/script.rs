@@ -1,6 +1,8 @@
 //! A turn's recorded commands are compared as they are asked for; recorded values are given back; logs appear once.
 
 mod common;
+#[path = "script/patches.rs"]
+mod patches;
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Once};

@@ -69,10 +69,10 @@ pub use dormouse_core::{
     ActivityTarget, App, BlockingFunction, CancelReason, Canceled, CloseLimit, CommandId, DEFAULT_TASK_QUEUE, Declared,
     Failure, FailureKind, IdConflictPolicy, IdReusePolicy, InvalidApp, InvalidId, LocalActivityCall,
     LocalActivityOptions, MAX_CAUSES, MAX_FAILURE_BYTES, MAX_HEARTBEAT_BYTES, MAX_ID_BYTES, MAX_LOCAL_START_TO_CLOSE,
-    MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, Misfit, NeedsCloseLimit, OrFail, Panic, Payload, Pending, Published, Query,
-    Random, RemoteActivity, RetryPolicy, RetryState, RunId, RunKey, Signal, Signals, Sleep, Status, StatusName,
-    StdError, Timeout, TimeoutKind, Timestamp, Tools, UnknownStatus, WaitSignal, WaitUntil, Workflow, WorkflowFunction,
-    WorkflowInfo, WorkflowKey, api, join, select,
+    MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, Misfit, NeedsCloseLimit, OrFail, Panic, ParkedCause, ParkedStep, Payload,
+    Pending, Published, Query, Random, RemoteActivity, RetryPolicy, RetryState, RunId, RunKey, Signal, Signals, Sleep,
+    Status, StatusName, StdError, Timeout, TimeoutKind, Timestamp, Tools, UnknownStatus, Unregistered, WaitSignal,
+    WaitUntil, Workflow, WorkflowFunction, WorkflowInfo, WorkflowKey, api, join, select,
 };
 pub use dormouse_engine::ApiError;
 pub use dormouse_engine::embedded::{Embedded, OpenError, Settings};
@@ -131,6 +131,7 @@ mod docs {
         };
     }
     chapter! {
+        changing_code: "changing-code.md",
         deterministic: "deterministic.md",
         errors: "errors.md",
         many_at_once: "many-at-once.md",

@@ -1,7 +1,8 @@
 //! Everything about a run but its history, as people and programs see it.
 
 use dormouse_core::api::{
-    ChangedArgumentsBody, DescribeBody, ParkedBody, PendingActivityBody, RunSummary, TimerBody, UnreadSignalsBody,
+    ChangedArgumentsBody, DescribeBody, ParkedBody, PatchBody, PendingActivityBody, RunSummary, TimerBody,
+    UnreadSignalsBody,
 };
 use dormouse_core::history::ChangedArguments;
 use dormouse_core::operations::{Closed, PendingActivity, PendingLocal};
@@ -25,6 +26,7 @@ pub(crate) async fn describe(store: &dyn Store, row: RunRow, state: &RunState) -
     let locals = pending.locals.open.iter().map(|(id, local)| local_body(*id, local));
     pending_activities.extend(locals.take(MAX_DESCRIBED - pending_activities.len()));
     let timers = pending.timers.open.iter().take(MAX_DESCRIBED);
+    let patches = pending.patches.recorded.iter().take(MAX_DESCRIBED);
     let published = pending.published.values.iter();
     let (result, failure) = ending(state);
     Ok(DescribeBody {
@@ -44,6 +46,7 @@ pub(crate) async fn describe(store: &dyn Store, row: RunRow, state: &RunState) -
         timers: timers.map(|(id, fires_at)| TimerBody { timer_id: id.to_string(), fires_at: *fires_at }).collect(),
         timers_total: pending.timers.open.len() as u64,
         unread_signals: unread(state),
+        patches: patches.map(|(id, deprecated)| PatchBody { patch_id: id.clone(), deprecated: *deprecated }).collect(),
         published: published.map(|(name, value)| (name.clone(), value.clone())).collect(),
         result,
         failure,
@@ -134,6 +137,12 @@ fn local_body(id: CommandId, local: &PendingLocal) -> PendingActivityBody {
     }
 }
 
+impl From<Parked> for ParkedBody {
+    fn from(Parked { reason, cause, build, retry_at, since, .. }: Parked) -> Self {
+        Self { reason, cause, build, retry_at, since }
+    }
+}
+
 /// A row, as lists show it.
 pub(crate) fn summary(row: RunRow) -> RunSummary {
     RunSummary {
@@ -144,9 +153,6 @@ pub(crate) fn summary(row: RunRow) -> RunSummary {
         started_at: row.started_at,
         closed_at: row.closed_at,
         // Nothing can stand still that has ended.
-        parked: row
-            .parked
-            .filter(|_| !row.status.is_closed())
-            .map(|Parked { reason, build, retry_at, since, .. }| ParkedBody { reason, build, retry_at, since }),
+        parked: row.parked.filter(|_| !row.status.is_closed()).map(ParkedBody::from),
     }
 }

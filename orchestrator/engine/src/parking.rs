@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dormouse_core::operations::Closed;
 use dormouse_core::planted::{Bug, planted};
-use dormouse_core::{RunKey, RunState, Timestamp, TurnFailure};
+use dormouse_core::{ParkedCause, RunKey, RunState, Timestamp, TurnFailure};
 
 use crate::commit::LoadError;
 use crate::decider::{Decider, Surroundings};
@@ -68,6 +68,7 @@ pub async fn suspect(ports: &Ports, run: &RunKey, deaths: u32) -> Result<Verdict
     }
     let sequence = readable(ports, run).await?.map_or(0, |state| state.next_sequence);
     let parked = Parked {
+        cause: Some(ParkedCause::ProcessEnded { times: deaths }),
         reason: format!(
             "the process that ran this run's code has ended {}: the code may exhaust memory or stack, or end the \
              process. Deploy code that does not, or terminate the run",
@@ -162,6 +163,7 @@ pub async fn park(ports: &Ports, run: &RunKey, failure: &TurnFailure) -> Result<
     let state = readable(ports, run).await?;
     let parked = Parked {
         reason: failure.to_string(),
+        cause: Some(failure.into()),
         build: ports.choices.build.to_string(),
         sequence: state.as_ref().map_or(0, |state| state.next_sequence),
         attempts,

@@ -53,7 +53,7 @@ use dormouse_engine::seams::{
 };
 use dormouse_engine::states::{States, read_history, read_state};
 use dormouse_engine::stop::Stop;
-use dormouse_engine::store::{RunRow, Store, StoreError};
+use dormouse_engine::store::{Parked, RunRow, Store, StoreError};
 use dormouse_engine::stores::object::ObjectStore;
 use dormouse_engine::worker::LocalTask;
 use futures::FutureExt;
@@ -391,6 +391,16 @@ impl World {
     /// Begins a process on a host with this clock.
     #[must_use]
     pub fn process_by(&self, clock: &Clock) -> Process {
+        self.begin(clock, &self.app, "test")
+    }
+
+    /// Begins a process of another build, which has this application.
+    #[must_use]
+    pub fn process_of(&self, app: &Arc<App>, build: &str) -> Process {
+        self.begin(&self.clock, app, build)
+    }
+
+    fn begin(&self, clock: &Clock, app: &Arc<App>, build: &str) -> Process {
         let faults = Arc::new(FaultyStore::new((self.stores)()));
         let counting = Arc::new(CountingStore::new(Arc::clone(&faults) as _));
         let ports = Ports {
@@ -405,18 +415,18 @@ impl World {
             stop: Stop::default(),
             choices: Choices {
                 namespace: NAMESPACE.into(),
-                build: "test".into(),
+                build: build.into(),
                 sweep_interval: SWEEP,
                 shared: self.shared,
                 max_payload_bytes: 64 * 1024,
                 limits: self.limits,
-                declared: Arc::new(self.app.declared().clone()),
+                declared: Arc::new(app.declared().clone()),
             },
         };
         let intake = Arc::new(Intake::new(ports.clone()));
         let front = FrontDoor::new(ports.clone(), Arc::clone(&intake), Arc::new(Nobody));
         let warm = NonZeroUsize::new(100).unwrap_or(NonZeroUsize::MIN);
-        let decider = Decider::new(Arc::clone(&self.app), ports.clone(), Arc::clone(&intake), self.mail.clone(), warm);
+        let decider = Decider::new(Arc::clone(app), ports.clone(), Arc::clone(&intake), self.mail.clone(), warm);
         let uncounted = Arc::clone(&self.store);
         Process { ports, intake, front, faults, counting, uncounted, decider, mail: self.mail.clone() }
     }
@@ -474,10 +484,14 @@ impl World {
         rows.into_iter().filter_map(|row| row.due).min()
     }
 
-    /// What `dev` does when it begins: a message for each run that is owed anything, now or later.
-    pub fn sweep_all(&self) {
-        let rows = now_or_panic(self.store.due(Timestamp::from_millis(u64::MAX), None, MANY));
-        rows.into_iter().for_each(|row| self.mail.put(RunMessage::Sweep { run: row.run }));
+    /// A process begins, as `dev` does: it looks at each run that owes something, and tries those that are parked.
+    pub fn pick_up(&self, process: &Process) {
+        for row in now_or_panic(self.store.due(Timestamp::from_millis(u64::MAX), None, MANY)) {
+            if let Some(parked) = row.parked {
+                process.ports.parkings.insert(row.run.clone(), Parked { retry_at: self.now(), ..parked });
+            }
+            self.mail.put(RunMessage::Sweep { run: row.run });
+        }
     }
 
     /// Rings the alarms that are due.

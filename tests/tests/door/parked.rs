@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use dormouse::{App, Client, ClientError, Failure, IdConflictPolicy, Workflow};
+use dormouse::{App, Client, ClientError, Failure, IdConflictPolicy, ParkedCause, Workflow};
 use serde_json::{Value, json};
 
 use crate::{Door, command_line, parked};
@@ -30,6 +30,8 @@ async fn the_answer_of_a_wait_says_so() {
         let (status, answer) = door.send("GET", path, "k", &json!(null)).await;
         let reason = answer["parked"]["reason"].as_str().unwrap_or_default();
         assert!(status == 202 && reason.contains("three is\nnot four"), "{path}: {status} {answer}");
+        let (kind, place) = (&answer["parked"]["cause"]["kind"], answer["parked"]["cause"]["place"].as_str());
+        assert!(kind == "panic" && place.unwrap_or_default().contains("door/parked.rs:"), "{path}: {answer}");
     }
     let (status, problem) = door.send("GET", "/v1/workflows/b/result?wait=500s", "k", &json!(null)).await;
     assert!(status == 400 && problem["detail"].as_str().unwrap().contains("25s at most"), "{problem}");
@@ -82,6 +84,11 @@ async fn who_looks_or_asks_at_a_terminal_is_told() {
     assert!(out.contains("three is") && !out.contains("\\u{"), "{out}");
     let longest = out.lines().map(|line| line.chars().count()).max();
     assert!(longest < Some(130), "{out}");
+    let (out, ..) = command_line(&door, &["workflow", "describe", "b", "--output", "json"]).await;
+    let described: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}"));
+    assert_eq!(described["parked"]["cause"]["turn"], 1, "{out}");
+    let (out, ..) = command_line(&door, &["workflow", "list", "--parked", "--output", "json"]).await;
+    assert!(out.contains("\"kind\":\"panic\"") || out.contains("\"kind\": \"panic\""), "{out}");
     for verb in [&["cancel", "b"][..], &["signal", "b", "go"], &["query", "b", "status"]] {
         parked(&workflow).await;
         let (out, err, code) = command_line(&door, &[&["workflow"], verb].concat()).await;
@@ -103,6 +110,10 @@ async fn the_typed_client_may_give_up() {
     let error = handle.result_unless_parked().await.unwrap_err();
     let ClientError::Parked(problem) = &error else { panic!("{error:?}") };
     assert!(problem.detail.contains("three is; not four") && problem.run_id == handle.run_id(), "{problem:?}");
+    let described = handle.describe().await.unwrap();
+    let cause = described.run.parked.expect("it is parked").cause;
+    let Some(ParkedCause::Panic { turn: 1, message, .. }) = &cause else { panic!("{cause:?}") };
+    assert!(message.starts_with("three is\nnot four"), "{message}");
     assert!(!handle.is_existing());
     let again = client.start(broken, "b", &json!(1)).id_conflict_policy(IdConflictPolicy::UseExisting).await.unwrap();
     assert!(again.is_existing() && again.run_id() == handle.run_id());

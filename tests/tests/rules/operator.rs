@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dormouse::{App, IdConflictPolicy, Payload, Status};
-use dormouse_core::{Arrival, RunKey, operations};
+use dormouse_core::{Arrival, ParkedCause, RunKey, operations};
 use dormouse_engine::attempts::{AttemptRecord, AttemptState, Claiming, claim};
 use dormouse_engine::parking::{StandingStill, standing_still};
 use dormouse_engine::seams::RunMessage;
@@ -31,6 +31,7 @@ fn diverged(world: &World, process: &Process) -> (RunKey, dormouse_core::Activit
     other.deliver();
     let parked = world.row(&run).unwrap().parked.expect("it is parked");
     assert!(parked.reason.contains("no longer matches"), "{}", parked.reason);
+    assert!(matches!(parked.cause, Some(ParkedCause::Divergence { .. })), "{:?}", parked.cause);
     (run, retry, other)
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use dormouse_core::RunKey;
+use dormouse_core::{ParkedCause, RunKey};
 use dormouse_engine::seams::RunMessage;
 use dormouse_testing::World;
 use dormouse_testing::world::{drive, latest};
@@ -137,6 +137,8 @@ fn is_noticed(world: &World, objects: &Objects, run: &RunKey) {
     process.deliver();
     let parked = world.row(run).unwrap().parked.expect("it is parked");
     assert!(parked.reason.contains("missing, reordered or altered"), "{}", parked.reason);
+    let Some(ParkedCause::DamagedHistory { damage, .. }) = &parked.cause else { panic!("{:?}", parked.cause) };
+    assert_eq!(damage, "broken_chain");
     let signal = drive(process.front.signal(&latest("w"), Some("s"), "word", dormouse::Payload::NULL)).unwrap();
     assert!(signal.is_err(), "nothing more is taken in");
     assert!(drive(process.front.describe(&latest("w"))).unwrap().is_err(), "nothing is guessed");

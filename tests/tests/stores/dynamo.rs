@@ -275,6 +275,7 @@ fn a_long_explanation_is_cut() {
             store.open(&run, "batch 0".into(), opening(2_000)).await.unwrap();
             let parked = Parked {
                 reason: reason.clone(),
+                cause: None,
                 build: "b".into(),
                 sequence: 1,
                 attempts: 1,
@@ -302,6 +303,7 @@ fn racing_writers_of_one_row_keep_each_other_s_changes() {
                 for attempts in 1..=40 {
                     let parked = Parked {
                         reason: "why".into(),
+                        cause: None,
                         build: "b".into(),
                         sequence: 1,
                         attempts,

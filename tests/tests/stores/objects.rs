@@ -142,6 +142,7 @@ fn what_another_process_wrote_is_not_overwritten() {
     let run = run("shared", 0);
     let parked = Parked {
         reason: "another opinion".into(),
+        cause: None,
         build: "b".into(),
         sequence: 1,
         attempts: 1,

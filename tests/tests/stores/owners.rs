@@ -229,6 +229,7 @@ async fn a_zombie_finds_its_keys_taken_and_begins_nothing() {
     let (other, _) = own(&there, "other").await.unwrap();
     let parked = Parked {
         reason: "r".into(),
+        cause: None,
         build: "b".into(),
         sequence: 2,
         attempts: 1,

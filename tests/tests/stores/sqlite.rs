@@ -253,6 +253,7 @@ fn an_older_file_lists_what_is_parked_too() {
     let run = run("w", 0);
     let parked = Parked {
         reason: "why".into(),
+        cause: None,
         build: "b".into(),
         sequence: 1,
         attempts: 1,

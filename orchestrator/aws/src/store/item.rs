@@ -323,6 +323,7 @@ mod tests {
         let mut item = opened(&run, &opening);
         let parked = Parked {
             reason: "why".into(),
+            cause: None,
             build: "b".into(),
             sequence: 2,
             attempts: 1,

@@ -11,6 +11,7 @@ pub(crate) mod closing;
 pub(crate) mod kind;
 pub(crate) mod local_activity;
 pub(crate) mod marker;
+pub(crate) mod patch;
 pub(crate) mod query;
 pub(crate) mod signal;
 pub(crate) mod start;
@@ -32,6 +33,7 @@ pub use closing::{Cancel, Closings, Complete, ContinueAsNew, Fail};
 pub use kind::{Closed, Refusal};
 pub use local_activity::{CancelLocal, LocalBackoff, LocalCompleted, LocalFailed, Locals, PendingLocal, ScheduleLocal};
 pub use marker::{Markers, RecordMarker};
+pub use patch::{Patches, RecordPatch};
 pub use query::{Publish, Values};
 pub use signal::{Signaled, Signals};
 pub use start::{EarlierRequest, Joined, Started, Starts};
@@ -475,6 +477,15 @@ operations! {
             10 Cancel(Cancel),
             /// The run ends and another takes over.
             11 ContinueAsNew(ContinueAsNew),
+        }
+        arrivals {}
+    }
+    /// Which way a run goes where its code was changed under it.
+    10 patches: Patches {
+        inputs {}
+        commands {
+            /// From here on the run goes the way of a patch.
+            12 RecordPatch(RecordPatch),
         }
         arrivals {}
     }

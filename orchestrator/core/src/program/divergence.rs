@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::history::Damage;
-use crate::operations::Command;
+use crate::operations::{Command, RecordPatch};
 use crate::panics::Panic;
 use crate::payload::Payload;
 
@@ -49,7 +51,8 @@ impl fmt::Display for Asked {
 }
 
 /// One field in which a recorded and an attempted command differ.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Difference {
     /// The field, as histories show it to people.
     pub field: String,
@@ -101,14 +104,35 @@ impl fmt::Display for Lines<'_> {
     }
 }
 
+/// What to do about code that asks for something else than the history holds.
+struct Help<'a>(&'a Asked);
+
+impl fmt::Display for Help<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Asked::For { command, .. } = self.0
+            && let Command::RecordPatch(RecordPatch { id, .. }) = &**command
+        {
+            return write!(
+                f,
+                "The history holds patch {id:?} at this point, and the code does not ask for it: put `cx.patched({id:?})` \
+                 back there. Where the new way is the only one left, call `cx.deprecate_patch({id:?})` there instead, \
+                 until no open run holds the patch, unless as a deprecated one (`workflow describe` tells)."
+            );
+        }
+        f.write_str(
+            "Deploy code that does at this point what the history holds, or let this run finish on the build that began it.",
+        )
+    }
+}
+
 /// Why a workflow's turn failed. The run is parked; nothing of the turn is recorded.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TurnFailure {
     /// The code asks for something else than the history holds.
     #[error(
-        "the workflow's code no longer matches its history (turn {turn}):\n  recorded:  {recorded}\n  attempted: {attempted}\n{lines}\
-         Deploy code that does at this point what the history holds, or let this run finish on the build that began it.",
-        lines = Lines(.differences)
+        "the workflow's code no longer matches its history (turn {turn}):\n  recorded:  {recorded}\n  attempted: {attempted}\n{lines}{help}",
+        lines = Lines(.differences),
+        help = Help(.recorded)
     )]
     Diverged {
         /// Which turn of the run, from 1.

@@ -17,7 +17,7 @@ use super::script::{Asking, Script};
 use crate::failure::{Canceled, Failure};
 use crate::ids::{CommandId, RunId, RunKey, derive};
 use crate::operations::kind::{Delivery, Outcome};
-use crate::operations::{CarriedSignal, Command, Input, NextRun, RecordMarker, Started};
+use crate::operations::{CarriedSignal, Command, Input, NextRun, RecordMarker, RecordPatch, Started};
 use crate::options::RecordedRetry;
 use crate::panics::blame;
 use crate::payload::Payload;
@@ -172,6 +172,8 @@ pub(crate) struct Machine {
     waiters: BTreeMap<u64, (Waiter, Place)>,
     last_waiter: u64,
     streams: HashMap<String, ChaCha8Rng>,
+    /// Which way the run goes, by patch: the first answer is the answer.
+    patches: BTreeMap<Rc<str>, bool>,
 }
 
 impl Machine {
@@ -199,6 +201,7 @@ impl Machine {
             waiters: BTreeMap::new(),
             last_waiter: 0,
             streams: HashMap::new(),
+            patches: BTreeMap::new(),
         }
     }
 
@@ -250,6 +253,55 @@ impl Machine {
             Asking::Recorded(Command::RecordMarker(recorded)) => Marker::Recorded(recorded.value),
             Asking::Recorded(_) | Asking::Diverged => Marker::Diverged,
         }
+    }
+
+    /// Whether the run goes the way of this patch. The first answer is the answer, to the end of the run: in a new turn
+    /// it does, and that is recorded; in a recorded one it does if the history holds the patch at this point.
+    ///
+    /// # Panics
+    /// Inside a query handler or a side effect's closure: neither changes anything.
+    pub(crate) fn patched(&mut self, id: &str, place: &Place) -> bool {
+        self.act("patched", Some(place));
+        if let Some(patched) = self.patches.get(id) {
+            return *patched;
+        }
+        if self.mode == Mode::Unloading {
+            return false;
+        }
+        let patched = match self.script.is_recorded() {
+            true => self.script.take_patch(id),
+            false => {
+                self.issue_patch(id, false, place);
+                true
+            }
+        };
+        self.patches.insert(id.into(), patched);
+        patched
+    }
+
+    /// The code knows the way of this patch alone, and does not mind whether the history holds the patch. A new turn
+    /// records it for code that has forgotten it.
+    ///
+    /// # Panics
+    /// As [`patched`](Self::patched).
+    pub(crate) fn deprecate_patch(&mut self, id: &str, place: &Place) {
+        self.act("deprecate_patch", Some(place));
+        if self.mode == Mode::Unloading {
+            return;
+        }
+        let is_held = self.script.deprecate(id);
+        if self.patches.contains_key(id) || (self.script.is_recorded() && !is_held) {
+            return;
+        }
+        if !is_held {
+            self.issue_patch(id, true, place);
+        }
+        self.patches.insert(id.into(), true);
+    }
+
+    fn issue_patch(&mut self, id: &str, deprecated: bool, place: &Place) {
+        let command = RecordPatch { id: id.into(), deprecated, place: place.to_string() };
+        self.issue(command.into(), Some(place));
     }
 
     /// The turn is over: what a history holds beyond what the code asked for is divergence.

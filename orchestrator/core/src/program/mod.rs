@@ -4,11 +4,13 @@
 //! [`Raw`] context, in owned names and payloads. A Rust future on the typed [`Workflow`](crate::Workflow) is its first
 //! kind; a guest in another language would be another.
 
+mod cause;
 mod divergence;
 mod machine;
 mod raw;
 mod script;
 
+pub use cause::{ParkedCause, ParkedStep};
 pub use divergence::{Asked, Difference, TurnFailure};
 pub use machine::{Ended, LocalCall};
 pub(crate) use machine::{Machine, Mode, Waiter};

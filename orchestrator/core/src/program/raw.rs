@@ -205,6 +205,18 @@ impl Raw {
         self.machine.borrow_mut().issue(command.into(), Some(place));
     }
 
+    /// Whether the run goes the way of this patch: the rules of [`Workflow::patched`](crate::Workflow::patched).
+    #[must_use]
+    pub fn patched(&self, id: &str, place: &Place) -> bool {
+        self.machine.borrow_mut().patched(id, place)
+    }
+
+    /// The program knows the way of this patch alone: the rules of
+    /// [`Workflow::deprecate_patch`](crate::Workflow::deprecate_patch).
+    pub fn deprecate_patch(&self, id: &str, place: &Place) {
+        self.machine.borrow_mut().deprecate_patch(id, place);
+    }
+
     /// Ends this run and begins the next with a fresh history: end the program with the failure that this gives.
     #[must_use]
     #[track_caller]

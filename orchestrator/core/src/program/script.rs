@@ -1,10 +1,10 @@
 //! What a history says that a turn asks for: given to the machine before the code runs, and compared as it asks.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::divergence::{Asked, Difference, TurnFailure, differences};
 use crate::history::ChangedArguments;
-use crate::operations::Command;
+use crate::operations::{Command, RecordPatch};
 use crate::place::Place;
 
 /// The recorded commands of the turn that is being run again.
@@ -19,6 +19,8 @@ pub(crate) struct Script {
     changed: Option<ChangedArguments>,
     /// Whether other arguments are divergence too.
     strict: bool,
+    /// Patches that the code has deprecated: it does not mind where the history holds them. And whether it does.
+    deprecated: BTreeMap<String, bool>,
 }
 
 /// Where history and code part.
@@ -54,6 +56,7 @@ impl Script {
     /// The recorded turn is over. What is left of its commands is divergence too: the code waits at these places
     /// instead of asking for them.
     pub(crate) fn end(&mut self, turn: u64, waits_at: impl FnOnce() -> Vec<String>) -> Result<(), TurnFailure> {
+        self.pass_over_patches();
         if self.recorded
             && self.diverged.is_none()
             && let Some(recorded) = self.expected.pop_front()
@@ -86,6 +89,36 @@ impl Script {
         self.changed.as_ref()
     }
 
+    /// Whether the history holds this patch at this point of a recorded turn: behind the commands that the code has asked
+    /// for, before the next one. The code has asked for it, then.
+    pub(crate) fn take_patch(&mut self, id: &str) -> bool {
+        let mut here = self.expected.iter().map_while(patch);
+        match here.position(|patch| patch.id == id) {
+            Some(at) if self.diverged.is_none() => self.expected.remove(at).is_some(),
+            Some(_) | None => false,
+        }
+    }
+
+    /// The code does not mind any more where the history holds this patch. Whether it does, as far as it was read.
+    pub(crate) fn deprecate(&mut self, id: &str) -> bool {
+        let is_here = self.take_patch(id);
+        let held = self.deprecated.entry(id.to_owned()).or_default();
+        *held |= is_here;
+        *held
+    }
+
+    /// Leaves out what the history holds next of patches that code need not ask for.
+    fn pass_over_patches(&mut self) {
+        while let Some(next) = self.expected.front().and_then(patch) {
+            match self.deprecated.get_mut(&next.id) {
+                Some(held) => *held = true,
+                None if next.deprecated => {}
+                None => return,
+            }
+            self.expected.pop_front();
+        }
+    }
+
     /// The code asks for this, at this place.
     pub(crate) fn ask(&mut self, attempted: Command, place: Option<&Place>) -> Asking {
         if !self.recorded {
@@ -94,6 +127,7 @@ impl Script {
         if self.diverged.is_some() {
             return Asking::Diverged;
         }
+        self.pass_over_patches();
         match self.expected.pop_front() {
             Some(recorded) if recorded.is_same(&attempted) && !recorded.arguments_differ(&attempted) => {
                 Asking::Recorded(recorded)
@@ -113,6 +147,13 @@ impl Script {
                 Asking::Diverged
             }
         }
+    }
+}
+
+fn patch(command: &Command) -> Option<&RecordPatch> {
+    match command {
+        Command::RecordPatch(patch) => Some(patch),
+        _ => None,
     }
 }
 

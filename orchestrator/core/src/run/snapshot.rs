@@ -15,7 +15,7 @@ const SNAPSHOT_VERSION: u8 = 1;
 
 /// The version of what folding a history comes to. Raised whenever the same history gives another [`RunState`]: a
 /// snapshot of another fold is stale, and the history is folded anew.
-pub const FOLD_VERSION: u32 = 2;
+pub const FOLD_VERSION: u32 = 3;
 
 /// A snapshot is of another build's fold: no damage, but the history must be folded anew.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

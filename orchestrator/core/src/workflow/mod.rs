@@ -28,7 +28,7 @@ use crate::functions::{ActivityFunction, ActivityTarget, FunctionNames, wire_nam
 use crate::names::{Query, Signal};
 use crate::operations::Call;
 use crate::options::LocalActivityOptions;
-use crate::panics::blame;
+use crate::panics::{blame, not_registered};
 use crate::payload::Payload;
 use crate::place::Place;
 use crate::program::{Mode, Raw, SideEffect, WorkflowInfo};
@@ -43,6 +43,7 @@ use crate::time::Timestamp;
 /// *Telling*: [`publish`](Self::publish), [`answer`](Self::answer).
 /// *Determinism*: [`now`](Self::now), [`random`](Self::random), [`uuid`](Self::uuid),
 /// [`side_effect`](Self::side_effect), [`is_replaying`](Self::is_replaying).
+/// *Changing code under open runs*: [`patched`](Self::patched), [`deprecate_patch`](Self::deprecate_patch).
 /// *Ending*: [`continue_as_new`](Self::continue_as_new), [`detached`](Self::detached).
 #[derive(Clone)]
 pub struct Workflow {
@@ -231,6 +232,69 @@ impl Workflow {
         }
     }
 
+    /// Whether this run goes the new way of a change of its code. Runs that had passed this place before the change keep
+    /// to the old way; all others go the new way, and their history says so.
+    ///
+    /// A change takes three deployments. **First**, the new way beside the old one:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use dormouse_core::{Activity, Failure, Workflow};
+    /// # const MINUTE: Duration = Duration::from_mins(1);
+    /// # async fn charge(_: Activity, cents: u64) -> Result<u64, Failure> { Ok(cents) }
+    /// # async fn check_fraud(_: Activity, cents: u64) -> Result<(), Failure> { Ok(()) }
+    /// async fn order(cx: Workflow, cents: u64) -> Result<u64, Failure> {
+    ///     if cx.patched("fraud-check") {
+    ///         cx.activity(check_fraud, &cents).start_to_close(MINUTE).await?;
+    ///     }
+    ///     Ok(cx.activity(charge, &cents).start_to_close(MINUTE).await?)
+    /// }
+    /// ```
+    ///
+    /// **Then**, when no run is open that goes the old way, the new way alone, and a word for the runs whose history holds
+    /// the patch:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use dormouse_core::{Activity, Failure, Workflow};
+    /// # const MINUTE: Duration = Duration::from_mins(1);
+    /// # async fn charge(_: Activity, cents: u64) -> Result<u64, Failure> { Ok(cents) }
+    /// # async fn check_fraud(_: Activity, cents: u64) -> Result<(), Failure> { Ok(()) }
+    /// async fn order(cx: Workflow, cents: u64) -> Result<u64, Failure> {
+    ///     cx.deprecate_patch("fraud-check");
+    ///     cx.activity(check_fraud, &cents).start_to_close(MINUTE).await?;
+    ///     Ok(cx.activity(charge, &cents).start_to_close(MINUTE).await?)
+    /// }
+    /// ```
+    ///
+    /// **Last**, when no run is open that began before that, the new way without a word. `workflow describe` tells the
+    /// patches of a run. Code that is a step ahead of an open run parks it, with a message that names the patch.
+    ///
+    /// # Rules
+    /// The first answer for an id is the answer to the end of the run, however often and wherever it is asked: in a loop, in
+    /// branches that run at once, in a helper. A new turn answers `true`, and records that; a turn that is run again from the
+    /// history answers `true` only if that stands there at this point. So a run that is within a loop keeps to the old
+    /// way for the rest of it; `continue_as_new` begins a run that decides anew. Ids are not used again for another change.
+    ///
+    /// # Panics
+    /// In a query's handler, or in the closure of a side effect: the query fails, or the run is parked with that message.
+    #[must_use = "the answer says which way the run goes; `deprecate_patch` has none"]
+    #[track_caller]
+    pub fn patched(&self, id: &str) -> bool {
+        self.raw.patched(id, &Place::from(Location::caller()))
+    }
+
+    /// The new way of [`patched`](Self::patched) is the only one left: the second of the three deployments there. It stands
+    /// where `patched` stood, or before it; runs whose history holds the patch go on, and those that begin now can go on
+    /// with code that has forgotten it.
+    ///
+    /// # Panics
+    /// As [`patched`](Self::patched).
+    #[track_caller]
+    pub fn deprecate_patch(&self, id: &str) {
+        self.raw.deprecate_patch(id, &Place::from(Location::caller()));
+    }
+
     /// Whether a recorded turn is being run again, as after a restart: what it asks for was asked for before. For what
     /// is no part of the workflow, like counting its calls; code that decides by it diverges. `tracing` needs no such
     /// care: what a recorded turn logs is not logged again.
@@ -273,10 +337,7 @@ impl Workflow {
         let input =
             Payload::encode(input).map_err(|failure| failure.about("the argument of the next run", Some(&place)))?;
         let Some(name) = self.names.of::<F>() else {
-            panic!(
-                "workflow {} is not registered; add `.workflow(\"...\", ...)` to the App",
-                std::any::type_name::<F>()
-            )
+            not_registered("workflow", std::any::type_name::<F>(), "workflow")
         };
         Err(self.raw.continue_as_new(Call::new(name, input)))
     }

@@ -242,6 +242,9 @@ pub fn show(command: &Command) -> String {
         }
         Command::CancelTimer(operations::CancelTimer { id }) => format!("cancel timer {id}"),
         Command::RecordMarker(operations::RecordMarker { name, value, .. }) => format!("marker {name}={}", text(value)),
+        Command::RecordPatch(operations::RecordPatch { id, deprecated, .. }) => {
+            format!("{}patch {id}", if *deprecated { "deprecated " } else { "" })
+        }
         Command::Publish(operations::Publish { name, value, .. }) => format!("publish {name}={}", text(value)),
         Command::Complete(operations::Complete { result }) => format!("complete {}", text(result)),
         Command::Fail(operations::Fail { failure }) => format!("fail {failure}"),

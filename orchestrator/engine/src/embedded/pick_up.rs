@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_core::{RunKey, Timestamp};
+use dormouse_core::{ParkedCause, RunKey, Timestamp};
 
 use super::OpenError;
 use super::mailroom::{Aside, Mailroom};
@@ -119,6 +119,7 @@ pub(super) async fn tell_what_stands_still(ports: &Ports) -> Result<(), StoreErr
 fn waits_for_its_trial(ports: &Ports) -> Parked {
     Parked {
         reason: "the process before this one has ended while the run's code ran; it waits to be tried alone".into(),
+        cause: Some(ParkedCause::ProcessEnded { times: 1 }),
         build: ports.choices.build.to_string(),
         sequence: 0,
         attempts: 0,

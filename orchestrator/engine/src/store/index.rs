@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dormouse_core::{RunId, RunKey, Status, Timestamp, WorkflowKey};
+use dormouse_core::{ParkedCause, RunId, RunKey, Status, Timestamp, WorkflowKey};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{StoreError, StoreFuture};
@@ -87,6 +87,11 @@ fn parked<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Parked>, 
     Ok(Option::<serde_json::Value>::deserialize(deserializer)?.map(Parked::from))
 }
 
+/// Reads a cause that may be another build's: the text stands beside it.
+fn cause<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ParkedCause>, D::Error> {
+    Ok(serde_json::from_value(serde_json::Value::deserialize(deserializer)?).ok())
+}
+
 fn nowhere() -> RunKey {
     WorkflowKey { namespace: "".into(), workflow_id: "".into() }.run(0)
 }
@@ -96,6 +101,9 @@ fn nowhere() -> RunKey {
 pub struct Parked {
     /// The explanation, for people.
     pub reason: String,
+    /// The same as data. `None`: an earlier build has parked it, and did not say; or what it said cannot be read.
+    #[serde(default, deserialize_with = "cause", skip_serializing_if = "Option::is_none")]
+    pub cause: Option<ParkedCause>,
     /// The build that failed; another build tries at once.
     pub build: String,
     /// The sequence that the next batch would have had; void when the history has grown past it.
@@ -123,6 +131,7 @@ impl Parked {
     fn unreadable(why: &str) -> Self {
         Self {
             reason: format!("what was said of its parking cannot be read, it may be another build's: {why}"),
+            cause: None,
             build: String::new(),
             sequence: u64::MAX,
             attempts: 0,
@@ -234,5 +243,23 @@ mod tests {
         let short = check_retention(SHORTEST_RETENTION.saturating_sub(Duration::from_millis(1)));
         assert!(matches!(short, Err(StoreError::Refused(_))), "{short:?}");
         assert_eq!(check_retention(SHORTEST_RETENTION), Ok(()));
+    }
+
+    #[test]
+    fn a_cause_that_cannot_be_read_hides_nothing_else() {
+        let with = |cause: &str| {
+            let earlier = r#"{"reason": "why", "build": "b", "sequence": 1, "attempts": 1, "retry_at": "2026-03-01T09:00:00.000Z""#;
+            let parked = Parked::stored(&format!("{earlier}{cause}}}"));
+            assert_eq!((parked.reason.as_str(), parked.sequence), ("why", 1), "{cause}");
+            parked.cause
+        };
+        assert_eq!(with(""), None, "an earlier build's");
+        assert_eq!(
+            with(r#", "cause": {"kind": "process_ended", "times": 2}"#),
+            Some(ParkedCause::ProcessEnded { times: 2 })
+        );
+        assert_eq!(with(r#", "cause": {"kind": "out_of_tea", "cups": 7}"#), Some(ParkedCause::Unknown));
+        assert_eq!(with(r#", "cause": {"kind": "process_ended", "times": "often"}"#), None);
+        assert_eq!(with(r#", "cause": 7"#), None);
     }
 }

@@ -113,6 +113,7 @@ pub(super) async fn an_unreadable_parking_hides_no_row(subject: Subject) {
     start(&store, &other).await;
     let parked = Parked {
         reason: "why".into(),
+        cause: None,
         build: "b".into(),
         sequence: 1,
         attempts: 3,

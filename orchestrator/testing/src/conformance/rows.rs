@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dormouse_core::{RunId, RunKey, Status};
+use dormouse_core::{Difference, ParkedCause, ParkedStep, RunId, RunKey, Status};
 use dormouse_engine::store::{
     Creation, Entry, ListCursor, Newest, Opening, Parked, RowUpdate, RunFilter, RunRow, Store, StoreError,
 };
@@ -298,10 +298,47 @@ pub(super) async fn pages_of_lists_neither_lose_nor_repeat(store: Arc<dyn Store>
     }
 }
 
+/// Why runs are parked, as data: a row keeps every part of it.
+fn causes() -> Vec<ParkedCause> {
+    let step = |name: &str, places: &[&str]| ParkedStep {
+        command: Some("activity".into()),
+        name: Some(name.into()),
+        id: Some("3".into()),
+        places: places.iter().map(ToString::to_string).collect(),
+    };
+    let difference =
+        Difference { field: "input".into(), recorded: "{\"a\": \"\u{1F42D}\"}".into(), attempted: "nothing".into() };
+    vec![
+        ParkedCause::Divergence {
+            turn: 2,
+            recorded: step("charge", &["src/orders.rs:7"]),
+            attempted: step("refund", &["src/orders.rs:9", "C:\\new.rs:1"]),
+            differences: vec![difference],
+        },
+        ParkedCause::Divergence {
+            turn: u64::MAX,
+            recorded: ParkedStep::default(),
+            attempted: ParkedStep::default(),
+            differences: Vec::new(),
+        },
+        ParkedCause::Panic { turn: 1, message: "three is\nnot \"four\"".into(), place: Some("src/a.rs:1:9".into()) },
+        ParkedCause::Panic { turn: 1, message: String::new(), place: None },
+        ParkedCause::ForeignFuture { turn: 1 },
+        ParkedCause::EndlessTurn { limit_ms: 10_000 },
+        ParkedCause::LimitReached { turn: 1, limit: "turn_events".into(), at_most: 20_000 },
+        ParkedCause::NotRegistered { what: "activity".into(), name: "a::b".into(), place: None },
+        ParkedCause::ProcessEnded { times: 4 },
+        ParkedCause::DamagedHistory { damage: "broken_chain".into(), batch: 3, problem: "it is".into() },
+        ParkedCause::NotStored { problem: "400 KB".into() },
+        ParkedCause::Unknown,
+    ]
+}
+
 pub(super) async fn parks_and_unparks(store: Arc<dyn Store>) {
     let run = run("parked");
     let parked = |attempts| Parked {
         reason: "step 3 was \"charge\",\nnow it is 'refund' \u{1F42D}".into(),
+        cause: causes().into_iter().nth(attempts as usize - 1),
         build: "build-1".into(),
         sequence: 1,
         attempts,
@@ -313,7 +350,8 @@ pub(super) async fn parks_and_unparks(store: Arc<dyn Store>) {
     assert!(matches!(refused, Err(StoreError::Refused(_))), "there is no such run: {refused:?}");
     start(&store, &run).await;
     let row = store.row(&run).await.unwrap().expect("a row");
-    for attempts in [1, 2] {
+    // The last as an earlier build leaves it: without.
+    for attempts in 1..=causes().len() as u32 + 1 {
         store.park(&run, Some(parked(attempts))).await.unwrap();
         let expected = RunRow { parked: Some(parked(attempts)), ..row.clone() };
         assert_eq!(store.row(&run).await, Ok(Some(expected.clone())));
@@ -331,6 +369,7 @@ pub(super) async fn lists_what_is_parked(store: Arc<dyn Store>) {
     let rows = many(&store).await;
     let parked = |sequence| Parked {
         reason: "no workflow".into(),
+        cause: causes().pop(),
         build: "build-1".into(),
         sequence,
         attempts: 1,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dormouse_core::{ActivityTarget, App, Failure, Payload, WorkflowFunction};
@@ -16,7 +17,8 @@ use super::stage::{BEGINS, Stage};
 /// Workflows in memory, in virtual time. See the [module's documentation](super).
 ///
 /// *Activities*: [`mock`](Self::mock), [`mock_each`](Self::mock_each), [`takes`](Self::takes), [`real`](Self::real). *Harder
-/// circumstances*: [`chaos`](Self::chaos). *Runs*: [`start`](Self::start), [`start_as`](Self::start_as). *Time*:
+/// circumstances*: [`chaos`](Self::chaos). *Runs*: [`start`](Self::start), [`start_as`](Self::start_as), under
+/// [another build](Self::deploy). *Time*:
 /// [`advance`](Self::advance), [`after`](Self::after), [`now`](Self::now). *Afterwards*: [`calls`](Self::calls).
 pub struct TestEnv {
     stage: Rc<Stage>,
@@ -49,7 +51,7 @@ impl TestEnv {
         F::Input: DeserializeOwned,
         F::Output: Serialize,
     {
-        self.stand_in(activity, Box::new(move |input| Payload::encode(&answer(input.decode()?)?)))
+        self.stand_in(activity, Arc::new(Mutex::new(move |input: &Payload| Payload::encode(&answer(input.decode()?)?))))
     }
 
     /// The same with one answer after another, one for each attempt. When they are used up, the test fails.
@@ -70,7 +72,7 @@ impl TestEnv {
             Some(answer) => answer,
             None => panic!("activity {name:?} is called more often than the test has answers ({all})"),
         };
-        self.stand_in(activity, Box::new(next))
+        self.stand_in(activity, Arc::new(Mutex::new(next)))
     }
 
     /// An attempt of this activity takes so long, in virtual time: time limits and other work go on meanwhile.
@@ -94,9 +96,7 @@ impl TestEnv {
 
     #[track_caller]
     fn stand_in<A, F: ActivityTarget<A>>(self, activity: F, answer: Answer) -> Self {
-        let name = self.stage.name_of(activity);
-        self.stage.change_app(|app| self.stage.mocks.mock(app, name, answer));
-        self.stage.is_mocked(name);
+        self.stage.mock(self.stage.name_of(activity), answer);
         self
     }
 
@@ -129,7 +129,7 @@ impl TestEnv {
     #[track_caller]
     pub fn start_as<A, F: WorkflowFunction<A>>(&self, id: &str, workflow: F, input: &F::Input) -> TestRun<F::Output> {
         let _ = workflow;
-        let Some(name) = self.stage.world().app().name_of::<F>() else {
+        let Some(name) = self.stage.app().name_of::<F>() else {
             panic!("{} is not registered; add `.workflow(\"...\", ...)` to the App", std::any::type_name::<F>());
         };
         self.stage.start(name, id, input);
@@ -139,6 +139,37 @@ impl TestEnv {
     /// What a test of crashes does with its process.
     pub(super) fn stage(&self) -> &Stage {
         &self.stage
+    }
+
+    /// The next build goes on with all runs: its workflows are these. The process of the former one is gone, with the
+    /// attempts of activities that it was at. What was mocked stays mocked, so whatever either build calls is mocked before
+    /// the first run.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use dormouse_core::{App, Failure, Signal, Workflow};
+    /// # use dormouse_testing::kit::TestEnv;
+    /// # const GO: Signal<bool> = Signal::new("go");
+    /// async fn greeting(cx: Workflow, name: String) -> Result<String, Failure> {
+    ///     cx.signal(GO).await?;
+    ///     Ok(format!("Hello {name}"))
+    /// }
+    /// async fn late_greeting(cx: Workflow, name: String) -> Result<String, Failure> {
+    ///     cx.sleep(Duration::from_hours(1)).await?;
+    ///     greeting(cx, name).await
+    /// }
+    /// let test = TestEnv::new(App::new().workflow("greeting", greeting));
+    /// let run = test.start(greeting, &"Ann".into());
+    /// test.deploy(App::new().workflow("greeting", late_greeting));
+    /// let parked = run.parked().expect("code that does not fit the history");
+    /// assert!(parked.reason.contains("attempted: timer"), "{}", parked.reason);
+    /// ```
+    ///
+    /// # Panics
+    /// When the application has mistakes.
+    #[track_caller]
+    pub fn deploy(&self, app: App) {
+        self.stage.deploy(app);
     }
 
     // --- time ---

@@ -58,7 +58,7 @@ pub(super) struct Mocks {
 }
 
 /// What stands in for an activity: from its argument to its result, both encoded.
-pub(super) type Answer = Box<dyn FnMut(&Payload) -> Result<Payload, Failure> + Send>;
+pub(super) type Answer = Arc<Mutex<dyn FnMut(&Payload) -> Result<Payload, Failure> + Send>>;
 
 impl Mocks {
     pub(super) fn new(clock: Clock) -> Self {
@@ -75,8 +75,8 @@ impl Mocks {
     }
 
     /// The application, with this instead of one of its activities.
-    pub(super) fn mock(&self, app: App, name: &'static str, answer: Answer) -> App {
-        let (mocks, answer) = (self.clone(), Arc::new(Mutex::new(answer)));
+    pub(super) fn mock(&self, app: App, name: &'static str, answer: &Answer) -> App {
+        let (mocks, answer) = (self.clone(), Arc::clone(answer));
         app.stand_in(name, move |cx, input| {
             let (here, answer, given) = (mocks.clone(), Arc::clone(&answer), input.clone());
             let work = async move {

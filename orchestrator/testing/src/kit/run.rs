@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
-use dormouse_core::api::HistoryEvent;
+use dormouse_core::api::{HistoryEvent, ParkedBody};
 use dormouse_core::{Failure, Payload, Query, Signal, Status};
 use dormouse_engine::front::Target;
 use dormouse_engine::store::RunRow;
@@ -69,10 +69,23 @@ impl<O> TestRun<O> {
         self.row().status
     }
 
-    /// Why its code cannot go on, if it cannot: a panic, a divergence, a future that its context did not give.
+    /// Why its code cannot go on, if it cannot: a panic, a divergence, a future that its context did not give. For people
+    /// (`reason`) and as data (`cause`).
+    ///
+    /// ```
+    /// # use dormouse_core::api::ParkedCause;
+    /// # use dormouse_core::{App, Failure, Workflow};
+    /// # use dormouse_testing::kit::TestEnv;
+    /// async fn hopeful(_: Workflow, n: u32) -> Result<u32, Failure> {
+    ///     Ok(n.checked_sub(1).expect("one at least"))
+    /// }
+    /// let test = TestEnv::new(App::new().workflow("hopeful", hopeful));
+    /// let parked = test.start(hopeful, &0).parked().expect("a panic");
+    /// assert!(matches!(parked.cause, Some(ParkedCause::Panic { turn: 1, .. })));
+    /// ```
     #[must_use]
-    pub fn parked(&self) -> Option<String> {
-        self.row().parked.map(|parked| parked.reason)
+    pub fn parked(&self) -> Option<ParkedBody> {
+        self.row().parked.map(ParkedBody::from)
     }
 
     /// What happened, oldest first, as `workflow show` tells it; of the latest run.

@@ -1,7 +1,8 @@
 //! Behind a test's environment: one process, one thread, and time that passes when nothing else is left to do.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_core::{ActivityTarget, App, Timestamp};
@@ -13,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 
-use super::mocks::Mocks;
+use super::mocks::{Answer, Mocks};
 use crate::clock::Clock;
 use crate::faulty::Fault;
 use crate::world::{Process, World, drive, latest};
@@ -33,7 +34,7 @@ type Errand = Box<dyn FnOnce()>;
 pub(super) struct Stage {
     /// Until the first start.
     app: RefCell<Option<App>>,
-    mocked: RefCell<BTreeSet<&'static str>>,
+    mocked: RefCell<BTreeMap<&'static str, Answer>>,
     real: Cell<bool>,
     pub(super) mocks: Mocks,
     pub(super) clock: Clock,
@@ -52,6 +53,8 @@ pub(super) struct Stage {
 /// The world, from the first start on.
 struct Begun {
     world: World,
+    /// The present build, and which it is, from 1.
+    build: RefCell<(u32, Arc<App>)>,
     process: RefCell<Process>,
 }
 
@@ -85,8 +88,12 @@ impl Stage {
         *self.app.borrow_mut() = Some(change(app));
     }
 
-    pub(super) fn is_mocked(&self, name: &'static str) {
-        self.mocked.borrow_mut().insert(name);
+    /// # Panics
+    /// When a run has begun.
+    #[track_caller]
+    pub(super) fn mock(&self, name: &'static str, answer: Answer) {
+        assert!(self.begun.get().is_none(), "activities are mocked before the first run begins");
+        self.mocked.borrow_mut().insert(name, answer);
     }
 
     pub(super) fn run_what_is_not_mocked(&self) {
@@ -99,10 +106,9 @@ impl Stage {
 
     #[track_caller]
     pub(super) fn name_of<A, F: ActivityTarget<A>>(&self, activity: F) -> &'static str {
-        match (&*self.app.borrow(), self.begun.get()) {
-            (Some(app), _) => activity.wire_name(app.names()),
-            (None, Some(begun)) => activity.wire_name(begun.world.app().names()),
-            (None, None) => unreachable!("an application, until a run begins"),
+        match &*self.app.borrow() {
+            Some(app) => activity.wire_name(app.names()),
+            None => activity.wire_name(self.app().names()),
         }
     }
 
@@ -143,24 +149,53 @@ impl Stage {
 
     fn begun(&self) -> &Begun {
         self.begun.get_or_init(|| {
-            let mut app = self.app.borrow_mut().take().expect("an application");
-            let mocked = self.mocked.borrow();
-            let rest: Vec<_> = app.activity_types().filter(|name| !mocked.contains(name)).collect();
-            for name in rest {
-                app = if self.real.get() { self.mocks.real(app, name) } else { self.mocks.refuse(app, name) };
-            }
-            if let Err(mistakes) = app.check() {
-                panic!("{mistakes}");
-            }
-            let mut world = World::new(app);
+            let app = self.app.borrow_mut().take().expect("an application");
+            let mut world = World::new(self.staged(app));
             world.clock = self.clock.clone();
             let process = RefCell::new(world.process());
-            Begun { world, process }
+            Begun { build: RefCell::new((1, Arc::clone(world.app()))), world, process }
         })
+    }
+
+    /// The application with the activities of the test.
+    ///
+    /// # Panics
+    /// When it has mistakes.
+    #[track_caller]
+    fn staged(&self, mut app: App) -> App {
+        let mocked = self.mocked.borrow();
+        let rest: Vec<_> = app.activity_types().filter(|name| !mocked.contains_key(name)).collect();
+        for name in rest {
+            app = if self.real.get() { self.mocks.real(app, name) } else { self.mocks.refuse(app, name) };
+        }
+        for (name, answer) in &*mocked {
+            app = self.mocks.mock(app, name, answer);
+        }
+        if let Err(mistakes) = app.check() {
+            panic!("{mistakes}");
+        }
+        app
     }
 
     pub(super) fn world(&self) -> &World {
         &self.begun().world
+    }
+
+    /// The application of the present build.
+    pub(super) fn app(&self) -> Arc<App> {
+        Arc::clone(&self.begun().build.borrow().1)
+    }
+
+    /// The next build, which has this application, goes on with everything.
+    #[track_caller]
+    pub(super) fn deploy(&self, app: App) {
+        let app = Arc::new(self.staged(app));
+        {
+            let mut build = self.begun().build.borrow_mut();
+            *build = (build.0 + 1, app);
+        }
+        self.begin_process();
+        self.settle();
     }
 
     /// Does something with the process, then lets everything happen that follows from it at this moment. `None`: the
@@ -225,11 +260,11 @@ impl Stage {
     }
 
     fn begin_locals(&self) -> bool {
-        let Begun { world, process } = self.begun();
+        let Begun { world, process, .. } = self.begun();
         let locals = world.mail.take_locals();
         let any = !locals.is_empty();
         for task in locals {
-            let (app, ports, mail) = (world.app().clone(), process.borrow().ports.clone(), world.mail.clone());
+            let (app, ports, mail) = (self.app(), process.borrow().ports.clone(), world.mail.clone());
             let (run, run_id) = (task.run.clone(), task.run_id);
             let work = async move { mail.arrive(&run, run_id, run_local(&app, &ports, task, None).await) };
             world.clock.spawn(work.boxed());
@@ -238,7 +273,7 @@ impl Stage {
     }
 
     fn begin_tasks(&self) -> bool {
-        let Begun { world, process } = self.begun();
+        let Begun { world, process, .. } = self.begun();
         let tasks = world.mail.take_tasks();
         let any = !tasks.is_empty();
         for task in tasks {
@@ -247,7 +282,7 @@ impl Stage {
                 self.mocks.fail_once(&task.activity_type);
             }
             for _ in 0..=u32::from(self.strikes(4)) {
-                let (app, ports, task) = (world.app().clone(), process.borrow().ports.clone(), task.clone());
+                let (app, ports, task) = (self.app(), process.borrow().ports.clone(), task.clone());
                 let work = async move {
                     ports.host.sleep(task.not_before.since(ports.host.now())).await;
                     let handled = handle_task(&app, &ports, task, Delivery::First, None).await;
@@ -259,19 +294,24 @@ impl Stage {
         any
     }
 
-    /// The process has died where it was told to: what it held in memory is gone, and the next one looks at each open run,
-    /// as `dev` does when it begins.
+    /// The process has died where it was told to.
     fn restart_if_dead(&self) {
-        let Begun { world, process } = self.begun();
-        if !process.borrow().faults.is_dead() {
-            return;
+        if self.begun().process.borrow().faults.is_dead() {
+            self.begin_process();
+            self.remember_line();
         }
+    }
+
+    /// What the process held in memory is gone, and the next one looks at each open run, as `dev` does when it begins.
+    fn begin_process(&self) {
+        let Begun { world, build, process } = self.begun();
         self.has_died.set(true);
         world.clock.end_work();
         world.mail.lose_everything();
-        process.replace(world.process());
-        self.remember_line();
-        world.sweep_all();
+        let (number, app) = &*build.borrow();
+        let next = world.process_of(app, &format!("build {number}"));
+        world.pick_up(&next);
+        process.replace(next);
     }
 
     /// The last line of the workflow's code whose command is in the history of the run that was started last.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::{Cell, Table};
-use dormouse_core::api::{DescribeBody, ParkedBody};
+use dormouse_core::api::{DescribeBody, ParkedBody, PatchBody};
 use dormouse_core::{Failure, Timestamp};
 
 use crate::error::CliError;
@@ -117,6 +117,13 @@ fn next_try(parked: &ParkedBody, now: Timestamp) -> String {
     format!("build {build}; due to be tried again since {retry_at}: in its turn, at the latest after a restart")
 }
 
+fn patches(patches: &[PatchBody]) -> String {
+    let named = patches.iter().map(|PatchBody { patch_id, deprecated }| {
+        format!("{patch_id}{}", if *deprecated { " (deprecated)" } else { "" })
+    });
+    named.collect::<Vec<_>>().join(", ")
+}
+
 fn facts(body: &DescribeBody, colour: bool, full: bool, now: Timestamp) -> Table {
     let run = &body.run;
     let mut facts = table(&["WORKFLOW", ""], colour);
@@ -146,6 +153,9 @@ fn facts(body: &DescribeBody, colour: bool, full: bool, now: Timestamp) -> Table
             Cell::new(format!("recorded commands asked for with others: {commands}; the recorded ones stand")),
         );
         fact("", Cell::new(fitted(&tame(&changed.first), 200, full)));
+    }
+    if !body.patches.is_empty() {
+        fact("patches", Cell::new(wrapped(&patches(&body.patches), "")));
     }
     if body.ordinal > 0 {
         fact("earlier runs", Cell::new(body.ordinal));
@@ -184,6 +194,7 @@ mod tests {
             "pending_activities_total": 10_000,
             "timers": [{"timer_id": "2", "fires_at": "2026-03-02T09:00:00.000Z"}],
             "published": {"status": "Paid"},
+            "patches": [{"patch_id": "a\u{1b}", "deprecated": true}, {"patch_id": "b"}],
         }))
         .unwrap();
         let text = sections(&body, false, false, Timestamp::default()).join("\n\n");
@@ -198,6 +209,7 @@ mod tests {
  history    4 events, 512 bytes
  arguments  recorded commands asked for with others: 2; the recorded ones stand
             input: recorded 1, attempted 2
+ patches    a\\u{1b} (deprecated), b
  cancel     requested
 
  ACTIVITY  ID  STATE        ATTEMPT  NEXT ATTEMPT  LAST FAILURE
@@ -215,7 +227,8 @@ mod tests {
     #[test]
     fn no_try_is_announced_for_a_time_that_has_passed() {
         let at = Timestamp::from_millis;
-        let parked = ParkedBody { reason: "r".into(), build: "b".into(), retry_at: at(1_000), since: None };
+        let parked =
+            ParkedBody { reason: "r".into(), cause: None, build: "b".into(), retry_at: at(1_000), since: None };
         assert_eq!(next_try(&parked, at(999)), "build b; tried again at 1970-01-01T00:00:01.000Z");
         assert!(next_try(&parked, at(1_000)).contains("due to be tried again since 1970-01-01T00:00:01.000Z"));
     }
