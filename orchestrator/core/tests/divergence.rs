@@ -1,6 +1,8 @@
 //! Code that disagrees with its history, and code that breaks the rules: loud, and nothing is recorded.
 
 mod common;
+#[path = "divergence/replay.rs"]
+mod replay;
 
 use std::sync::Arc;
 

@@ -70,9 +70,9 @@ pub use dormouse_core::{
     Failure, FailureKind, IdConflictPolicy, IdReusePolicy, InvalidApp, InvalidId, LocalActivityCall,
     LocalActivityOptions, MAX_CAUSES, MAX_FAILURE_BYTES, MAX_HEARTBEAT_BYTES, MAX_ID_BYTES, MAX_LOCAL_START_TO_CLOSE,
     MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, Misfit, NeedsCloseLimit, OrFail, Panic, Payload, Pending, Published, Query,
-    Random, RemoteActivity, RetryPolicy, RetryState, RunId, RunKey, Signal, Signals, Sleep, Status, StatusName,
-    StdError, Timeout, TimeoutKind, Timestamp, Tools, UnknownStatus, WaitSignal, WaitUntil, Workflow, WorkflowFunction,
-    WorkflowInfo, WorkflowKey, api, join, select,
+    Random, RemoteActivity, ReplayVerdict, Replayed, RetryPolicy, RetryState, RunId, RunKey, Signal, Signals, Sleep,
+    Status, StatusName, StdError, StoredKind, StoredMisfit, Timeout, TimeoutKind, Timestamp, Tools, UnknownStatus,
+    WaitSignal, WaitUntil, Workflow, WorkflowFunction, WorkflowInfo, WorkflowKey, api, join, select,
 };
 pub use dormouse_engine::ApiError;
 pub use dormouse_engine::embedded::{Embedded, OpenError, Settings};

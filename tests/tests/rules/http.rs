@@ -221,13 +221,18 @@ fn f3_a_reader_that_names_a_run_gets_that_run() {
         assert_eq!(found, (StatusCode::OK, &json!(id), &json!(ordinal), &json!([1, 5][ordinal])));
         let (status, history) = api.get(&format!("/w/history{query}"));
         assert_eq!((status, &history["events"][0]["attributes"]["run_id"]), (StatusCode::OK, &json!(id)));
+        let (status, stored) = api.get(&format!("/w/records{query}"));
+        assert_eq!((status, &stored["run_id"], &stored["ordinal"]), (StatusCode::OK, &json!(id), &json!(ordinal)));
+        let records = serde_json::from_value::<Vec<StoredRecord>>(stored["records"].clone()).expect("records");
+        let records: Vec<_> = records.into_iter().map(|record| record.0).collect();
+        assert_eq!(records, api.world.records(&run("w", ordinal as u64)), "the very bytes that are stored");
         let (status, outcome) = api.get(&format!("/w/result{query}"));
         let ended = [(StatusCode::OK, json!(["first"])), (StatusCode::ACCEPTED, Value::Null)];
         assert_eq!(((status, outcome["result"].clone()), &outcome["run_id"]), (ended[ordinal].clone(), &json!(id)));
         let (status, answer) = api.post(&format!("/w/queries/what{query}"), None, json!({ "a": 1 }));
         assert_eq!((status, answer), (StatusCode::OK, json!({ "result": [ordinal, "what", { "a": 1 }] })));
     }
-    for path in ["/w", "/w/history", "/w/result"] {
+    for path in ["/w", "/w/history", "/w/records", "/w/result"] {
         assert_eq!(api.get(&format!("{path}?run_id={stranger}")).0, StatusCode::NOT_FOUND, "{path}");
     }
     let asked = api.post(&format!("/w/queries/what?run_id={stranger}"), None, Value::Null);

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use dormouse_core::api::HistoryEvent;
+use dormouse_core::history::HistoryFile;
 use dormouse_core::{Failure, Payload, Query, Signal, Status};
 use dormouse_engine::front::Target;
 use serde::Serialize;
@@ -83,6 +85,27 @@ impl<O> TestRun<O> {
             if more < PAGE {
                 return events;
             }
+        }
+    }
+
+    /// Its history as a file's text, as `workflow export` writes it; of the latest run. [`replay_file`](super::replay_file)
+    /// holds it against the code of another day.
+    #[must_use]
+    pub fn exported(&self) -> String {
+        let run = self.env.latest(&self.id);
+        let records = self.env.world().records(&run);
+        HistoryFile { run, records }.to_json()
+    }
+
+    /// Writes [that text](Self::exported) into a file.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    #[track_caller]
+    pub fn export(&self, path: impl AsRef<Path>) {
+        let path = path.as_ref();
+        if let Err(error) = std::fs::write(path, self.exported()) {
+            panic!("{} cannot be written: {error}", path.display());
         }
     }
 
