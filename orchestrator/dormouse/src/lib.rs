@@ -56,8 +56,9 @@
 use std::process::ExitCode;
 
 pub use dormouse_cli::{
-    AuthKind, Cli, CliError, Context, EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_PARKED, EXIT_REFUSED,
-    EXIT_RUNNING, EXIT_UNREACHABLE, EXIT_USAGE, EXIT_WORKFLOW_FAILED, Format, Remote, Timeline, Verb, timeline,
+    AuthKind, Cli, CliError, Context, EXIT_DOES_NOT_FIT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_PARKED,
+    EXIT_REFUSED, EXIT_RUNNING, EXIT_UNREACHABLE, EXIT_USAGE, EXIT_WORKFLOW_FAILED, Format, Remote, Timeline, Verb,
+    timeline,
 };
 #[cfg(feature = "aws")]
 pub use dormouse_client::AwsSigner;

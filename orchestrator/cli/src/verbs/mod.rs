@@ -3,6 +3,7 @@
 mod completion;
 mod dev;
 mod quarantine;
+mod replay;
 mod workflow;
 
 use crate::verb::Entry;
@@ -14,6 +15,7 @@ pub(crate) fn all() -> Vec<Entry> {
     vec![
         Entry::of::<dev::Dev>("dev"),
         workflow::group(),
+        Entry::of::<replay::Replay>("replay"),
         quarantine::group(),
         Entry::of::<completion::Completion>(COMPLETION),
     ]

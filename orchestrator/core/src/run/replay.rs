@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::decide::{LiveRun, Terms, without_logs};
 use crate::app::App;
-use crate::history::ChangedArguments;
+use crate::history::{ChangedArguments, Damage};
 use crate::ids::{RunId, RunKey};
 use crate::misfit::{Misfit, StoredKind, StoredMisfit};
 use crate::operations::Input;
@@ -155,9 +155,10 @@ impl Replay {
         Ok(())
     }
 
-    /// The history cannot be had, or not beyond what was followed.
-    pub fn fail(&mut self, failure: TurnFailure) {
-        self.failure.get_or_insert(failure);
+    /// The next batch is lost: what stands behind it does not continue what was followed.
+    pub fn lost(&mut self) {
+        let next = self.live.as_ref().map_or(0, |live| live.state.next_sequence);
+        self.failure.get_or_insert(Damage::BrokenChain { sequence: next + 1 }.into());
         self.over = true;
     }
 
@@ -165,10 +166,7 @@ impl Replay {
     #[must_use]
     pub fn end(mut self) -> Replayed {
         let Some(live) = self.live.take() else {
-            let missing = TurnFailure::Damaged(crate::history::Damage::Contradiction {
-                sequence: 0,
-                problem: "there is no batch 0".to_owned(),
-            });
+            let missing = Damage::Contradiction { sequence: 0, problem: "there is no batch 0".to_owned() }.into();
             return Replayed { failure: self.failure.or(Some(missing)), ..Replayed::nothing_of(self.run) };
         };
         self.misfits.extend(live.machine.borrow_mut().misfits.take().unwrap_or_default());
