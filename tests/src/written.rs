@@ -121,9 +121,18 @@ impl Written {
     /// When the engine cannot take them.
     #[must_use]
     pub fn walked(steps: u32) -> Self {
-        let world = World::new(app());
+        Self::walked_on(app(), "w", steps)
+    }
+
+    /// The same under this workflow id, on the code that this application has for `walk`.
+    ///
+    /// # Panics
+    /// As [`walked`](Self::walked).
+    #[must_use]
+    pub fn walked_on(app: App, id: &str, steps: u32) -> Self {
+        let world = World::new(app);
         let process = world.process();
-        let run = process.start("walk", "w", "r", &(steps + 1));
+        let run = process.start("walk", id, "r", &(steps + 1));
         process.deliver();
         for step in 0..steps {
             let task = world.mail.take_locals().remove(0);

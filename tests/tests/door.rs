@@ -5,6 +5,8 @@
 mod names;
 #[path = "door/parked.rs"]
 mod parked_runs;
+#[path = "door/replay.rs"]
+mod replay;
 #[path = "door/words.rs"]
 mod words;
 

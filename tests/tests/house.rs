@@ -54,6 +54,7 @@ const NOT_FOR_USERS: &[&str] = &[
     "Patience",
     "QueryFailure",
     "Refusal",
+    "Replay",
     "Retake",
     "RunState",
     "StaleSnapshot",

@@ -24,7 +24,8 @@ Examples:
       --input {input}
   workflow show example-1                        what has happened to it
   workflow result example-1 --wait 60s           wait for its result
-  workflow list --status Running --output json   for scripts";
+  workflow list --status Running --output json   for scripts
+  replay --data-dir dormouse-data                would open runs go on with the code of this program?";
 
 const CLIENT_EXAMPLES: &str = "\
 Examples:
@@ -59,7 +60,7 @@ pub struct Cli {
 type Host = fn(App) -> Option<ExitCode>;
 
 impl Cli {
-    /// The command line of this application: `dev`, `workflow ...`, `quarantine ...`, `completion`.
+    /// The command line of this application: `dev`, `workflow ...`, `replay`, `quarantine ...`, `completion`.
     #[must_use]
     pub fn new(app: App) -> Self {
         Self { app, entries: verbs::all(), host: None, examples: EXAMPLES }
@@ -235,6 +236,12 @@ mod tests {
             "quarantine show 1-a --output json",
             "quarantine discard 1-a 2-b",
             "workflow list --parked",
+            "workflow export a b --dir histories",
+            "workflow export --dir histories --type t --id-prefix order- --closed --output json",
+            "replay",
+            "replay a.json histories --junit report.xml --strict --sample 10 --seed 7",
+            "replay --data-dir d --type t --id-prefix order- --closed --threads 2 --turn-limit 1s",
+            "replay --id order-1 --run-id 67e55044-10b1-426f-9247-bb680e5fe0c8 --address http://localhost:1",
             "completion bash",
             "demo --orders 2 --output json",
         ] {
@@ -267,6 +274,14 @@ mod tests {
             "dev --allow-host http://orders.internal:80",
             "dev --store gs://bucket/prefix",
             "dev --lease 5s",
+            "workflow export a",
+            "workflow export a --dir d --type t",
+            "replay a.json --data-dir d",
+            "replay a.json --id order-1",
+            "replay --data-dir d --store s3://b/p",
+            "replay --run-id 67e55044-10b1-426f-9247-bb680e5fe0c8",
+            "replay --sample 0",
+            "replay --seed 7",
             "completion fishes",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -16,6 +16,8 @@ pub const EXIT_WORKFLOW_FAILED: u8 = 5;
 pub const EXIT_RUNNING: u8 = 6;
 /// The run is parked: its code cannot go on.
 pub const EXIT_PARKED: u8 = 7;
+/// Today's code does not follow every history that it was held against.
+pub const EXIT_DOES_NOT_FIT: u8 = 8;
 /// It was interrupted before it could end in order.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
@@ -33,7 +35,8 @@ pub(crate) const EXIT_CODES: &[(u8, &str, &str)] = &[
     (EXIT_WORKFLOW_FAILED, "The workflow ended without a result", "the workflow failed, or was canceled or terminated"),
     (EXIT_RUNNING, "The workflow is still running", "the workflow was still running when the time was up"),
     (EXIT_PARKED, "The run is parked", "the run is parked: its code cannot go on"),
-    (EXIT_INTERRUPTED, "Interrupted", "`dev` was told to stop twice, or before it had begun"),
+    (EXIT_DOES_NOT_FIT, "The code does not fit", "`replay`: today's code does not follow every history"),
+    (EXIT_INTERRUPTED, "Interrupted", "`dev` was told to stop twice, or before it had begun; `replay` was interrupted"),
 ];
 
 /// A title for the kind of ending.

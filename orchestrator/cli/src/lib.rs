@@ -1,7 +1,7 @@
 //! The command line: an application's binary with its verbs, one file each.
 //!
-//! [`Cli`] is the program: `dev`, `workflow ...`, `quarantine ...` and `completion`, and whatever [`Verb`]s the application
-//! adds. [`Cli::client`] is the same for no application, without `dev`.
+//! [`Cli`] is the program: `dev`, `replay`, `workflow ...`, `quarantine ...` and `completion`, and whatever [`Verb`]s the
+//! application adds. [`Cli::client`] is the same for no application, without the first two.
 
 mod cli;
 mod error;
@@ -25,8 +25,8 @@ use dormouse_core::App;
 pub use cli::Cli;
 pub use error::CliError;
 pub use exit::{
-    EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_PARKED, EXIT_REFUSED, EXIT_RUNNING, EXIT_UNREACHABLE, EXIT_USAGE,
-    EXIT_WORKFLOW_FAILED,
+    EXIT_DOES_NOT_FIT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_PARKED, EXIT_REFUSED, EXIT_RUNNING,
+    EXIT_UNREACHABLE, EXIT_USAGE, EXIT_WORKFLOW_FAILED,
 };
 pub use format::Format;
 pub use remote::{AuthKind, Remote};

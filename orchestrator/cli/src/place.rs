@@ -115,6 +115,19 @@ impl Place {
 }
 
 impl Place {
+    /// Opens the store to read alone: beside the process that owns it, or where none does.
+    pub(crate) fn look(&self) -> Result<Arc<dyn Store>, CliError> {
+        match self {
+            Self::Directory(dir) => Ok(Arc::new(SqliteStore::open_to_read(dir)?)),
+            #[cfg(feature = "s3")]
+            Self::Objects(url, _) => {
+                Ok(Arc::new(ObjectStore::s3(&url.bucket, &url.prefix, tokio::runtime::Handle::current())?))
+            }
+            #[cfg(not(feature = "s3"))]
+            Self::Objects(url, _) => Err(CliError::usage(format!("this program was built without {url}"))),
+        }
+    }
+
     /// Where it is written down whose code runs: beside the store, or where this machine keeps what need not last.
     pub(crate) fn trials(&self) -> PathBuf {
         match self {

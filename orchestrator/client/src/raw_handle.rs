@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use dormouse_core::api::{
-    DescribeBody, HistoryBody, HistoryEvent, ParkedBody, QueryBody, ReasonBody, ResultBody, SignaledBody,
+    DescribeBody, HistoryBody, HistoryEvent, ParkedBody, QueryBody, ReasonBody, RecordsBody, ResultBody, SignaledBody,
 };
 use dormouse_core::{Payload, RunId, Status};
 
@@ -28,7 +28,8 @@ pub struct RawHandle {
 
 /// *Influence*: [`signal`](RawHandle::signal), [`cancel`](RawHandle::cancel), [`terminate`](RawHandle::terminate).
 /// *Look*: [`query`](RawHandle::query), [`describe`](RawHandle::describe), [`history`](RawHandle::history),
-/// [`history_page`](RawHandle::history_page), [`history_after`](RawHandle::history_after). *Wait*: [`result`](RawHandle::result),
+/// [`history_page`](RawHandle::history_page), [`history_after`](RawHandle::history_after),
+/// [`records_page`](RawHandle::records_page). *Wait*: [`result`](RawHandle::result),
 /// [`result_or_parked`](RawHandle::result_or_parked), [`outcome`](RawHandle::outcome),
 /// [`outcome_with`](RawHandle::outcome_with).
 impl RawHandle {
@@ -121,6 +122,16 @@ impl RawHandle {
         let mut query = vec![("limit", limit.clamp(1, 1000).to_string())];
         query.extend(token.map(|token| ("page_token", token.to_owned())));
         self.connection.read(self.url(&["history"], query)?).await?.decode()
+    }
+
+    /// A page of the history as it is stored. With a token, of the run that the page before was of:
+    /// [`of_run`](Self::of_run).
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn records_page(&self, token: Option<&str>) -> Result<RecordsBody, ClientError> {
+        let query = token.map(|token| ("page_token", token.to_owned())).into_iter().collect();
+        self.connection.read(self.url(&["records"], query)?).await?.decode()
     }
 
     /// Events behind the one with this id, in order: to follow a history as it grows. As many as fit a page.

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::ids::RunId;
 use crate::payload::Payload;
 pub use crate::program::{ParkedCause, ParkedStep};
+pub use crate::record_text::StoredRecord;
 use crate::run::{IdConflictPolicy, IdReusePolicy};
 use crate::status::Status;
 use crate::time::Timestamp;
@@ -111,6 +112,29 @@ bodies! {
         /// The runs.
         pub workflows: Vec<RunSummary>,
         /// Ask for the next page with this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub next_page_token: Option<String>,
+    }
+
+    /// A page of a history as it is stored.
+    pub struct RecordsBody {
+        /// The workflow's namespace.
+        pub namespace: String,
+        /// The workflow's id.
+        pub workflow_id: String,
+        /// The run.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+        pub run_id: RunId,
+        /// How many runs of this workflow id came before.
+        pub ordinal: u64,
+        /// The workflow's wire name.
+        pub workflow_type: String,
+        /// How it stands.
+        pub status: Status,
+        /// Its batches in order, each in base64.
+        #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+        pub records: Vec<StoredRecord>,
+        /// Ask for the next page with this, and with this run's id.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub next_page_token: Option<String>,
     }

@@ -132,7 +132,7 @@ impl App {
             }
             Err(failure) => std::future::ready(Err(about(failure, "argument of activity", name))).boxed(),
         });
-        self.add_activity::<F>(name, ActivityEntry { begin, blocking: false })
+        self.add_activity::<F, F::Output>(name, ActivityEntry { begin, blocking: false })
     }
 
     /// Registers an activity that is an ordinary `fn` under its wire name: it may block, or compute for long, on a thread
@@ -162,7 +162,7 @@ impl App {
             }
             Err(failure) => std::future::ready(Err(about(failure, "argument of activity", name))).boxed(),
         });
-        self.add_activity::<F>(name, ActivityEntry { begin, blocking: true })
+        self.add_activity::<F, F::Output>(name, ActivityEntry { begin, blocking: true })
     }
 
     /// Something else does what the activity of this name does, whether this application has one or another program: for
@@ -177,8 +177,9 @@ impl App {
         self
     }
 
-    fn add_activity<F: 'static>(mut self, name: &'static str, entry: ActivityEntry) -> Self {
+    fn add_activity<F: 'static, O: DeserializeOwned>(mut self, name: &'static str, entry: ActivityEntry) -> Self {
         self.name_function::<F>("activity", name, self.activities.contains_key(name));
+        self.declared.add_activity::<O>(name);
         self.activities.insert(name, entry);
         self
     }
@@ -200,9 +201,10 @@ impl App {
     }
 
     /// Declares a query's types, so that an argument which does not fit is refused (422) before the workflow's code is
-    /// asked. Optional, as with [`App::signal`].
+    /// asked, and what was published under its name is known to be read still (`replay`). Optional, as with
+    /// [`App::signal`].
     #[must_use]
-    pub fn query<T: 'static, A: DeserializeOwned + 'static>(mut self, query: Query<T, A>) -> Self {
+    pub fn query<T: DeserializeOwned + 'static, A: DeserializeOwned + 'static>(mut self, query: Query<T, A>) -> Self {
         let added = self.declared.add_query(query);
         self.name_declared("query", query.name(), added)
     }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 
-use crate::misfit::Misfit;
+use crate::misfit::{Misfit, StoredKind};
 use crate::names::{Query, Signal};
 use crate::panics::catch;
 use crate::payload::Payload;
@@ -24,6 +24,8 @@ struct Declaration {
     types: TypeId,
     shown: &'static str,
     check: Check,
+    /// What the name stands for in storage: a query's published value.
+    stored: Check,
 }
 
 /// The types behind an application's names, as far as it declares them. Cloning copies names alone.
@@ -32,6 +34,7 @@ pub struct Declared {
     inputs: BTreeMap<Cow<'static, str>, Check>,
     signals: BTreeMap<&'static str, Declaration>,
     queries: BTreeMap<&'static str, Declaration>,
+    results: BTreeMap<&'static str, Check>,
     task_queues: BTreeSet<&'static str>,
 }
 
@@ -47,18 +50,25 @@ impl Declared {
 
     /// Adds a signal, or says which other type it is declared with.
     pub(crate) fn add_signal<T: DeserializeOwned + 'static>(&mut self, signal: Signal<T>) -> Result<(), String> {
-        let of = Declaration { types: TypeId::of::<T>(), shown: type_name::<T>(), check: check::<T> };
+        let (types, shown) = (TypeId::of::<T>(), type_name::<T>());
+        let of = Declaration { types, shown, check: check::<T>, stored: check::<T> };
         add(&mut self.signals, "signal", signal.name(), of)
     }
 
     /// Adds a query, or says which other types it is declared with.
-    pub(crate) fn add_query<T: 'static, A: DeserializeOwned + 'static>(
+    pub(crate) fn add_query<T: DeserializeOwned + 'static, A: DeserializeOwned + 'static>(
         &mut self,
         query: Query<T, A>,
     ) -> Result<(), String> {
         let check = if takes_none::<A>() { check_none } else { check::<A> };
-        let of = Declaration { types: TypeId::of::<(T, A)>(), shown: type_name::<Query<T, A>>(), check };
+        let (types, shown) = (TypeId::of::<(T, A)>(), type_name::<Query<T, A>>());
+        let of = Declaration { types, shown, check, stored: self::check::<T> };
         add(&mut self.queries, "query", query.name(), of)
+    }
+
+    /// Adds what an activity of the application gives.
+    pub(crate) fn add_activity<O: DeserializeOwned>(&mut self, activity_type: &'static str) {
+        self.results.insert(activity_type, check::<O>);
     }
 
     pub(crate) fn add_task_queue(&mut self, name: &'static str) {
@@ -129,6 +139,34 @@ impl Declared {
     /// Where it does not fit.
     pub fn query(&self, name: &str, argument: &Payload) -> Result<(), Misfit> {
         self.queries.get(name).map_or(Ok(()), |declared| (declared.check)(argument))
+    }
+
+    /// Whether this can be read as what the activity of this name gives. What is not declared is not checked.
+    ///
+    /// # Errors
+    /// Where it does not fit.
+    pub fn result(&self, activity_type: &str, result: &Payload) -> Result<(), Misfit> {
+        self.results.get(activity_type).map_or(Ok(()), |check| check(result))
+    }
+
+    /// Whether this can be read as what the query of this name answers. What is not declared is not checked.
+    ///
+    /// # Errors
+    /// Where it does not fit.
+    pub fn published(&self, name: &str, value: &Payload) -> Result<(), Misfit> {
+        self.queries.get(name).map_or(Ok(()), |declared| (declared.stored)(value))
+    }
+
+    /// Whether a stored value of this kind and name has a type that the application says.
+    pub(crate) fn says(&self, kind: StoredKind, name: &str) -> bool {
+        match kind {
+            // Nobody but the workflow's own code gives it a value.
+            StoredKind::SideEffect => true,
+            StoredKind::Input => self.inputs.contains_key(name),
+            StoredKind::Result => self.results.contains_key(name),
+            StoredKind::Signal => self.signals.contains_key(name),
+            StoredKind::Published => self.queries.contains_key(name),
+        }
     }
 }
 

@@ -33,6 +33,7 @@ mod payload;
 mod place;
 pub mod planted;
 pub mod program;
+mod record_text;
 pub mod run;
 mod status;
 mod time;
@@ -47,7 +48,7 @@ pub use failure::{
 };
 pub use functions::{ActivityFunction, ActivityTarget, Blocking, BlockingFunction, FunctionNames, Remote};
 pub use ids::{BatchHash, CommandId, CommitId, InvalidId, MAX_ID_BYTES, RunId, RunKey, WorkflowKey, check_id, derive};
-pub use misfit::Misfit;
+pub use misfit::{Misfit, StoredKind, StoredMisfit};
 pub use names::{Query, RemoteActivity, Signal};
 pub use operations::{Arrival, Call, Refusal};
 pub use options::{
@@ -59,8 +60,8 @@ pub use path_part::{InvalidPathPart, read_path_part, write_path_part};
 pub use payload::{MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, Payload, nested_beyond};
 pub use program::{Asked, Difference, LocalCall, ParkedCause, ParkedStep, TurnFailure, WorkflowInfo};
 pub use run::{
-    ActivityTask, Debt, Decision, IdConflictPolicy, IdReusePolicy, Limits, LiveRun, Merge, Owed, QueryFailure, Retake,
-    RunState, StaleSnapshot, StartRequest, StartVerdict, Terms,
+    ActivityTask, Debt, Decision, IdConflictPolicy, IdReusePolicy, Limits, LiveRun, Merge, Owed, QueryFailure, Replay,
+    ReplayVerdict, Replayed, Retake, RunState, StaleSnapshot, StartRequest, StartVerdict, Terms,
 };
 pub use status::{Status, StatusName, UnknownStatus};
 pub use time::{Moment, Timestamp, millis};

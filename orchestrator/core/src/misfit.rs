@@ -41,6 +41,55 @@ impl fmt::Display for Misfit {
     }
 }
 
+/// A value that a history holds and that today's code cannot read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMisfit {
+    /// What the value is.
+    pub kind: StoredKind,
+    /// The name that it has: a workflow type's, an activity's, a signal's, a query's, a side effect's.
+    pub name: String,
+    /// Where it does not fit.
+    pub misfit: Misfit,
+    /// Where in the source the code reads it, as `file:line`; none where it has not come to it.
+    pub place: Option<String>,
+    /// Whether the application says what type it has: else it may never have fitted, and code that follows its history
+    /// has passed it over before.
+    pub declared: bool,
+}
+
+/// What a stored value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredKind {
+    /// The input of a run.
+    Input,
+    /// What an activity gave.
+    Result,
+    /// The argument of a signal.
+    Signal,
+    /// What a workflow published.
+    Published,
+    /// What a side effect gave.
+    SideEffect,
+}
+
+impl fmt::Display for StoredMisfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            StoredKind::Input => "the stored input of workflow type",
+            StoredKind::Result => "the recorded result of activity",
+            StoredKind::Signal => "the recorded argument of signal",
+            StoredKind::Published => "the stored value of query",
+            StoredKind::SideEffect => "the recorded value of side effect",
+        };
+        write!(f, "{what} {:?} does not fit today's type", self.name)?;
+        match self.misfit.pointer.as_str() {
+            "" => write!(f, ": {}", self.misfit.problem)?,
+            _ => write!(f, " {}", self.misfit)?,
+        }
+        self.place.iter().try_for_each(|place| write!(f, " (read at {place})"))
+    }
+}
+
 fn pointer(path: &Path) -> String {
     let mut pointer = String::new();
     for segment in path {

@@ -3,6 +3,8 @@
 #[path = "divergence/causes.rs"]
 mod causes;
 mod common;
+#[path = "divergence/replay.rs"]
+mod replay;
 
 use std::sync::Arc;
 

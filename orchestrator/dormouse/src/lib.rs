@@ -56,8 +56,9 @@
 use std::process::ExitCode;
 
 pub use dormouse_cli::{
-    AuthKind, Cli, CliError, Context, EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_PARKED, EXIT_REFUSED,
-    EXIT_RUNNING, EXIT_UNREACHABLE, EXIT_USAGE, EXIT_WORKFLOW_FAILED, Format, Remote, Timeline, Verb, timeline,
+    AuthKind, Cli, CliError, Context, EXIT_DOES_NOT_FIT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_PARKED,
+    EXIT_REFUSED, EXIT_RUNNING, EXIT_UNREACHABLE, EXIT_USAGE, EXIT_WORKFLOW_FAILED, Format, Remote, Timeline, Verb,
+    timeline,
 };
 #[cfg(feature = "aws")]
 pub use dormouse_client::AwsSigner;
@@ -70,9 +71,10 @@ pub use dormouse_core::{
     Failure, FailureKind, IdConflictPolicy, IdReusePolicy, InvalidApp, InvalidId, LocalActivityCall,
     LocalActivityOptions, MAX_CAUSES, MAX_FAILURE_BYTES, MAX_HEARTBEAT_BYTES, MAX_ID_BYTES, MAX_LOCAL_START_TO_CLOSE,
     MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, Misfit, NeedsCloseLimit, OrFail, Panic, ParkedCause, ParkedStep, Payload,
-    Pending, Published, Query, Random, RemoteActivity, RetryPolicy, RetryState, RunId, RunKey, Signal, Signals, Sleep,
-    Status, StatusName, StdError, Timeout, TimeoutKind, Timestamp, Tools, UnknownStatus, Unregistered, WaitSignal,
-    WaitUntil, Workflow, WorkflowFunction, WorkflowInfo, WorkflowKey, api, join, select,
+    Pending, Published, Query, Random, RemoteActivity, ReplayVerdict, Replayed, RetryPolicy, RetryState, RunId, RunKey,
+    Signal, Signals, Sleep, Status, StatusName, StdError, StoredKind, StoredMisfit, Timeout, TimeoutKind, Timestamp,
+    Tools, UnknownStatus, Unregistered, WaitSignal, WaitUntil, Workflow, WorkflowFunction, WorkflowInfo, WorkflowKey,
+    api, join, select,
 };
 pub use dormouse_engine::ApiError;
 pub use dormouse_engine::embedded::{Embedded, OpenError, Settings};

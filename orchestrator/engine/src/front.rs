@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dormouse_core::Call;
 use dormouse_core::operations;
 
 use dormouse_core::RunState;
 use dormouse_core::api::{
-    DescribeBody, DiscardedLetterBody, HistoryBody, LetterBody, LetterShownBody, ListBody, ParkedBody,
-    RedrivenLetterBody, ResultBody, SignaledBody, StartBody, StartedBody,
+    DescribeBody, DiscardedLetterBody, HistoryBody, LetterBody, LetterShownBody, ListBody, ParkedBody, RecordsBody,
+    RedrivenLetterBody, ResultBody, SignaledBody, StartBody, StartedBody, StoredRecord,
 };
 use dormouse_core::history::{Batch, readable};
 use dormouse_core::run::Place;
@@ -26,6 +27,9 @@ use crate::ports::Ports;
 use crate::repeats;
 use crate::seams::{Letters, QueryRunner, Redrive};
 use crate::store::{ListCursor, Newest, RunFilter, RunRow};
+
+/// A page of stored batches ends with the one that reaches this: gateways let no answer of 6 MB through.
+const RECORDS_BYTES: usize = 1 << 20;
 
 /// When somebody who waits for a run looks at its row by himself, should no notice come; then after twice the time
 /// again, up to the longest.
@@ -237,6 +241,39 @@ impl FrontDoor {
         events.truncate(limit);
         let next_page_token = events.last().filter(|_| more).map(|event| event.event_id.to_string());
         Ok(HistoryBody { events, next_page_token })
+    }
+
+    /// A history as it is stored, from batch `from` on: as many batches as fit a page.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn records(&self, target: &Target, from: u64) -> Result<RecordsBody, ApiError> {
+        let row = self.resolve(target).await?;
+        let stretch = self.ports.store.read(&row.run, from).await?;
+        if stretch.gap {
+            let sequence = from + stretch.records.len() as u64;
+            return Err(ApiError::Parked(format!("the history cannot be read: batch {sequence} is lost")));
+        }
+        let read = stretch.records.len();
+        let mut bytes = 0;
+        let fitting = |record: &Bytes| {
+            let fits = bytes < RECORDS_BYTES;
+            bytes += record.len();
+            fits
+        };
+        let records: Vec<_> = stretch.records.into_iter().take_while(fitting).map(StoredRecord::from).collect();
+        let more = records.len() < read || (stretch.more && read > 0);
+        let next = more.then(|| from + records.len() as u64);
+        Ok(RecordsBody {
+            namespace: row.run.workflow.namespace.to_string(),
+            workflow_id: target.workflow_id.clone(),
+            run_id: row.run_id,
+            ordinal: row.run.ordinal,
+            workflow_type: row.workflow_type,
+            status: row.status,
+            records,
+            next_page_token: next.map(|next| next.to_string()),
+        })
     }
 
     /// Runs that pass the filter, latest start first, and where the listing goes on. `next_page_token` is left empty:

@@ -11,6 +11,7 @@ use crate::problem::{Kind, Refused};
 const LISTING: u8 = 1;
 const HISTORY: u8 = 2;
 const QUARANTINE: u8 = 3;
+const RECORDS: u8 = 4;
 
 /// Longer than any token that was ever given out.
 const MAX_TOKEN_BYTES: usize = 512;
@@ -33,14 +34,30 @@ pub(crate) fn read_listing(token: &str) -> Result<ListCursor, Refused> {
 }
 
 pub(crate) fn history(after: u64) -> String {
-    let mut bytes = vec![HISTORY];
-    bytes.extend(after.to_be_bytes());
-    URL_SAFE_NO_PAD.encode(bytes)
+    place(HISTORY, after)
 }
 
 pub(crate) fn read_history(token: &str) -> Result<u64, Refused> {
-    match number(&open(HISTORY, token)?)? {
-        (after, []) => Ok(after),
+    read_place(HISTORY, token)
+}
+
+pub(crate) fn records(from: u64) -> String {
+    place(RECORDS, from)
+}
+
+pub(crate) fn read_records(token: &str) -> Result<u64, Refused> {
+    read_place(RECORDS, token)
+}
+
+fn place(kind: u8, place: u64) -> String {
+    let mut bytes = vec![kind];
+    bytes.extend(place.to_be_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn read_place(kind: u8, token: &str) -> Result<u64, Refused> {
+    match number(&open(kind, token)?)? {
+        (place, []) => Ok(place),
         _ => Err(invalid()),
     }
 }
@@ -96,6 +113,8 @@ mod tests {
             assert_eq!(read_listing(&token).unwrap(), cursor);
         }
         assert_eq!(read_history(&history(42)).unwrap(), 42);
+        assert_eq!(read_records(&records(42)).unwrap(), 42);
+        assert!(read_records(&history(42)).is_err() && read_history(&records(42)).is_err());
         let place = "00000001763820000000#0b0e7c26";
         assert_eq!(read_quarantine(&quarantine(place)).unwrap(), place);
     }

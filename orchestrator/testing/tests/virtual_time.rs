@@ -154,3 +154,50 @@ fn who_waits_for_a_result_looks_now_and_then() {
     let closed = drive(&mut waiting).expect("an answer").unwrap();
     assert_eq!(closed.status, Status::Completed);
 }
+
+mod kit {
+    //! Histories as files, in tests.
+
+    use dormouse_testing::kit::{TestEnv, TestRun, replay_dir, replay_file};
+
+    use super::*;
+
+    async fn napping(cx: Workflow, seconds: u64) -> Result<(), Failure> {
+        Ok(cx.sleep(Duration::from_secs(seconds)).await?)
+    }
+
+    async fn hurried(_: Workflow, _: u64) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn napping_app() -> App {
+        App::new().workflow("nap", napping)
+    }
+
+    fn nap() -> TestRun<()> {
+        TestEnv::new(napping_app()).start(napping, &60)
+    }
+
+    #[test]
+    fn a_run_of_a_test_is_a_history_that_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = nap();
+        run.export(dir.path().join("open.json"));
+        assert_eq!(run.exported(), std::fs::read_to_string(dir.path().join("open.json")).unwrap());
+        assert_eq!(run.exported(), nap().exported(), "the same test writes the same file");
+        run.result().unwrap();
+        run.export(dir.path().join("closed.json"));
+        std::fs::write(dir.path().join("notes.md"), "no history").unwrap();
+        let report = replay_dir(napping_app(), dir.path());
+        report.assert_fit();
+        assert_eq!(report.replayed.len(), 2);
+        let hurry = || App::new().workflow("nap", hurried);
+        let report = replay_dir(hurry(), dir.path());
+        let said = std::panic::catch_unwind(|| report.assert_fit()).unwrap_err();
+        let said = said.downcast_ref::<String>().unwrap();
+        for part in ["2 of 2 histories do not fit", "closed.json: nap \"run-1\", run 0: diverges", "recorded:  timer"] {
+            assert!(said.contains(part), "{part} is not in: {said}");
+        }
+        assert!(!replay_file(hurry(), dir.path().join("open.json")).fits());
+    }
+}

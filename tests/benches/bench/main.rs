@@ -6,6 +6,7 @@
 mod limits;
 mod long;
 mod machine;
+mod replay;
 mod steps;
 
 use std::process::{Command, ExitCode};
@@ -36,6 +37,7 @@ const SCENARIOS: &[Scenario] = &[
     ("cold: 10000 events, SQLite", long::cold_sqlite),
     ("cold: 10000 events, objects", long::cold_objects),
     ("waiting: 8000 signals, 1000", long::waiting_signals),
+    ("replay: 10000 x 100 events", replay::many_runs),
 ];
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
             println!("{}", Value::Object(figures));
             ExitCode::SUCCESS
         }
+        Some("--replay") => replay::child(&arguments.next().unwrap_or_default()),
         Some("--help" | "-h") => {
             println!(
                 "Runs every benchmark and prints a table; with a file name, writes the figures there as JSON too."
@@ -133,6 +136,11 @@ fn ratios(all: &Map<String, Value>) -> Vec<(String, f64, &'static str)> {
         ("growth exponent, 10 to 5000 steps".into(), number(all, "growth: local", "exponent"), "1.05 (goal 1.02)"),
         ("CPU-seconds per 10k local steps".into(), number(all, "local: 1000 x 10", "steps_cpu_s"), "goal 0.15"),
         ("bytes written per local step".into(), number(all, "requests: 100 local steps", "bytes_per_step"), "goal 160"),
+        (
+            "events replayed per processor second, 10000 open runs".into(),
+            number(all, "replay: 10000 x 100 events", "per_cpu_second"),
+            "500000",
+        ),
         (
             "cold state of 10000 events, SQLite: folded over by snapshot".into(),
             number(all, "cold: 10000 events, SQLite", "fold_over_snapshot"),

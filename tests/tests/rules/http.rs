@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use dormouse::api::{DiscardedLetterBody, LetterBody, LetterShownBody, Redriven, RedrivenLetterBody};
+use dormouse::api::{DiscardedLetterBody, LetterBody, LetterShownBody, Redriven, RedrivenLetterBody, StoredRecord};
 use dormouse::{Hosts, Limits, Payload, RunId, Status, Timestamp};
 use dormouse_core::RunKey;
 use dormouse_engine::ApiError;
@@ -59,7 +59,7 @@ async fn ask(router: Router, method: &str, path: &str, key: Option<&str>, body: 
     let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
     let response = router.oneshot(request.body(body).unwrap()).await.unwrap();
     let status = response.status();
-    let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let body = axum::body::to_bytes(response.into_body(), 4 << 20).await.unwrap();
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
@@ -221,13 +221,18 @@ fn f3_a_reader_that_names_a_run_gets_that_run() {
         assert_eq!(found, (StatusCode::OK, &json!(id), &json!(ordinal), &json!([1, 5][ordinal])));
         let (status, history) = api.get(&format!("/w/history{query}"));
         assert_eq!((status, &history["events"][0]["attributes"]["run_id"]), (StatusCode::OK, &json!(id)));
+        let (status, stored) = api.get(&format!("/w/records{query}"));
+        assert_eq!((status, &stored["run_id"], &stored["ordinal"]), (StatusCode::OK, &json!(id), &json!(ordinal)));
+        let records = serde_json::from_value::<Vec<StoredRecord>>(stored["records"].clone()).expect("records");
+        let records: Vec<_> = records.into_iter().map(|record| record.0).collect();
+        assert_eq!(records, api.world.records(&run("w", ordinal as u64)), "the very bytes that are stored");
         let (status, outcome) = api.get(&format!("/w/result{query}"));
         let ended = [(StatusCode::OK, json!(["first"])), (StatusCode::ACCEPTED, Value::Null)];
         assert_eq!(((status, outcome["result"].clone()), &outcome["run_id"]), (ended[ordinal].clone(), &json!(id)));
         let (status, answer) = api.post(&format!("/w/queries/what{query}"), None, json!({ "a": 1 }));
         assert_eq!((status, answer), (StatusCode::OK, json!({ "result": [ordinal, "what", { "a": 1 }] })));
     }
-    for path in ["/w", "/w/history", "/w/result"] {
+    for path in ["/w", "/w/history", "/w/records", "/w/result"] {
         assert_eq!(api.get(&format!("{path}?run_id={stranger}")).0, StatusCode::NOT_FOUND, "{path}");
     }
     let asked = api.post(&format!("/w/queries/what?run_id={stranger}"), None, Value::Null);
@@ -370,6 +375,29 @@ fn f3_a_listing_is_what_was_asked_for() {
     assert_eq!((rest["events"].as_array(), rest.get("next_page_token")), (Some(&all[1..].to_vec()), None));
     let (_, behind) = api.get(&format!("/b2/history?after={}", all[0]["event_id"]));
     assert_eq!(behind["events"].as_array(), Some(&all[1..].to_vec()));
+}
+
+/// A history as it is stored comes in pages that any gateway lets through, and each batch is in one of them.
+#[test]
+fn f3_stored_records_come_in_pages() {
+    let api = api();
+    api.process.start("words", "w", "r1", &9);
+    for n in 0..24 {
+        api.process.signal("w", &format!("s{n}"), "word", &"x".repeat(60_000));
+    }
+    api.process.deliver();
+    let (mut records, mut pages, mut token) = (Vec::new(), 0, String::new());
+    loop {
+        let (status, page) = api.get(&format!("/w/records{token}"));
+        assert_eq!(status, StatusCode::OK, "{page}");
+        records.extend(serde_json::from_value::<Vec<StoredRecord>>(page["records"].clone()).expect("records"));
+        pages += 1;
+        let Some(next) = page["next_page_token"].as_str() else { break };
+        token = format!("?run_id={}&page_token={next}", page["run_id"].as_str().expect("a run"));
+    }
+    let records: Vec<_> = records.into_iter().map(|record| record.0).collect();
+    assert_eq!(records, api.world.records(&run("w", 0)));
+    assert!(pages >= 2, "{pages}");
 }
 
 /// How long an answer is waited for: as long as was asked, within a bound, and no longer than it takes.

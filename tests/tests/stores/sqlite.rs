@@ -51,6 +51,27 @@ fn a_second_opening_is_refused_while_the_first_lives() {
 }
 
 #[test]
+fn whoever_reads_alone_needs_no_lock_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = SqliteStore::open_to_read(dir.path()).unwrap_err();
+    assert!(matches!(refused, OpenError::Io { .. }), "{refused}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is made");
+    let run = run("read", 0);
+    let store = SqliteStore::open(dir.path()).unwrap();
+    block_on(store.open(&run, "batch 0".into(), opening(2_000))).unwrap();
+    let looks = |when: &str| {
+        let reader = SqliteStore::open_to_read(dir.path()).unwrap();
+        assert_eq!(block_on(reader.read(&run, 0)).unwrap().records, ["batch 0"], "{when}");
+        let refused = block_on(reader.park(&run, None)).unwrap_err();
+        assert!(matches!(refused, StoreError::Refused(_)), "{when}: {refused}");
+    };
+    looks("beside its owner");
+    drop(store);
+    looks("when nobody has it");
+    assert_eq!(SqliteStore::open(dir.path()).unwrap().epoch(), 2, "nobody was there in between");
+}
+
+#[test]
 fn reopening_keeps_everything_and_the_epoch_grows() {
     let dir = tempfile::tempdir().unwrap();
     let run = run("kept", 0);

@@ -3,6 +3,7 @@
 mod completion;
 mod dev;
 mod quarantine;
+mod replay;
 mod workflow;
 
 use crate::verb::Entry;
@@ -12,7 +13,8 @@ pub(crate) const DEV: &str = "dev";
 
 /// All of them.
 pub(crate) fn all() -> Vec<Entry> {
-    std::iter::once(Entry::of::<dev::Dev>(DEV)).chain(of_clients()).collect()
+    let of_application = [Entry::of::<dev::Dev>(DEV), Entry::of::<replay::Replay>("replay")];
+    of_application.into_iter().chain(of_clients()).collect()
 }
 
 /// Those that need no application. To add one: write its file, name it here.

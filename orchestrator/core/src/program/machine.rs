@@ -16,6 +16,7 @@ use super::divergence::TurnFailure;
 use super::script::{Asking, Script};
 use crate::failure::{Canceled, Failure};
 use crate::ids::{CommandId, RunId, RunKey, derive};
+use crate::misfit::StoredMisfit;
 use crate::operations::kind::{Delivery, Outcome};
 use crate::operations::{CarriedSignal, Command, Input, NextRun, RecordMarker, RecordPatch, Started};
 use crate::options::RecordedRetry;
@@ -161,6 +162,8 @@ pub(crate) struct Machine {
     pub(crate) next_run: Option<NextRun>,
     /// Whether a future of ours has ended since this was last asked.
     pub(crate) progress: bool,
+    /// Recorded values that the code could not read: the first few, where somebody asks for them.
+    pub(crate) misfits: Option<Vec<StoredMisfit>>,
     canceled: bool,
     last_id: CommandId,
     slots: BTreeMap<CommandId, Slot>,
@@ -193,6 +196,7 @@ impl Machine {
             answers: BTreeMap::new(),
             next_run: None,
             progress: false,
+            misfits: None,
             canceled: false,
             last_id: 0,
             slots: BTreeMap::new(),
@@ -486,6 +490,19 @@ impl Machine {
             self.resolve(id, Ended::Canceled);
         }
         self.wake_for_signals(|_| true);
+    }
+
+    /// What activities gave and the code has not come to read, with the activities' names.
+    pub(crate) fn unread_results(&self) -> impl Iterator<Item = (&str, &Payload)> {
+        self.slots.values().filter_map(|slot| match &slot.ended {
+            Some(Ended::Value(value)) => Some((slot.name.as_deref()?, value)),
+            _ => None,
+        })
+    }
+
+    /// The name of the activity that this command is, as far as its outcome may still be asked for.
+    pub(crate) fn activity(&self, id: CommandId) -> Option<&str> {
+        self.slots.get(&id)?.name.as_deref()
     }
 
     /// Signals that nobody consumed, by name and arrival.

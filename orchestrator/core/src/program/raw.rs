@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::machine::{Answer, Ended, LocalCall, Machine, Marker, Opening, Waiter};
 use crate::failure::{Canceled, Failure};
 use crate::ids::{CommandId, RunId, RunKey};
+use crate::misfit::{Misfit, StoredKind, StoredMisfit};
 use crate::operations::{
     Call, CancelActivity, CancelLocal, CancelTimer, NextRun, Publish, RecordMarker, ScheduleActivity, ScheduleLocal,
     StartTimer,
@@ -47,6 +48,9 @@ pub enum SideEffect {
     /// The program no longer follows its history: end the turn.
     Diverged,
 }
+
+/// So many values that do not fit are told of one run.
+const MOST_MISFITS: usize = 20;
 
 /// The type of the failure that carries a continue-as-new out of the workflow.
 pub(crate) const CONTINUE_AS_NEW: &str = "ContinueAsNew";
@@ -267,6 +271,24 @@ impl Raw {
             workflow_type: machine.workflow_type.to_string(),
             started_at: machine.started_at,
             continued_from: machine.continued_from,
+        }
+    }
+
+    /// A recorded value does not fit the type that the code reads it as; `misfit` says where, and is asked only where
+    /// somebody wants to know.
+    pub(crate) fn misfit(&self, kind: StoredKind, name: &str, place: &Place, misfit: impl FnOnce() -> Option<Misfit>) {
+        // Its code may be a user's: nothing is borrowed meanwhile.
+        if self.machine.borrow().misfits.is_none() {
+            return;
+        }
+        let Some(misfit) = misfit() else { return };
+        let place = Some(place.to_string());
+        let found = StoredMisfit { kind, name: name.to_owned(), misfit, place, declared: false };
+        if let Some(misfits) = &mut self.machine.borrow_mut().misfits
+            && misfits.len() < MOST_MISFITS
+            && !misfits.contains(&found)
+        {
+            misfits.push(found);
         }
     }
 

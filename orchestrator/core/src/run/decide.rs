@@ -27,8 +27,8 @@ use crate::time::{Moment, Timestamp};
 
 /// A run in memory, its code poised after the last turn.
 pub struct LiveRun {
-    state: RunState,
-    machine: Rc<RefCell<Machine>>,
+    pub(super) state: RunState,
+    pub(super) machine: Rc<RefCell<Machine>>,
     app: Arc<App>,
     terms: Terms,
     program: Option<Box<dyn Program>>,
@@ -108,11 +108,18 @@ impl LiveRun {
             let problem = "there is no batch 0".to_owned();
             return Err(Damage::Contradiction { sequence: 0, problem }.into());
         };
+        let mut live = Self::begin(app, run, first, terms)?;
+        without_logs(|| rest.iter().try_for_each(|record| live.follow(record)))?;
+        Ok(live)
+    }
+
+    /// A run whose history begins so. Nothing of its code has run.
+    pub(super) fn begin(app: &Arc<App>, run: &RunKey, first: &Bytes, terms: &Terms) -> Result<Self, Damage> {
         let (state, _) = RunState::begin(run.clone(), first)?;
         let started = &state.started;
         let strict = app.is_strict(&started.call.workflow_type);
         let machine = Machine::new(run.clone(), started, state.started_at, strict);
-        let mut live = Self {
+        Ok(Self {
             draft_base: state.time,
             state,
             machine: Rc::new(RefCell::new(machine)),
@@ -123,13 +130,11 @@ impl LiveRun {
             arrived: VecDeque::new(),
             draft: Vec::new(),
             take_all: false,
-        };
-        without_logs(|| rest.iter().try_for_each(|record| live.follow(record)))?;
-        Ok(live)
+        })
     }
 
     /// Follows one more recorded batch.
-    fn follow(&mut self, record: &Bytes) -> Result<(), TurnFailure> {
+    pub(super) fn follow(&mut self, record: &Bytes) -> Result<(), TurnFailure> {
         let (batch, taken) = self.state.append_taking(record)?;
         if batch.kind == BatchKind::Decided {
             self.retrace(batch.events, batch.time, taken)?;
@@ -546,7 +551,7 @@ pub enum QueryFailure {
 }
 
 /// Runs this with `tracing` switched off for the thread: what recorded turns log was logged when they were new.
-fn without_logs<T>(replay: impl FnOnce() -> T) -> T {
+pub(super) fn without_logs<T>(replay: impl FnOnce() -> T) -> T {
     tracing::dispatcher::with_default(&tracing::Dispatch::none(), replay)
 }
 

@@ -15,6 +15,7 @@ use super::Workflow;
 use super::waits::Waiting;
 use crate::failure::{Canceled, Failure};
 use crate::ids::CommandId;
+use crate::misfit::StoredKind;
 use crate::options::{ActivityOptions, LocalActivityOptions, RecordedRetry, RetryPolicy};
 use crate::panics::blame;
 use crate::payload::Payload;
@@ -284,6 +285,8 @@ impl<O: DeserializeOwned> Future for Pending<O> {
         let place = Some(self.waiting.place());
         Poll::Ready(match ended {
             Ended::Value(value) => value.decode().map_err(|failure: Failure| {
+                let misfit = || value.read::<O>().err();
+                self.cx.raw.misfit(StoredKind::Result, &self.activity_type, self.waiting.place(), misfit);
                 failure.about(format_args!("the result of activity {:?}", self.activity_type), place)
             }),
             Ended::Failed(failure) => Err(failure),

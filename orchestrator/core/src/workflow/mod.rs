@@ -25,6 +25,7 @@ pub use waits::{Signals, Sleep, Timeout, WaitSignal, WaitUntil};
 use crate::declared::takes_none;
 use crate::failure::Failure;
 use crate::functions::{ActivityFunction, ActivityTarget, FunctionNames, wire_name_of};
+use crate::misfit::StoredKind;
 use crate::names::{Query, Signal};
 use crate::operations::Call;
 use crate::options::LocalActivityOptions;
@@ -225,6 +226,7 @@ impl Workflow {
                 value
             }
             SideEffect::Recorded(recorded) => recorded.decode().unwrap_or_else(|failure| {
+                self.raw.misfit(StoredKind::SideEffect, name, &place, || recorded.read::<T>().err());
                 blame(&place, &format_args!("the recorded value of the side effect {name:?} does not fit: {failure}"))
             }),
             // There is no value to go on with. The divergence is known; this only ends the turn.

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::Workflow;
 use crate::failure::Canceled;
 use crate::ids::CommandId;
+use crate::misfit::StoredKind;
 use crate::names::Signal;
 use crate::panics::blame;
 use crate::place::Place;
@@ -119,10 +120,14 @@ impl<T: DeserializeOwned> WaitSignal<T> {
             let payload = self.cx.raw.take_signal_at(self.signal.name(), self.waiting.place())?;
             match payload.decode() {
                 Ok(value) => return Some(value),
-                Err(failure) => tracing::warn!(
-                    workflow = %self.cx.raw.info().run, signal = self.signal.name(), place = %self.waiting.place(), %failure,
-                    "a signal does not fit its declared type and is passed over"
-                ),
+                Err(failure) => {
+                    let (name, place) = (self.signal.name(), self.waiting.place());
+                    self.cx.raw.misfit(StoredKind::Signal, name, place, || payload.read::<T>().err());
+                    tracing::warn!(
+                        workflow = %self.cx.raw.info().run, signal = name, %place, %failure,
+                        "a signal does not fit its declared type and is passed over"
+                    );
+                }
             }
         }
     }

@@ -43,6 +43,9 @@ use shard::Shards;
 use trials::Trials;
 use workers::Workers;
 
+/// The namespace of an engine that is told no other.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
 /// How the embedded runtime is set up.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -71,7 +74,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            namespace: "default".into(),
+            namespace: DEFAULT_NAMESPACE.into(),
             build: default_build(),
             sweep_interval: Duration::from_mins(1),
             workflow_threads: std::thread::available_parallelism().map_or(2, usize::from),

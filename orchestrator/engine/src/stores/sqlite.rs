@@ -8,13 +8,14 @@
 //! The file can be looked at with the `sqlite3` tool while it is in use; writing to it from outside is not supported.
 //! Numbers (sequences, ordinals) go to 2^63 - 1, and later times are kept as that. An attempt record needs its run.
 
+mod readers;
 mod tables;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -22,8 +23,9 @@ use bytes::Bytes;
 use dormouse_core::{RunKey, Timestamp, WorkflowKey};
 use futures::channel::oneshot;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension};
 
+use self::readers::ReadJob;
 use self::tables::{Fault, Tables};
 use crate::store::{
     AttemptKey, Attempts, Cause, Creation, Histories, Index, ListCursor, Newest, Opening, Parked, PassedOver,
@@ -43,7 +45,6 @@ const GROUP_BYTES: usize = 4 << 20;
 const LOG_PAGES: u32 = 2_000;
 const PAGE_SIZE: u32 = 4_096;
 
-const READERS: usize = 2;
 const CACHED_STATEMENTS: usize = 32;
 
 /// Why a data directory could not be opened.
@@ -94,8 +95,8 @@ pub struct SqliteStore {
     // Dropped in this order: readers let go first, so that the writer's last checkpoint gets everything.
     reads: Threads<ReadJob>,
     writes: Threads<Box<dyn WriteJob>>,
-    // Held until the files are closed.
-    _lock: File,
+    // Held until the files are closed; none by whoever only reads.
+    _lock: Option<File>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -124,10 +125,7 @@ impl SqliteStore {
             return Err(OpenError::TooNew { file, found, known: tables::SCHEMA_VERSION });
         }
         let epoch = prepare(&connection, &file, found.is_none()).map_err(failed)?;
-        let mut readers = Vec::with_capacity(READERS);
-        for _ in 0..READERS {
-            readers.push(open_reader(&file).map_err(failed)?);
-        }
+        let connections = readers::open(&file).map_err(failed)?;
 
         let (sender, inbox) = mpsc::channel();
         let writer = thread::Builder::new()
@@ -136,18 +134,28 @@ impl SqliteStore {
             .map_err(io)?;
         let writes = Threads { sender: Some(sender), handles: vec![writer] };
 
-        let (sender, inbox) = mpsc::channel();
-        let inbox = Arc::new(Mutex::new(inbox));
-        let mut reads = Threads { sender: Some(sender), handles: Vec::with_capacity(READERS) };
-        for connection in readers {
-            let inbox = Arc::clone(&inbox);
-            let reader = thread::Builder::new()
-                .name("dormouse-store-reader".into())
-                .spawn(move || read_until_closed(&connection, &inbox))
-                .map_err(io)?;
-            reads.handles.push(reader);
+        let reads = readers::begin(connections).map_err(io)?;
+        Ok(SqliteStore { epoch, passed_over: Arc::default(), reads, writes, _lock: Some(lock) })
+    }
+
+    /// Opens the store in `data_dir` to read alone, beside the process that has it or where none does: nothing is created,
+    /// taken over or changed, and writes are refused.
+    ///
+    /// # Errors
+    /// [`OpenError`]: there is no store, or this build cannot read it.
+    pub fn open_to_read(data_dir: &Path) -> Result<SqliteStore, OpenError> {
+        let io = |source| OpenError::Io { path: data_dir.to_owned(), source };
+        let file = std::path::absolute(data_dir).map_err(io)?.join(FILE);
+        fs::metadata(&file).map_err(|source| OpenError::Io { path: file.clone(), source })?;
+        let failed = |source: rusqlite::Error| OpenError::Database { file: file.clone(), source: Box::new(source) };
+        let connections = readers::open(&file).map_err(failed)?;
+        let found = connections.first().map(schema_version).transpose().map_err(failed)?.flatten();
+        if let Some(found) = found.filter(|found| *found > tables::SCHEMA_VERSION) {
+            return Err(OpenError::TooNew { file, found, known: tables::SCHEMA_VERSION });
         }
-        Ok(SqliteStore { epoch, passed_over: Arc::default(), reads, writes, _lock: lock })
+        let reads = readers::begin(connections).map_err(io)?;
+        let writes = Threads { sender: None, handles: Vec::new() };
+        Ok(SqliteStore { epoch: 0, passed_over: Arc::default(), reads, writes, _lock: None })
     }
 
     /// Hands a write to the writer and waits until it is durable.
@@ -158,7 +166,7 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         if !self.writes.send(Box::new(Pending { bytes, work, outcome: None, answer })) {
-            return Err(StoreError::refused("the store is closed"));
+            return Err(StoreError::refused("the store is closed, or open to read alone"));
         }
         answered.await.unwrap_or_else(|_| Err(StoreError::unknown("the store's writer has died")))
     }
@@ -280,14 +288,6 @@ fn grow_log(connection: &Connection, file: &Path) -> Result<(), rusqlite::Error>
     grown.map(drop)
 }
 
-fn open_reader(file: &Path) -> Result<Connection, rusqlite::Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file, flags)?;
-    connection.busy_timeout(Duration::from_secs(10))?;
-    configure(&connection)?;
-    Ok(connection)
-}
-
 /// What both kinds of connection are told.
 fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
@@ -320,19 +320,6 @@ impl<J> Drop for Threads<J> {
             if handle.thread().id() != thread::current().id() && handle.join().is_err() {
                 tracing::error!("a thread of the store has panicked");
             }
-        }
-    }
-}
-
-type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
-
-fn read_until_closed(connection: &Connection, inbox: &Mutex<mpsc::Receiver<ReadJob>>) {
-    loop {
-        // The guard is gone before the job runs, so the other readers go on.
-        let job = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
-        if let Err(panic) = dormouse_core::catch(|| job(connection)) {
-            tracing::error!(%panic, "a read of the store has panicked");
         }
     }
 }
@@ -564,7 +551,7 @@ mod tests {
     fn a_statement_is_planned_once_whatever_is_bound_to_it() {
         let dir = tempfile::tempdir().unwrap();
         drop(SqliteStore::open(dir.path()).unwrap());
-        let reader = open_reader(&dir.path().join(FILE)).unwrap();
+        let reader = readers::open(&dir.path().join(FILE)).unwrap().pop().unwrap();
         for bound in 1..=3 {
             let mut statement = reader
                 .prepare_cached("SELECT record FROM batches WHERE run = ?1 AND sequence >= ?2 ORDER BY sequence")

@@ -5,6 +5,7 @@ mod outcomes;
 mod problems;
 mod quarantine;
 mod queries;
+mod records;
 mod server;
 mod signals;
 mod stops;
@@ -95,6 +96,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(workflows::start, workflows::list))
         .routes(routes!(workflows::describe))
         .routes(routes!(history::history))
+        .routes(routes!(records::records))
         .routes(routes!(outcomes::result))
         .routes(routes!(signals::signal))
         .routes(routes!(queries::query))

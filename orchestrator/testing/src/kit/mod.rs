@@ -43,6 +43,7 @@
 //! | a run: its result, signals, queries, cancellation, history | [`TestRun`] |
 //! | [everything that may happen in production](TestEnv::chaos): what is delivered twice, forgotten, fails at first | [`TestEnv`] |
 //! | a crash before and after each write, a cancellation at each moment | [`crash_everywhere`] |
+//! | histories of before on today's code: [of a run](TestRun::export), [a file](replay_file), [a directory](replay_dir) | [`replay_dir`] |
 //!
 //! What a test does is done by the engine that ships, on one thread: workflow code is replayed, activities are claimed and
 //! retried by their policies, time limits pass. Only the time, the queues and the store are the test's.
@@ -50,10 +51,13 @@
 mod crash;
 mod env;
 mod mocks;
+mod replay;
 mod run;
 mod stage;
 
 pub use crash::{CrashReport, Harm, Mishap, crash_everywhere};
+pub use dormouse_core::Replayed;
 pub use env::TestEnv;
 pub use mocks::ActivityCalled;
+pub use replay::{ReplayReport, replay_dir, replay_file};
 pub use run::TestRun;

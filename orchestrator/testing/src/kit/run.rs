@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use dormouse_core::api::{HistoryEvent, ParkedBody};
+use dormouse_core::history::HistoryFile;
 use dormouse_core::{Failure, Payload, Query, Signal, Status};
 use dormouse_engine::front::Target;
 use dormouse_engine::store::RunRow;
@@ -105,6 +107,27 @@ impl<O> TestRun<O> {
             if more < PAGE {
                 return events;
             }
+        }
+    }
+
+    /// Its history as a file's text, as `workflow export` writes it; of the latest run. [`replay_file`](super::replay_file)
+    /// holds it against the code of another day.
+    #[must_use]
+    pub fn exported(&self) -> String {
+        let run = self.row().run;
+        let records = self.stage.world().records(&run);
+        HistoryFile { run, records }.to_json()
+    }
+
+    /// Writes [that text](Self::exported) into a file.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    #[track_caller]
+    pub fn export(&self, path: impl AsRef<Path>) {
+        let path = path.as_ref();
+        if let Err(error) = std::fs::write(path, self.exported()) {
+            panic!("{} cannot be written: {error}", path.display());
         }
     }
 

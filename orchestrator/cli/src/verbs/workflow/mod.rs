@@ -2,6 +2,7 @@
 
 mod cancel;
 mod describe;
+mod export;
 mod list;
 mod query;
 mod result;
@@ -23,6 +24,7 @@ pub(crate) fn group() -> Entry {
             Entry::of::<list::List>("list"),
             Entry::of::<describe::Describe>("describe"),
             Entry::of::<show::Show>("show"),
+            Entry::of::<export::Export>("export"),
             Entry::of::<result::Result>("result"),
             Entry::of::<signal::Signal>("signal"),
             Entry::of::<query::Query>("query"),
