@@ -1,5 +1,8 @@
 //! The rules, as data: what is looked for, why it harms, and what to use instead.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
 use serde::Serialize;
 
 use crate::names::matches;
@@ -40,6 +43,8 @@ pub static RULES: &[Rule] = &[
             "tokio::time::Instant::now",
             "chrono::Utc::now",
             "chrono::Local::now",
+            "chrono::Utc::today",
+            "chrono::Local::today",
             "chrono::offset::Utc::now",
             "chrono::offset::Local::now",
             "chrono::prelude::Utc::now",
@@ -79,6 +84,11 @@ pub static RULES: &[Rule] = &[
             "rand::rngs::ThreadRng::*",
             "rand::rngs::OsRng",
             "rand::rngs::SysRng",
+            "rand::rngs::StdRng::from_entropy",
+            "rand::rngs::StdRng::from_os_rng",
+            "rand::rngs::SmallRng::from_entropy",
+            "rand::rngs::SmallRng::from_os_rng",
+            "rand::make_rng",
             "rand_core::OsRng",
             "rand::prelude::random",
             "rand::prelude::rng",
@@ -200,6 +210,8 @@ pub static RULES: &[Rule] = &[
             "std::env::*",
             "dotenvy::*",
             "gethostname::*",
+            "jiff::tz::TimeZone::system",
+            "time::UtcOffset::current_local_offset",
             "num_cpus::*",
         ],
         ..NOTHING
@@ -287,8 +299,13 @@ const OF_PATHS: &[&str] = &[
 
 /// Libraries whose futures wait for the outside world.
 pub(crate) const FOREIGN: &[&str] = &[
-    "tokio::*",
-    "tokio_util::*",
+    // Not `tokio::sync`: both ends of what is made there are in the workflow.
+    "tokio::io::*",
+    "tokio::net::*",
+    "tokio::fs::*",
+    "tokio::process::*",
+    "tokio::task::*",
+    "tokio::time::*",
     "tokio_postgres::*",
     "tokio_tungstenite::*",
     "async_std::*",
@@ -503,12 +520,14 @@ pub(crate) fn of_method(on: &[String], method: &str) -> Option<&'static Rule> {
 /// Whether some rule or table speaks of this path, or of something in it. Names that come by `use somewhere::*` are
 /// believed to come from there only then.
 pub(crate) fn is_spoken_of(path: &[String]) -> bool {
-    let of_rules = RULES.iter().flat_map(|rule| {
-        let methods = rule.methods.iter().map(|(on, _)| on);
-        rule.paths.iter().chain(rule.macros).chain(methods)
+    static SPOKEN_OF: LazyLock<BTreeSet<&str>> = LazyLock::new(|| {
+        let of_rules = RULES.iter().flat_map(|rule| {
+            let methods = rule.methods.iter().map(|(on, _)| on);
+            rule.paths.iter().chain(rule.macros).chain(methods)
+        });
+        let known = of_rules.chain(UNORDERED).chain(WORKFLOW).chain(ACTIVITY);
+        // Each with whatever it stands in: `a::b::c`, `a::b`, `a`.
+        known.flat_map(|path| std::iter::successors(Some(*path), |path| Some(path.rsplit_once("::")?.0))).collect()
     });
-    of_rules.chain(UNORDERED).chain(WORKFLOW).chain(ACTIVITY).any(|known| {
-        let known: Vec<&str> = known.split("::").collect();
-        known.len() >= path.len() && known.iter().zip(path).all(|(known, part)| known == part)
-    })
+    SPOKEN_OF.contains(path.join("::").as_str())
 }
