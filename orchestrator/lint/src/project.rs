@@ -44,7 +44,8 @@ pub fn roots(directory: &Path, tests: Tests) -> Result<Vec<PathBuf>, LintError> 
         .output()
         .map_err(|error| LintError::NoCargo(error.to_string()))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.trim().trim_start_matches("error: ").to_owned();
         return Err(LintError::NotAProject { manifest: manifest.display().to_string(), said });
     }
     let metadata: Metadata =

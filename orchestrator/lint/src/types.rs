@@ -1,7 +1,7 @@
 //! Names and types, as far as they can be told without a compiler: what a path means where it stands, and of which type an
 //! expression is. What is not certain is unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use syn::{Block, Expr, ExprMethodCall, GenericArgument, Ident, Member, Pat, PathArguments, Type};
 
@@ -9,9 +9,11 @@ use crate::crates::{Index, Kind, begin};
 use crate::names::{any, parts, plain, usual};
 use crate::rules::{ACTIVITY, UNORDERED, WORKFLOW, is_spoken_of};
 
-/// How far names lead to names. A `use a::*` counts for several, since each may lead to many.
+/// How far types lead to types.
 const DEEPEST: usize = 12;
-const GLOB: usize = 3;
+
+/// Names that were looked for and the scopes in which they were, so that nobody goes round in circles.
+type Seen = BTreeSet<(usize, String)>;
 
 /// What a path means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,33 +64,30 @@ const TAKEN_OUT: &[&str] =
 impl<'a> Index<'a> {
     /// What this path means in this scope.
     pub(crate) fn resolve(&self, scope: usize, path: &[String]) -> Target {
-        self.find(scope, path, 0).unwrap_or_else(|| Target::Outside(usual(path.to_vec())))
+        self.find(scope, path, &mut Seen::new()).unwrap_or_else(|| Target::Outside(usual(path.to_vec())))
     }
 
-    fn find(&self, scope: usize, path: &[String], depth: usize) -> Option<Target> {
-        if depth > DEEPEST {
-            return None;
-        }
+    fn find(&self, scope: usize, path: &[String], seen: &mut Seen) -> Option<Target> {
         let (first, rest) = path.split_first()?;
         let mut module = scope;
         while !self.scopes[module].is_module {
             module = self.scopes[module].parent?;
         }
         match first.as_str() {
-            "crate" => return self.inside(0, rest, depth),
-            "self" if !rest.is_empty() => return self.inside(module, rest, depth),
+            "crate" => return self.inside(0, rest, seen),
+            "self" if !rest.is_empty() => return self.inside(module, rest, seen),
             "super" => {
                 // From the parent on, further `super`s go on from there.
                 let parent = self.scopes[module].parent?;
                 let again: Vec<String> = std::iter::once("self".to_owned()).chain(rest.iter().cloned()).collect();
                 let path = if rest.first().is_some_and(|next| next == "super") { rest } else { &again };
-                return self.find(parent, path, depth + 1);
+                return self.find(parent, path, seen);
             }
             _ => {}
         }
         let mut at = scope;
         loop {
-            if let Some(target) = self.inside(at, path, depth) {
+            if let Some(target) = self.inside(at, path, seen) {
                 return Some(target);
             }
             if self.scopes[at].is_module {
@@ -99,13 +98,16 @@ impl<'a> Index<'a> {
     }
 
     /// What this path means as seen in this scope and nowhere else.
-    fn inside(&self, scope: usize, path: &[String], depth: usize) -> Option<Target> {
+    fn inside(&self, scope: usize, path: &[String], seen: &mut Seen) -> Option<Target> {
         let (name, rest) = path.split_first()?;
+        if !seen.insert((scope, name.clone())) {
+            return None;
+        }
         let here = &self.scopes[scope];
         if let Some(module) = here.modules.get(name)
             && !rest.is_empty()
         {
-            return self.inside(*module, rest, depth);
+            return self.inside(*module, rest, seen);
         }
         if here.functions.contains_key(name) || here.statics.contains_key(name) {
             return Some(Target::Here(scope, path.to_vec()));
@@ -113,7 +115,7 @@ impl<'a> Index<'a> {
         match here.types.get(name) {
             Some(Kind::Alias(Type::Path(alias))) if alias.qself.is_none() && !rest.is_empty() => {
                 let path: Vec<String> = parts(&alias.path).into_iter().chain(rest.iter().cloned()).collect();
-                return Some(self.find(scope, &path, depth + 1).unwrap_or(Target::Outside(usual(path))));
+                return Some(self.find(scope, &path, seen).unwrap_or(Target::Outside(usual(path))));
             }
             Some(_) => return Some(Target::Here(scope, path.to_vec())),
             None => {}
@@ -122,27 +124,24 @@ impl<'a> Index<'a> {
             let path: Vec<String> = import.iter().chain(rest).cloned().collect();
             // In `use nanoid::nanoid` the first name is a crate's, or a module's, and not what is imported.
             let target = match here.modules.get(name) {
-                _ if import.first() != Some(name) => self.find(scope, &path, depth + 1),
-                Some(module) => self.inside(*module, &path[1..], depth + 1),
+                _ if import.first() != Some(name) => self.find(scope, &path, seen),
+                Some(module) => self.inside(*module, &path[1..], seen),
                 None => None,
             };
             return Some(target.unwrap_or(Target::Outside(usual(path))));
         }
-        here.globs.iter().find_map(|glob| self.through(scope, glob, path, depth))
+        here.globs.iter().find_map(|glob| self.through(scope, glob, path, seen))
     }
 
     /// What comes by `use glob::*`.
-    fn through(&self, scope: usize, glob: &[String], path: &[String], depth: usize) -> Option<Target> {
-        if depth > DEEPEST {
-            return None;
-        }
+    fn through(&self, scope: usize, glob: &[String], path: &[String], seen: &mut Seen) -> Option<Target> {
         let whole: Vec<String> = glob.iter().chain(path).cloned().collect();
         // A glob does not look into itself.
         let starts_here = self.scopes[scope].modules.contains_key(&glob[0])
             || self.scopes[scope].imports.contains_key(&glob[0])
             || ["crate", "self", "super"].contains(&glob[0].as_str());
         if starts_here {
-            return self.find(scope, &whole, depth + GLOB);
+            return self.find(scope, &whole, seen);
         }
         let whole = usual(whole);
         is_spoken_of(&whole[..=glob.len()]).then_some(Target::Outside(whole))

@@ -67,13 +67,15 @@ impl Verb for Lint {
     }
 }
 
+/// What can be checked.
+const WHAT: &str = "name a directory with a Cargo.toml, or a crate's first file, such as src/lib.rs";
+
 fn first_files(path: &Path, tests: Tests) -> Result<Vec<PathBuf>, CliError> {
     if path.is_dir() {
-        return Ok(roots(path, tests)?);
+        return roots(path, tests).map_err(|error| CliError::from(error).hint(WHAT));
     }
     if path.extension().is_none_or(|extension| extension != "rs") {
-        return Err(CliError::usage(format!("{} is neither a directory nor a file of Rust", path.display()))
-            .hint("name a directory with a Cargo.toml, or a crate's first file, such as src/lib.rs"));
+        return Err(CliError::usage(format!("{} is neither a directory nor a file of Rust", path.display())).hint(WHAT));
     }
     Ok(vec![path.to_path_buf()])
 }

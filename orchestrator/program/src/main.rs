@@ -10,7 +10,7 @@ use dormouse_cli::Cli;
 
 const EXAMPLES: &str = "\
 Examples:
-  lint                                           what in this project's workflows is not deterministic
+  lint                                           what is not deterministic in this project
   export DORMOUSE_ADDRESS=https://...            where an application's API is
   workflow start --type {type} --id example-1 --input {input}
   workflow show example-1                        what has happened to it

@@ -46,8 +46,7 @@ fn below<'c>(command: &'c Command, words: &[String]) -> Result<&'c Command, CliE
     words.iter().try_fold(command, |command, word| {
         command.find_subcommand(word).ok_or_else(|| {
             let there: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
-            CliError::usage(format!("there is no verb {word:?} below `{}`", command.get_bin_name().unwrap_or_default()))
-                .hint(format!("there are {}", there.join(", ")))
+            CliError::usage(format!("there is no verb {word:?}")).hint(format!("there are {}", there.join(", ")))
         })
     })
 }
