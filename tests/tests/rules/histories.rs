@@ -61,6 +61,7 @@ fn patterns() -> Vec<Pattern> {
         Pattern { end: Some("cancel"), ..pattern("canceled", "queued", json!(1)) },
         Pattern { end: Some("terminate"), ..pattern("terminated", "words", json!(1)) },
         Pattern { words: vec!["a", "b"], ..pattern("time by signals", "times", json!(2)) },
+        Pattern { words: vec!["a", "b"], ..pattern("patches", "changed", json!(2)) },
     ]
 }
 

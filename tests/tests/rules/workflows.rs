@@ -44,6 +44,7 @@ pub fn app_that_counts(ran: Ran) -> App {
         .workflow("nap", nap)
         .workflow("word, then nap", word_then_nap)
         .workflow("times", times)
+        .workflow("changed", changed)
         .workflow("once", once)
         .workflow("brittle", brittle)
         .workflow("failing", failing)
@@ -86,6 +87,17 @@ pub async fn words(cx: Workflow, words: usize) -> Result<Vec<String>, Failure> {
         heard.push(word);
     }
     Ok(heard)
+}
+
+/// Which way it goes after each word; the first patch is asked for again and again, the second deprecated.
+pub async fn changed(cx: Workflow, words: usize) -> Result<Vec<bool>, Failure> {
+    let mut ways = Vec::new();
+    while ways.len() < words {
+        cx.signal(WORD).await?;
+        ways.push(cx.patched("one"));
+        cx.deprecate_patch("other");
+    }
+    Ok(ways)
 }
 
 /// After each word, an activity.
