@@ -1,5 +1,7 @@
 //! Servers as processes: starting, stopping, being in each other's way, and carrying code that misbehaves.
 
+#[path = "process/new.rs"]
+mod new;
 #[path = "process/program.rs"]
 mod program;
 #[path = "process/soak.rs"]

@@ -3,6 +3,7 @@
 
 mod lint;
 mod man;
+mod new;
 
 use std::process::ExitCode;
 
@@ -10,6 +11,7 @@ use dormouse_cli::Cli;
 
 const EXAMPLES: &str = "\
 Examples:
+  new my-app --path ../dormouse                  a project of your own
   lint                                           what is not deterministic in this project
   export DORMOUSE_ADDRESS=https://...            where an application's API is
   workflow start --type {type} --id example-1 --input {input}
@@ -21,5 +23,5 @@ Examples:
 To run an application is its own program's: it has the same verbs, and `dev`.";
 
 fn main() -> ExitCode {
-    Cli::client().examples(EXAMPLES).verb::<lint::Lint>("lint").verb::<man::Man>("man").main()
+    Cli::client().examples(EXAMPLES).verb::<new::New>("new").verb::<lint::Lint>("lint").verb::<man::Man>("man").main()
 }
