@@ -66,7 +66,7 @@ impl Cli {
         Self { app, entries: verbs::all(), host: None, examples: EXAMPLES }
     }
 
-    /// The command line of no application, for the servers of any: the same without `dev`.
+    /// The command line of no application, for the servers of any: the same without `dev` and `replay`.
     #[must_use]
     pub fn client() -> Self {
         Self { app: App::new(), entries: verbs::of_clients(), host: None, examples: CLIENT_EXAMPLES }
@@ -123,13 +123,13 @@ impl Cli {
 
     fn command(&self) -> Command {
         let name = std::env::args_os().next().map(std::path::PathBuf::from);
-        let has_dev = self.entries.iter().any(|entry| entry.command.get_name() == verbs::DEV);
+        let has_app = self.entries.iter().any(|entry| entry.command.get_name() == verbs::DEV);
         let name = name.as_deref().and_then(|path| path.file_stem()?.to_str()).unwrap_or("dormouse").to_owned();
         // First the shared options: what follows replaces the description that they bring along.
         let root = Shared::augment_args(Command::new(name))
             .version(concat!("(Dormouse ", env!("CARGO_PKG_VERSION"), ")"))
             .about("Durable workflows: code that survives crashes, restarts and waits of any length")
-            .after_help(format!("{}\n\n{}", self.examples, exit::table(has_dev)))
+            .after_help(format!("{}\n\n{}", self.examples, exit::table(has_app)))
             .subcommand_required(true)
             .arg_required_else_help(true);
         examples::fill(self.entries.iter().fold(root, |root, entry| root.subcommand(&entry.command)), &self.app)
@@ -305,7 +305,7 @@ mod tests {
         let verbs: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
         assert_eq!(verbs, ["workflow", "quarantine", "completion"]);
         let help = command.clone().render_help().to_string();
-        assert!(!help.contains("`dev` was told") && help.contains("--type TYPE"), "{help}");
+        assert!(!help.contains("`dev`") && !help.contains("`replay`") && help.contains("--type TYPE"), "{help}");
         assert!(cli().command().render_help().to_string().contains("`dev` was told"));
         assert!(command.try_get_matches_from(["app", "dev"]).is_err());
     }

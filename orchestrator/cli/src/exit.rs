@@ -44,9 +44,12 @@ pub(crate) fn title(code: u8) -> &'static str {
     EXIT_CODES.iter().find(|(known, ..)| *known == code).map_or("An error", |(_, title, _)| title)
 }
 
-/// The table, for people: of a program that has `dev`, or of one that has not.
-pub(crate) fn table(has_dev: bool) -> String {
-    let codes = EXIT_CODES.iter().filter(|(code, ..)| has_dev || *code != EXIT_INTERRUPTED);
+/// What only verbs end with that an application has, `dev` and `replay`.
+const OF_APPLICATIONS: [u8; 2] = [EXIT_DOES_NOT_FIT, EXIT_INTERRUPTED];
+
+/// The table, for people: of an application's program, or of one without an application.
+pub(crate) fn table(has_app: bool) -> String {
+    let codes = EXIT_CODES.iter().filter(|(code, ..)| has_app || !OF_APPLICATIONS.contains(code));
     let lines = codes.map(|(code, _, says)| format!("\n  {code:<4} {says}"));
     "Exit codes:".to_owned() + &lines.collect::<String>()
 }

@@ -52,7 +52,6 @@ mod mistakes {
         cx.activity(pay, &format!("{:?}", std::time::SystemTime::now())).options(LIMITS).await
     }
 
-    #[expect(clippy::disallowed_types, reason = "the mistake")]
     pub async fn an_unordered_map(cx: Workflow, _: ()) -> Result<(), Failure> {
         let names: HashMap<u32, String> = (0..20).map(|n| (n, n.to_string())).collect();
         for name in names.values() {

@@ -243,6 +243,17 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// What a worker gave. One in another language may not know how deep values may be.
+fn completed(id: CommandId, attempt: u32, result: Payload) -> Arrival {
+    match result.check_depth() {
+        Ok(()) => Arrival::ActivityCompleted(operations::ActivityCompleted { id, attempt, result }),
+        Err(failure) => {
+            let retry_state = RetryState::NonRetryableFailure;
+            Arrival::ActivityFailed(operations::ActivityFailed { id, attempt, failure, retry_state })
+        }
+    }
+}
+
 /// Reads an arrival of this kind.
 pub(super) fn read(kind: &str, body: &str) -> Result<Arrival, WireError> {
     let never_again = RetryState::NonRetryableFailure;
@@ -270,15 +281,7 @@ pub(super) fn read(kind: &str, body: &str) -> Result<Arrival, WireError> {
         }
         "activity_completed" => {
             let Completed { activity_id: Id(id), attempt, result } = fields(body)?;
-            let result = payload(result);
-            // A worker in another language may not know how deep values may be.
-            match result.check_depth() {
-                Ok(()) => Arrival::ActivityCompleted(operations::ActivityCompleted { id, attempt, result }),
-                Err(failure) => {
-                    let retry_state = never_again;
-                    Arrival::ActivityFailed(operations::ActivityFailed { id, attempt, failure, retry_state })
-                }
-            }
+            completed(id, attempt, payload(result))
         }
         "local_completed" => {
             let Completed { activity_id: Id(id), attempt, result } = fields(body)?;
