@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use dormouse_core::history::{CarriedSignal, NextRun};
 use dormouse_core::operations;
-use dormouse_core::{Arrival, Call, Failure, RetryState, RunId, RunKey, TimeoutKind, Timestamp};
+use dormouse_core::{Arrival, Call, CommandId, Failure, Payload, RetryState, RunId, RunKey, TimeoutKind, Timestamp};
 use dormouse_engine::seams::RunMessage;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
