@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use dormouse_core::operations;
 use dormouse_core::{
-    ActivityTask, Arrival, Payload, RecordedOptions, RecordedRetry, RetryPolicy, RunId, RunKey, Timestamp, WorkflowKey,
+    ActivityTask, Arrival, MAX_PAYLOAD_DEPTH, Payload, RecordedOptions, RecordedRetry, RetryPolicy, RunId, RunKey,
+    Timestamp, WorkflowKey,
 };
 use dormouse_engine::seams::{ActivityQueue, Alarms, RunMessage, RunQueue};
 use futures::FutureExt;
@@ -292,7 +293,7 @@ fn hostile_runs() -> Vec<RunKey> {
 
 /// JSON that is easily changed by reading and writing it again.
 fn odd_payloads() -> Vec<Payload> {
-    let nested = "[".repeat(2_000) + &"]".repeat(2_000);
+    let nested = "[".repeat(MAX_PAYLOAD_DEPTH) + &"]".repeat(MAX_PAYLOAD_DEPTH);
     let texts = [
         "null",
         "{\"b\": 1,\n\t\"a\":1.0, \"b\":2}",

@@ -11,8 +11,11 @@ pub const STATUS: Query<Status> = Query::new("status");
 const DAY: Duration = Duration::from_hours(24);
 
 /// A minute for each attempt, five attempts, one second between the first two and twice as long each time.
-const PATIENT: ActivityOptions = ActivityOptions::start_to_close(Duration::from_mins(1))
-    .retry(RetryPolicy::max_attempts(5).initial_interval(Duration::from_secs(1)).backoff_coefficient(2.0));
+const PATIENT: ActivityOptions = ActivityOptions::start_to_close(Duration::from_mins(1)).retry(
+    RetryPolicy::max_attempts(5)
+        .initial_interval(Duration::from_secs(1))
+        .backoff_coefficient(2.0),
+);
 
 /// Who signs up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,7 +40,12 @@ pub enum Status {
 pub fn app() -> App {
     App::new()
         .workflow("signup", signup)
-        .example(signup, &Signup { email: "ann@example.com".into() })
+        .example(
+            signup,
+            &Signup {
+                email: "ann@example.com".into(),
+            },
+        )
         .signal(CONFIRMED)
         .query(STATUS)
         .activity("sendLink", send_link)
@@ -77,12 +85,16 @@ mod tests {
     use super::*;
 
     fn ann() -> Signup {
-        Signup { email: "ann@example.com".into() }
+        Signup {
+            email: "ann@example.com".into(),
+        }
     }
 
     #[test]
     fn who_clicks_the_link_is_welcomed() {
-        let test = TestEnv::new(app()).mock(send_link, |_| Ok(())).mock(welcome, |_| Ok(()));
+        let test = TestEnv::new(app())
+            .mock(send_link, |_| Ok(()))
+            .mock(welcome, |_| Ok(()));
         let run = test.start(signup, &ann());
         assert_eq!(run.query(STATUS), Status::Invited);
         test.advance(2 * DAY);
@@ -108,7 +120,14 @@ mod tests {
 
     #[test]
     fn no_crash_does_harm() {
-        let world = || (TestEnv::new(app()).mock(send_link, |_| Ok(())).mock(welcome, |_| Ok(())), ());
+        let world = || {
+            (
+                TestEnv::new(app())
+                    .mock(send_link, |_| Ok(()))
+                    .mock(welcome, |_| Ok(())),
+                (),
+            )
+        };
         crash_everywhere(world, signup, &ann(), |()| ()).assert_harmless();
     }
 }
