@@ -164,6 +164,11 @@ async fn chained(cx: Workflow, links: u32) -> Result<String, Failure> {
     }
 }
 
+/// Each run begins the next at once.
+async fn restless(cx: Workflow, _: ()) -> Result<(), Failure> {
+    cx.continue_as_new(restless, &())
+}
+
 const RESIZE: RemoteActivity<u32, u32> = RemoteActivity::new("resize");
 
 async fn gallery(cx: Workflow, width: u32) -> Result<u32, Failure> {
@@ -183,6 +188,7 @@ fn others() -> App {
     App::new()
         .workflow("adding", adding)
         .workflow("chained", chained)
+        .workflow("restless", restless)
         .workflow("gallery", gallery)
         .workflow("slow", slow)
         .activity("pay", pay)
@@ -243,4 +249,10 @@ fn answers_may_be_used_up() {
 #[should_panic(expected = "waits for what no time brings: a signal")]
 fn a_run_that_waits_for_ever_is_said_to() {
     drop(TestEnv::new(others()).start(adding, &1).result());
+}
+
+#[test]
+#[should_panic(expected = "does not come to rest")]
+fn a_run_that_never_waits_ends_its_test() {
+    drop(TestEnv::new(others()).start(restless, &()));
 }

@@ -21,8 +21,8 @@ use crate::world::{Process, World, drive, latest};
 
 /// When every test begins: 1 January 2026, so that what workflows see of the time is the same each time.
 pub(super) const BEGINS: Timestamp = Timestamp::from_millis(1_767_225_600_000);
-/// So many things may happen in one test: code that never comes to rest ends here.
-const MANY: u32 = 1_000_000;
+/// So many things may happen at one moment of a test: code that never comes to rest ends here.
+const MANY: u32 = 10_000;
 
 /// Events of a history that are looked at for the line of a crash.
 const PAGE: usize = 1_000;
@@ -217,8 +217,10 @@ impl Stage {
     /// When it never ends; and what the activities of the test have to tell.
     pub(super) fn settle(&self) {
         let world = self.world();
-        for _ in 0..MANY {
-            let is_still = !self.deliver() & !self.begin_locals() & !self.begin_tasks();
+        let mut left = MANY;
+        while left > 0 {
+            left -= 1;
+            let is_still = !self.deliver(&mut left) & !self.begin_locals() & !self.begin_tasks();
             world.clock.work();
             self.restart_if_dead();
             world.ring();
@@ -230,14 +232,12 @@ impl Stage {
         panic!("the workflow does not come to rest: something in it goes on for ever without time passing");
     }
 
-    /// Handles the messages on the queue. Whether there were any.
-    fn deliver(&self) -> bool {
+    /// Handles the messages on the queue, and no more than are left to be handled. Whether there were any.
+    fn deliver(&self, left: &mut u32) -> bool {
         let mail = &self.world().mail;
         let mut any = false;
-        for _ in 0..MANY {
-            if mail.is_empty() {
-                break;
-            }
+        while !mail.is_empty() && *left > 0 {
+            *left -= 1;
             any = true;
             let message = mail.take_message(0);
             for _ in 0..=u32::from(self.strikes(4)) {
